@@ -1,0 +1,54 @@
+# Every target sets up .venv by itself when it is missing or when the lock has changed.
+PYTHON ?= python3.11
+VENV ?= .venv
+STUDY ?= mini
+UV := uv==0.13.9
+RUN := $(VENV)/bin/python -m
+READY := $(VENV)/.installed
+
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+.DEFAULT_GOAL := help
+.NOTPARALLEL: # the stages of a study share one lock: under `make -j` the targets still run one by one
+.PHONY: help study study-all report pretrain test lint lab lock
+
+help: ## list the targets
+	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+study: $(READY) ## run the main story of a study and its report (STUDY=mini, or a folder of studies/)
+	$(RUN) lib.study --study $(STUDY)
+
+study-all: $(READY) ## run every seed of a study
+	$(RUN) lib.study --study $(STUDY) --all
+
+report: $(READY) ## make figures, tables and the page again from the results that are there
+	$(RUN) lib.study --study $(STUDY) --target report
+
+pretrain: $(READY) ## train the tiny CLIP again from nothing
+	$(RUN) lib.study --force --target pretrain
+
+test: $(READY) ## run the tests
+	$(RUN) pytest -q
+
+lint: $(READY) ## check style and types
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) pyright
+
+lab: $(READY) ## open the notebooks in JupyterLab
+	$(RUN) jupyterlab --notebook-dir=. notebooks/00_start_here.ipynb
+
+lock: | $(VENV)/bin/uv ## pin again what pyproject.toml asks for (MORE=--upgrade for the newest)
+	$(RUN) uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --all-extras \
+	    --no-header --quiet $(MORE) pyproject.toml -o requirements.lock
+
+$(READY): requirements.lock pyproject.toml | $(VENV)/bin/uv
+	$(RUN) uv pip install --python $(VENV)/bin/python --compile-bytecode --require-hashes -r requirements.lock
+	$(RUN) uv pip install --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/bin/uv:
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	    echo "error: '$(PYTHON)' is no Python 3.11 with venv. Install it (python3.11 and python3.11-venv)," \
+	        "or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) pip install --quiet --disable-pip-version-check $(UV)

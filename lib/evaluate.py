@@ -1,0 +1,58 @@
+"""Evaluation: one row of the accuracy matrix, without asking anything twice."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lib.features import Features
+from lib.methods import Method
+from lib.selector import CLIP
+from lib.tasks import Task
+
+
+@dataclass
+class Row:
+    """After one task: accuracy in percent on every task by each decision, and for selectors who was sent where.
+
+    `routed[decision][j]` counts the pictures of task j sent to each learned task's router, and last to CLIP.
+    """
+
+    accuracy: dict[str, list[float]]
+    routed: dict[str, list[list[int]]]
+
+
+def accuracy(predicted: Tensor, labels: Tensor) -> float:
+    """Percent of predicted classes (N,) that are right, to four decimals."""
+    return round(100 * (predicted == labels).double().mean().item(), 4)
+
+
+def zero_shot_row(tasks: list[Task], features: list[Features], decisions: tuple[str, ...]) -> Row:
+    """The row before anything is learned: CLIP answers everything."""
+    scores = [accuracy(f.zero_shot, t.test.labels) for t, f in zip(tasks, features, strict=True)]
+    return Row({d: list(scores) for d in decisions}, {})
+
+
+def evaluate(method: Method, tasks: list[Task], features: list[Features], learned: int, before: Row) -> Row:
+    """The row after learning task number `learned`, given the row before it.
+
+    Answers that surely did not change are taken over; pictures that go to CLIP were answered once per study.
+    """
+    row = Row({d: [] for d in method.decisions}, {})
+    for number, (task, known) in enumerate(zip(tasks, features, strict=True)):
+        if method.settled(number, learned):
+            for decision, scores in row.accuracy.items():
+                scores.append(before.accuracy[decision][number])
+            continue
+        found = method.predict(task, known, number)
+        for decision, scores in row.accuracy.items():
+            scores.append(accuracy(found.classes[decision], task.test.labels))
+        for decision, routes in found.routes.items():
+            row.routed.setdefault(decision, []).append(count_routes(routes, learned + 1))
+    return row
+
+
+def count_routes(routes: Tensor, learned: int) -> list[int]:
+    """Pictures sent to each of the learned tasks, and last to CLIP, from routes (N,)."""
+    shifted = torch.where(routes == CLIP, learned, routes)
+    return torch.bincount(shifted, minlength=learned + 1).tolist()

@@ -1,0 +1,132 @@
+"""What the frozen CLIP says of each task, computed once per study: zero-shot answers and the selector's features.
+
+Neither ever changes while tasks are learned, so every run reads them from here instead of asking again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lib import params
+from lib.clip import Backbone, encode_text, preprocess, zero_shot_classifier
+from lib.paths import DATA
+from lib.tasks import Pictures, Task
+
+ALEXNET_SIZE = 224
+
+
+@dataclass(frozen=True)
+class Features:
+    """Of one task: zero-shot answers (N,) on the test pictures, selector features (., S) of both splits."""
+
+    zero_shot: Tensor
+    train: Tensor
+    test: Tensor
+
+
+class AlexNetFeatures(nn.Module):
+    """The released code's features: AlexNet's fifth convolution before its ReLU, 256 x 13 x 13 = 43,264 numbers.
+
+    Pictures (B, 3, H, W), normalised as CLIP wants them, are scaled to 224 pixels. torchvision downloads the
+    ImageNet weights on first use; without a network it says so.
+    """
+
+    def __init__(self, pretrained: bool = True) -> None:
+        super().__init__()
+        from torchvision.models import AlexNet_Weights, alexnet
+
+        try:
+            whole = alexnet(weights=AlexNet_Weights.IMAGENET1K_V1 if pretrained else None)
+        except OSError as error:
+            raise OSError(
+                f"AlexNet's weights could not be downloaded ({error}); use selector.features: clip"
+            ) from error
+        self.convolutions = whole.features[:11].eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (B, 43264)."""
+        size = (ALEXNET_SIZE, ALEXNET_SIZE)
+        scaled = F.interpolate(images, size, mode="bicubic") if images.shape[-2:] != size else images
+        return self.convolutions(scaled).flatten(1)
+
+
+def selector_features(backbone: Backbone, kind: str) -> nn.Module:
+    """The module that turns normalised pictures (B, 3, H, W) into selector features (B, S): clip or alexnet."""
+    return AlexNetFeatures() if kind == "alexnet" else ClsToken(backbone)
+
+
+class ClsToken(nn.Module):
+    """The frozen image tower's pooled token before the projection (B, D)."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.visual = backbone.model.visual
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (B, D)."""
+        visual = self.visual
+        return visual._pool(visual.transformer(visual._embeds(images)))[0]
+
+
+@torch.no_grad()
+def extract(module: nn.Module, pictures: Pictures | Tensor, backbone: Backbone, batch: int = 256) -> Tensor:
+    """Features (N, S) of uint8 pictures, in order."""
+    images = pictures.images if isinstance(pictures, Pictures) else pictures
+    parts = [module(preprocess(part, backbone.mean, backbone.std)) for part in images.split(batch)]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def compute(backbone: Backbone, task: Task, settings: params.Selector) -> Features:
+    """Zero-shot answers with all of the task's templates, and selector features of both splits."""
+    model = backbone.model
+    names = zero_shot_classifier(lambda t: encode_text(model, t), backbone.tokenizer, task.classes, task.templates)
+    tower = ClsToken(backbone)
+    pooled = extract(tower, task.test, backbone)
+    answers = (F.normalize(pooled @ model.visual.proj, dim=-1) @ names.T).argmax(dim=1)
+    if settings.features == "clip":
+        return Features(answers, extract(tower, task.train, backbone), pooled)
+    other = selector_features(backbone, settings.features)
+    return Features(answers, extract(other, task.train, backbone), extract(other, task.test, backbone))
+
+
+def path(study: str, task: str) -> Path:
+    """Where a task's features lie."""
+    return DATA / study / "features" / f"{task}.safetensors"
+
+
+def prepare(study: params.Study, backbone: Backbone, sequence: list[Task]) -> list[Features]:
+    """Computes and writes the features of all tasks."""
+    known = []
+    for task in sequence:
+        known.append(compute(backbone, task, study.selector))
+        save(known[-1], path(study.study, task.name))
+    return known
+
+
+def ensure(study: params.Study, backbone: Callable[[], Backbone], sequence: list[Task]) -> list[Features]:
+    """The features of all tasks, computed now if some are not there (as when a notebook is opened by itself)."""
+    if all(path(study.study, task.name).exists() for task in sequence):
+        return [load(path(study.study, task.name)) for task in sequence]
+    return prepare(study, backbone(), sequence)
+
+
+def save(features: Features, file: Path) -> None:
+    """Writes the features of a task."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"zero_shot": features.zero_shot, "train": features.train, "test": features.test}, file)
+
+
+def load(file: Path) -> Features:
+    """The features of a task. Raises ValueError if the file is missing or damaged."""
+    try:
+        held = load_file(file)
+        return Features(held["zero_shot"], held["train"], held["test"])
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ValueError(f"{file} holds no features ({error}); the stage `zero_shot` makes them again") from error

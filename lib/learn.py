@@ -1,0 +1,124 @@
+"""A stage of the study: learns some of a run's tasks, evaluates after each, and goes on where it was interrupted."""
+
+import hashlib
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass
+
+from lib import checkpoint, params, results, tasks
+from lib import features as feature_files
+from lib.checkpoint import About
+from lib.clip import Backbone, load_clip
+from lib.evaluate import Row, evaluate, zero_shot_row
+from lib.features import Features
+from lib.methods import METHODS, Method
+from lib.paths import DATA, REPORTS, ROOT
+from lib.plan import Item, items
+from lib.progress import minutes
+from lib.tasks import Task
+from lib.train import learn_task
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that stays the same while a run learns: the study, the frozen CLIP, the tasks and what CLIP says of them."""
+
+    study: params.Study
+    backbone: Backbone
+    tasks: list[Task]
+    features: list[Features]
+
+
+def scene(study: params.Study, order: str) -> Scene:
+    """Loads the prepared tasks, their features and the frozen CLIP."""
+    sequence = tasks.sequence(study, order)
+    known = [feature_files.load(feature_files.path(study.study, task.name)) for task in sequence]
+    return Scene(study, load_clip(study.backbone.model, study.backbone.pretrained), sequence, known)
+
+
+def settings_of(study: params.Study, run: str) -> dict:
+    """A run's settings: its method's, with what the run sets differently."""
+    return study.methods[study.runs[run].method] | study.runs[run].set
+
+
+def new_method(here: Scene, run: str) -> Method:
+    """The run's method, having learned nothing."""
+    name = here.study.runs[run].method
+    if name not in METHODS:
+        raise params.ParamsError(f"there is no method {name!r}; there are: {', '.join(METHODS)}")
+    return METHODS[name](here.backbone, settings_of(here.study, run), here.study)
+
+
+def find(study: params.Study, key: str) -> Item:
+    """The plan's item of that name. Raises ParamsError, naming what there is, if the plan has none."""
+    plan = items(study)
+    if key not in plan:
+        raise params.ParamsError(f"study {study.study} has no stage {key!r}; it has: {', '.join(plan)}")
+    return plan[key]
+
+
+def learn(study: params.Study, key: str) -> dict:
+    """Learns the tasks of one item of the plan; writes its checkpoint, its result and its cost; returns the result."""
+    item = find(study, key)
+    here = scene(study, item.order)
+    method = new_method(here, item.run)
+    about = About(study.study, item.run, item.order, item.seed, here.backbone.fingerprint, _plain(method), [], [], [])
+    if item.first:
+        about, state = checkpoint.load(ROOT / item.parent, about.backbone, item.run, about.settings)
+        method.restore(state)
+    scratch = DATA / study.study / "scratch" / key / _key(here, item, about)
+    for number in range(item.first, item.stop):
+        saved = scratch / str(number)
+        if saved.exists():
+            about, state = checkpoint.load(saved, about.backbone, item.run, about.settings)
+            method.restore(state)
+            print(f"{item.run}: task {number + 1}/{item.stop} was finished before", flush=True)
+        else:
+            _learn_one(here, method, about, number)
+            checkpoint.save(saved, about, method.state())
+    checkpoint.save(ROOT / item.checkpoint, about, method.state())
+    classes = [len(task.classes) for task in here.tasks]
+    content = results.result(about, classes, method.size(), method.report())
+    results.write_json(ROOT / item.result, content)
+    shutil.rmtree(scratch.parent, ignore_errors=True)
+    return content
+
+
+def _learn_one(here: Scene, method: Method, about: About, number: int) -> None:
+    """Learns task `number`, evaluates on all tasks, and adds both to `about`."""
+    task, began = here.tasks[number], time.monotonic()
+    print(f"{about.run}, seed {about.seed}: task {number + 1}/{len(here.tasks)}, {task.name}", flush=True)
+    losses = learn_task(method, task, number, here.features[number], here.study.train, about.seed)
+    learned = time.monotonic()
+    before = about.rows[-1] if about.rows else zero_shot_row(here.tasks, here.features, method.decisions)
+    row = evaluate(method, here.tasks, here.features, number, before)
+    about.rows.append(row)
+    about.tasks.append(task.name)
+    about.losses.append([round(loss, 4) for loss in losses[::10]])
+    seconds = {"training": learned - began, "evaluation": time.monotonic() - learned}
+    cost = REPORTS / "cost" / about.study / f"{results.name(about.run, about.order, about.seed)}.json"
+    results.write_cost(cost, task.name, seconds, results.peak_memory_mb())
+    print(f"  {_summary(row, number)} after {minutes(sum(seconds.values()))}", flush=True)
+
+
+def _summary(row: Row, number: int) -> str:
+    scores = next(iter(row.accuracy.values()))
+    learned = sum(scores[: number + 1]) / (number + 1)
+    return f"this task {scores[number]:.1f} %, learned so far {learned:.1f} %, all {sum(scores) / len(scores):.1f} %"
+
+
+def _plain(method: Method) -> dict:
+    return json.loads(json.dumps(asdict(method.settings)))
+
+
+def _key(here: Scene, item: Item, about: About) -> str:
+    """A hash of everything a stage depends on: progress made under other circumstances is never taken up."""
+    study = here.study
+    known = [asdict(item), about.settings, asdict(study.train), asdict(study.selector), about.backbone, about.tensors]
+    digest = hashlib.sha256(json.dumps(known).encode())
+    files = [tasks.path(study.study, task.name) for task in here.tasks]
+    files += [feature_files.path(study.study, task.name) for task in here.tasks]
+    for file in files + sorted((ROOT / "lib").rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,105 @@
+"""What every method of the comparison is: begin a task, a loss, end a task, predict; and its state."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib import params
+from lib.clip import Backbone, preprocess, zero_shot_classifier
+from lib.features import Features
+from lib.tasks import Task
+
+
+class Predictions(NamedTuple):
+    """Answers on one task's test pictures under each way of deciding: predicted classes (N,), and routes (N,).
+
+    The ways are `sample` (each picture for itself), and for methods with a selector `batch` (one decision for many
+    pictures) and `oracle` (the true task given). A route is a learned task's number or selector.CLIP.
+    """
+
+    classes: dict[str, Tensor]
+    routes: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A method without knobs of its own."""
+
+
+class Method:
+    """A way to learn a sequence of tasks with a frozen or trainable CLIP.
+
+    Tasks are numbered 0, 1, 2, ... in the order of learning; the method never knows how many are to come.
+    """
+
+    Settings: ClassVar[Any] = Settings
+    decisions: ClassVar[tuple[str, ...]] = ("sample",)
+
+    def __init__(self, backbone: Backbone, settings: dict[str, Any], study: params.Study) -> None:
+        self.backbone, self.study = backbone, study
+        self.settings = params.build(self.Settings, settings, f"settings of {type(self).__name__}")
+
+    def learning_rate(self, task: Task) -> float:
+        """The peak learning rate: one number for all tasks, or one for each by name."""
+        rate = self.settings.lr
+        if isinstance(rate, dict) and task.name not in rate:
+            raise params.ParamsError(f"lr has no entry for task {task.name}; it has: {', '.join(rate)}")
+        return rate[task.name] if isinstance(rate, dict) else rate
+
+    def begin_task(self, task: Task, number: int) -> list[nn.Parameter]:
+        """Prepares for task `number` and returns the parameters to train; none = nothing to train."""
+        return []
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The training loss (a scalar) of normalised images (B, 3, H, W) with labels (B,) of the current task."""
+        raise NotImplementedError
+
+    def before_step(self) -> None:
+        """Called between backward and the optimiser's step."""
+
+    def end_task(self, features: Features, seed: list[int]) -> None:
+        """Called after the last step of a task."""
+
+    def settled(self, task: int, learned: int) -> bool:
+        """True if the answers on task number `task` surely did not change by learning task number `learned`."""
+        return False
+
+    def predict(self, task: Task, features: Features, number: int) -> Predictions:
+        """Answers on the task's test pictures; `features` are the frozen CLIP's of the same pictures."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a checkpoint must keep beyond the frozen CLIP."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Takes up what `state` gave."""
+
+    def size(self) -> dict[str, int]:
+        """Parameters trained over all tasks so far, and bytes a checkpoint stores."""
+        return {"trainable_parameters": 0, "stored_bytes": stored_bytes(self.state())}
+
+    def report(self) -> dict[str, Any]:
+        """Further facts for the result file, such as which experts each task used."""
+        return {}
+
+
+def stored_bytes(state: dict[str, Tensor]) -> int:
+    """The bytes of a state's tensors."""
+    return sum(v.numel() * v.element_size() for v in state.values())
+
+
+def classify(encode_image, encode_text, backbone: Backbone, images: Tensor, task: Task, batch: int = 256) -> Tensor:  # noqa: ANN001
+    """Predicted classes (N,) of uint8 images (N, 3, H, W): the nearest of the class names over all templates."""
+    names = zero_shot_classifier(encode_text, backbone.tokenizer, task.classes, task.templates)
+    parts = [encode_image(preprocess(part, backbone.mean, backbone.std)) for part in images.split(batch)]
+    return (F.normalize(torch.cat(parts), dim=-1) @ names.T).argmax(dim=1)
+
+
+def cross_entropy(image: Tensor, text: Tensor, labels: Tensor, scale: Tensor, smoothing: float) -> Tensor:
+    """Smoothed cross entropy of image features (B, F) against class features (C, F), both normalised here."""
+    logits = scale.exp() * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
+    return F.cross_entropy(logits, labels, label_smoothing=smoothing)

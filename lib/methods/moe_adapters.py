@@ -1,0 +1,209 @@
+"""MoE-Adapters with activate-freeze and DDAS: the paper's method; and a single adapter without mixture.
+
+The switches follow the paper and the released code (see method settings in params.yaml): which experts are frozen, the
+balance loss, the text router's token, where adapters sit.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lib import params
+from lib.adapter import Blocks, MoEConfig
+from lib.clip import Backbone
+from lib.features import Features
+from lib.methods.base import Method, Predictions, classify, cross_entropy, stored_bytes
+from lib.moe import MoECLIP
+from lib.router import balance_loss
+from lib.selector import CLIP, Selector
+from lib.tasks import Task
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """lr: peak learning rate, for all tasks or by task; bottleneck R; where adapters sit."""
+
+    lr: float | dict[str, float]
+    bottleneck: int
+    dropout: float
+    image_blocks: Blocks
+    text_blocks: Blocks
+
+    def config(self) -> MoEConfig:
+        """One expert for every task: an adapter."""
+        return MoEConfig(1, 1, self.bottleneck, self.dropout, False, "start", self.image_blocks, self.text_blocks, 0)
+
+
+@dataclass(frozen=True)
+class MoESettings(AdapterSettings):
+    """Further: E experts, K chosen, gate noise, balance loss weight, text router token, experts frozen a task."""
+
+    experts: int
+    top_k: int
+    noise: bool
+    balance: float
+    text_router_token: Literal["start", "end"]
+    freeze: int
+
+    def config(self) -> MoEConfig:
+        """The shape of every block's mixture."""
+        s = self
+        return MoEConfig(
+            s.experts,
+            s.top_k,
+            s.bottleneck,
+            s.dropout,
+            s.noise,
+            s.text_router_token,
+            s.image_blocks,
+            s.text_blocks,
+            s.freeze,
+        )
+
+
+class Adapter(Method):
+    """One adapter in every block, trained on task after task; no mixture, no freezing, no selector."""
+
+    Settings = AdapterSettings
+
+    def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
+        super().__init__(backbone, settings, study)
+        self.model = MoECLIP(backbone.model, self.settings.config()).eval()
+
+    def begin_task(self, task: Task, number: int) -> list[nn.Parameter]:
+        """A new router everywhere; trained are it and the experts."""
+        self.prompts = self.backbone.tokenizer(task.prompts(task.templates[0]))
+        self.task = self.model.add_task()
+        self.model.train()
+        return [parameter for _, parameter in self.model.trainable_parameters(self.task)]
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Smoothed cross entropy over the task's classes, first template."""
+        return self._loss(images, labels)[0]
+
+    def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, list]:
+        image = self.model.encode_image(images, self.task)
+        text = self.model.encode_text(self.prompts, self.task)
+        scale = self.backbone.model.logit_scale
+        loss = cross_entropy(image.features, text.features, labels, scale, self.study.train.smoothing)
+        self.model.add_counts(self.task, image.routings, text.routings)
+        return loss, [*image.routings.values(), *text.routings.values()]
+
+    def end_task(self, features: Features, seed: list[int]) -> None:
+        """Back to eval mode."""
+        self.model.eval()
+
+    @torch.no_grad()
+    def predict(self, task: Task, features: Features, number: int) -> Predictions:
+        """The adapter's answers, whatever the task."""
+        route = torch.full((len(task.test),), self.model.num_tasks - 1)
+        return Predictions({"sample": self.answer(task, features, [route])[0]}, {})
+
+    def answer(self, task: Task, features: Features, routes: list[Tensor]) -> list[Tensor]:
+        """Classes (N,) for each of several routes (N,). A picture is run once for each router that it is sent to."""
+        answers = [features.zero_shot.clone() for _ in routes]
+        for router in torch.stack(routes).unique().tolist():
+            wanted = torch.stack([route == router for route in routes])
+            asked = wanted.any(dim=0)
+            if router == CLIP:
+                continue
+            found = torch.full_like(features.zero_shot, -1)
+            found[asked] = classify(
+                lambda x, r=router: self.model.encode_image(x, r).features,
+                lambda t, r=router: self.model.encode_text(t, r).features,
+                self.backbone,
+                task.test.images[asked],
+                task,
+            )
+            answers = [torch.where(w, found, a) for w, a in zip(wanted, answers, strict=True)]
+        return answers
+
+    def size(self) -> dict[str, int]:
+        """Experts and the routers of all tasks; a selector is counted by itself."""
+        trained = sum(p.numel() for a in self.model.adapters().values() for p in a.parameters())
+        return {"trainable_parameters": trained, "stored_bytes": stored_bytes(self.state())}
+
+    def state(self) -> dict[str, Tensor]:
+        """Experts, routers, what is frozen, counts."""
+        return {f"moe.{k}": v for k, v in self.model.adapter_state().items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Loads them."""
+        self.model.load_adapter_state({k[4:]: v for k, v in state.items() if k.startswith("moe.")})
+
+
+class MoEAdapters(Adapter):
+    """The mixture: a router for each task, most used experts frozen after it, DDAS to choose the router."""
+
+    Settings = MoESettings
+    decisions = ("sample", "batch", "oracle")
+
+    def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
+        super().__init__(backbone, settings, study)
+        self.selector: Selector | None = None  # its width is known with the first features
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy, plus the balance loss of all routings where its weight is not 0 (released code: 0)."""
+        loss, routings = self._loss(images, labels)
+        if self.settings.balance:
+            loss = loss + self.settings.balance * torch.stack([balance_loss(r) for r in routings]).sum()
+        return loss
+
+    def before_step(self) -> None:
+        """Frozen experts get no gradient."""
+        self.model.mask_frozen_gradients()
+
+    def end_task(self, features: Features, seed: list[int]) -> None:
+        """Freezes the most used experts and trains the task's autoencoder."""
+        super().end_task(features, seed)
+        self.model.freeze_most_used(self.task)
+        self._selector(features).learn(features.train, seed)
+
+    def _selector(self, features: Features) -> Selector:
+        if self.selector is None:
+            self.selector = Selector(features.train.shape[1], self.study.selector)
+        return self.selector
+
+    @torch.no_grad()
+    def predict(self, task: Task, features: Features, number: int) -> Predictions:
+        """Answers by each way of deciding; the oracle sends tasks not yet learned to CLIP."""
+        decided = self._selector(features).decide(features.test)
+        true = number if number < self.model.num_tasks else CLIP
+        oracle = torch.full_like(decided.sample, true)
+        routes = {"sample": decided.sample, "batch": decided.batch, "oracle": oracle}
+        answers = self.answer(task, features, list(routes.values()))
+        return Predictions(dict(zip(routes, answers, strict=True)), routes)
+
+    def size(self) -> dict[str, int]:
+        """The mixture's, and the selector's parameters."""
+        coders = 0 if self.selector is None else sum(p.numel() for p in self.selector.parameters())
+        return super().size() | {"selector_parameters": coders}
+
+    def state(self) -> dict[str, Tensor]:
+        """The adapters' state and the selector's."""
+        own = {} if self.selector is None else self.selector.state_dict()
+        return super().state() | {f"selector.{k}": v for k, v in own.items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Loads both."""
+        super().restore(state)
+        own = {k[9:]: v for k, v in state.items() if k.startswith("selector.")}
+        if own:
+            self.selector = Selector(own["tasks.0.encoder.weight"].shape[1], self.study.selector)
+            self.selector.restore(own)
+
+    def report(self) -> dict[str, Any]:
+        """For each tower and block: how often each task chose each expert (T, E), and the experts it froze."""
+        towers = {"image": self.model.image_adapters, "text": self.model.text_adapters}
+        learned = range(self.model.num_tasks)
+        return {
+            "experts": {
+                tower: {
+                    block: {"counts": a.counts.tolist(), "froze": [a.counts[t].argsort(descending=True, stable=True)[: self.settings.freeze].tolist() for t in learned]}
+                    for block, a in adapters.items()
+                }
+                for tower, adapters in towers.items()
+            }
+        }

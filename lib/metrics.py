@@ -1,0 +1,58 @@
+"""Transfer, Average, Last and Forgetting of an accuracy matrix, and the spread over seeds.
+
+A[i, j] is the accuracy in percent on task j after learning task i, rows and columns in the order of learning
+(definitions of ZSCL, Zheng et al. 2023, which the paper uses).
+"""
+
+import numpy as np
+from scipy import stats
+
+Matrix = np.ndarray | list[list[float]]
+
+
+def _square(matrix: Matrix) -> np.ndarray:
+    values = np.asarray(matrix, dtype=np.float64)
+    if values.ndim != 2 or values.shape[0] != values.shape[1]:
+        raise ValueError(f"an accuracy matrix is T x T (a row after each task); this one is {values.shape}")
+    return values
+
+
+def transfer(matrix: Matrix) -> float:
+    """Zero-shot ability kept, in percent: mean over tasks j >= 1 of the mean of A[i, j] over i < j.
+
+    A single task has nothing before it: nan.
+    """
+    values = _square(matrix)
+    return float(np.mean([values[:j, j].mean() for j in range(1, len(values))])) if len(values) > 1 else float("nan")
+
+
+def average(matrix: Matrix) -> float:
+    """Mean of all A[i, j], in percent."""
+    return float(_square(matrix).mean())
+
+
+def last(matrix: Matrix) -> float:
+    """Mean of the last row, in percent: every task after all were learned."""
+    return float(_square(matrix)[-1].mean())
+
+
+def forgetting(matrix: Matrix) -> float:
+    """Mean over tasks j < T-1 of (max over i >= j of A[i, j]) - A[T-1, j], in percentage points.
+
+    A single task cannot have been forgotten: nan.
+    """
+    values = _square(matrix)
+    drops = [values[j:, j].max() - values[-1, j] for j in range(len(values) - 1)]
+    return float(np.mean(drops)) if drops else float("nan")
+
+
+METRICS = {"transfer": transfer, "average": average, "last": last, "forgetting": forgetting}
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Mean and half width of its 95 % interval (Student's t over seeds); the half width of one value is nan."""
+    sample = np.asarray(values, dtype=np.float64)
+    if len(sample) < 2:
+        return float(sample.mean()), float("nan")
+    half = stats.t.ppf(0.975, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample))
+    return float(sample.mean()), float(half)

@@ -1,0 +1,220 @@
+"""Runs a notebook as a stage: papermill, but strict about parameters and short about errors.
+
+    python -m lib.notebooks run notebooks/05_learn.ipynb -p item NAME     executes it; the copy goes to reports/notebooks
+    python -m lib.notebooks code                                          writes the code-only copies to data/code
+
+A code-only copy holds the sources and tags of the code cells and nothing else. The costly stages depend on it, so
+opening a notebook, running it by hand or rewording its prose makes no result stale.
+"""
+
+import argparse
+import ast
+import ctypes
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+
+from lib.paths import DATA, NOTEBOOKS, REPORTS, ROOT
+
+
+class NotebookError(ValueError):
+    """A notebook that cannot be run as asked, or that failed; the message says where and what to do."""
+
+
+def code_cells(notebook: Path) -> list[tuple[str, list[str]]]:
+    """Source and tags of the code cells that hold something."""
+    if not notebook.exists():
+        known = ", ".join(p.name for p in sorted(NOTEBOOKS.glob("*.ipynb")))
+        raise NotebookError(f"there is no notebook {notebook}; there are: {known}")
+    try:
+        cells = json.loads(notebook.read_text())["cells"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise NotebookError(f"{notebook} is not a notebook (format 4); restore it with git") from None
+    code = [("".join(c["source"]), c["metadata"].get("tags", [])) for c in cells if c["cell_type"] == "code"]
+    return [(source, tags) for source, tags in code if source.strip()]  # JupyterLab leaves an empty one at the end
+
+
+# --- parameters
+
+
+def _flag(text: str) -> bool:
+    return {"true": True, "false": False}[text.lower()]
+
+
+READ = {"str": str, "int": int, "float": float, "bool": _flag}
+KINDS = [*READ, *(f"list[{kind}]" for kind in READ)]
+
+
+def parameters_of(notebook: Path) -> dict[str, str]:
+    """The notebook's parameters with their types, from the annotations in its cell tagged `parameters`."""
+    tagged = [source for source, tags in code_cells(notebook) if "parameters" in tags]
+    if len(tagged) != 1:
+        raise NotebookError(f"{notebook.name} has {len(tagged)} cells tagged `parameters`; it must have one")
+    return dict(_annotated(line, notebook.name) for line in ast.parse(tagged[0]).body)
+
+
+def _annotated(line: ast.stmt, notebook: str) -> tuple[str, str]:
+    if isinstance(line, ast.AnnAssign) and line.value and ast.unparse(line.annotation) in KINDS:
+        return ast.unparse(line.target), ast.unparse(line.annotation)
+    wanted = f"`name: type = default`, type one of {', '.join(KINDS)}"
+    raise NotebookError(f"{notebook}: its parameters cell has the line `{ast.unparse(line)}`; it must read {wanted}")
+
+
+def typed(notebook: Path, given: dict[str, str]) -> dict[str, Any]:
+    """The given values as the notebook's annotations want them. Raises NotebookError for an unknown name or a wrong type."""
+    known = parameters_of(notebook)
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        allowed = ", ".join(f"{name} ({kind})" for name, kind in known.items())
+        raise NotebookError(f"{notebook.name} has no parameter {', '.join(unknown)}; allowed: {allowed or 'none'}")
+    values = {}
+    for name, text in given.items():
+        try:
+            values[name] = _read(known[name], text)
+        except (ValueError, KeyError, yaml.YAMLError):
+            raise NotebookError(f"{notebook.name}: parameter {name} is {text!r}; it must be {known[name]}") from None
+    return values
+
+
+def _read(kind: str, text: str) -> Any:
+    if kind in READ:
+        return READ[kind](text)
+    items = yaml.safe_load(text)
+    if not isinstance(items, list):
+        raise ValueError(text)
+    return [_read(kind.removeprefix("list[").removesuffix("]"), str(item)) for item in items]
+
+
+# --- running
+
+
+class ThisPython(AsyncKernelManager):
+    """Starts kernels with the running interpreter and this checkout's lib, whatever kernelspecs the machine has."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """The only kernel there is."""
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        quiet = ["--log-level=CRITICAL"]  # what a cell raises arrives anyway; the rest is noise when it is stopped
+        return KernelSpec(**get_kernel_dict(quiet), env={"PYTHONPATH": path})
+
+
+def copy_path(notebook: Path, given: dict[str, Any]) -> Path:
+    """Where the executed copy goes: by study, and by item where there is one."""
+    study = Path(given.get("params", "params.yaml")).parent.name or "mini"
+    item = f"--{given['item']}" if "item" in given else ""
+    return REPORTS / "notebooks" / study / f"{notebook.stem}{item}.ipynb"
+
+
+def run(notebook: Path, given: dict[str, str], copy: Path | None = None) -> Path:
+    """Executes a notebook with parameters, in its own folder as JupyterLab does; returns the executed copy's path.
+
+    What its cells print is passed on as it comes. Raises NotebookError, naming the cell, if one fails.
+    """
+    values = typed(notebook, given)
+    copy = copy or copy_path(notebook, values)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    sys.modules.setdefault("rfc3987_syntax", None)  # pyright: ignore[reportArgumentType]  # 1.3 s, a URI check unused here
+    import papermill  # late: the checks above need none of it
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    try:
+        papermill.execute_notebook(
+            notebook,
+            copy,
+            values,
+            kernel_name="python3",
+            language="python",
+            kernel_manager_class=ThisPython,
+            cwd=notebook.parent,
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+        )
+    except PapermillExecutionError as error:
+        first = (error.source.strip().splitlines() or [""])[0]
+        what = f"cell [{error.exec_count}] `{first}`: {error.ename}: {error.evalue}"
+    except DeadKernelError:
+        what = "its Python process died (often: out of memory) in the last cell that the copy shows"
+    else:
+        return copy
+    shown = copy.relative_to(ROOT) if copy.is_relative_to(ROOT) else copy
+    raise NotebookError(f"{notebook.name}: {what}\nthe executed copy, with the traceback: {shown}")
+
+
+def end_with_parent() -> None:
+    """Asks Linux for a SIGTERM when the process that started this one ends, in whatever way it does."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 = PR_SET_PDEATHSIG
+
+
+def _stop(number: int, _frame: object) -> None:
+    for again in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(again, signal.SIG_IGN)  # once is enough: the kernel is being shut down
+    raise KeyboardInterrupt(number)  # papermill shuts its kernel down on the way out
+
+
+# --- code-only copies
+
+
+def code_only(notebook: Path) -> str:
+    """The sources and tags of a notebook's code cells, as a notebook of its own; the same bytes for the same code."""
+    cells = [
+        {
+            "cell_type": "code",
+            "execution_count": None,
+            "id": f"code-{place}",
+            "metadata": {"tags": tags} if tags else {},
+            "outputs": [],
+            "source": source.splitlines(keepends=True),
+        }
+        for place, (source, tags) in enumerate(code_cells(notebook))
+    ]
+    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}, indent=1) + "\n"
+
+
+def write_code(source: Path = NOTEBOOKS, target: Path = DATA / "code") -> None:
+    """Writes the code-only copies of all notebooks of a folder."""
+    target.mkdir(parents=True, exist_ok=True)
+    for notebook in sorted(source.glob("*.ipynb")):
+        (target / notebook.name).write_text(code_only(notebook))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m lib.notebooks", description="Notebooks as stages.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    runner = commands.add_parser("run", help="execute a notebook")
+    runner.add_argument("notebook", type=Path, help="from the project's root")
+    runner.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    runner.add_argument("--out", type=Path, help="the executed copy; default: reports/notebooks/<study>/...")
+    commands.add_parser("code", help="write the code-only copies of all notebooks")
+    asked = parser.parse_args(arguments)
+    end_with_parent()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    try:
+        if asked.command == "code":
+            write_code()
+        else:
+            run(ROOT / asked.notebook, dict(asked.parameter), asked.out and ROOT / asked.out)
+    except NotebookError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as stop:
+        print("stopped; the same command starts it again", file=sys.stderr)
+        return 128 + stop.args[0]
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

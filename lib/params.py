@@ -1,0 +1,194 @@
+"""The numbers of a study: read once, strictly, from its params file into frozen dataclasses.
+
+An unknown or missing key, or a value of the wrong type, is an error that names the file, the key and what is allowed.
+"""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from lib.paths import ROOT
+
+
+class ParamsError(ValueError):
+    """A params file that cannot be used; the message says where and what to do."""
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """The tiny CLIP's training (notebook 02)."""
+
+    seed: int
+    pictures: int
+    held_out: int
+    steps: int
+    batch: int
+    lr: float
+    config: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Which CLIP is frozen: a local folder, or an open_clip name with a tag or file of weights."""
+
+    model: str
+    pretrained: str
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Where the pictures come from and in which orders the tasks are learned."""
+
+    source: Literal["mini", "folder"]
+    root: str
+    seed: int
+    train_per_class: int
+    test_per_class: int
+    templates: list[str]
+    orders: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Training on one task, the same for every method (method.md, section 3: the paper's schedule)."""
+
+    steps: int
+    batch: int
+    warmup: int
+    smoothing: float
+    crop: float
+
+
+@dataclass(frozen=True)
+class Selector:
+    """DDAS: features, autoencoders, threshold, decision."""
+
+    features: Literal["clip", "alexnet"]
+    code: int
+    steps: int
+    batch: int
+    lr: float
+    weight_decay: float
+    rule: Literal["quantile", "absolute"]
+    threshold: float
+    reference: str
+    batch_decision: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One line of the comparison: a method, its seeds, what it sets differently, and whether each task is a stage."""
+
+    method: str
+    seeds: list[int]
+    set: dict[str, Any] = field(default_factory=dict)
+    by_task: bool = False
+
+
+@dataclass(frozen=True)
+class Study:
+    """A whole params file."""
+
+    study: str
+    backbone: Backbone
+    tasks: Tasks
+    train: Train
+    selector: Selector
+    methods: dict[str, dict[str, Any]]
+    runs: dict[str, Run]
+    pretrain: Pretrain | None = None
+
+
+def load(path: str | Path = "params.yaml") -> Study:
+    """The study of a params file (relative paths start at the project's root).
+
+    Raises ParamsError if the file is missing, is not YAML, or has a key or value that the study does not know.
+    """
+    file = ROOT / path
+    try:
+        raw = yaml.load(file.read_text(), UniqueKeyLoader)
+    except FileNotFoundError:
+        known = ", ".join(["mini", *sorted(p.parent.name for p in ROOT.glob("studies/*/params.yaml"))])
+        raise ParamsError(f"there is no params file {path}; the studies here are: {known}") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from error
+    study = build(Study, raw, str(path))
+    for name, run in study.runs.items():
+        if run.method not in study.methods:
+            raise ParamsError(f"{path}: runs.{name}.method is {run.method!r}; allowed: {', '.join(study.methods)}")
+        if name.split("+")[0] != run.method:
+            raise ParamsError(f"{path}: runs.{name} must be named {run.method} or {run.method}+<variant>")
+        unknown = set(run.set) - set(study.methods[run.method])
+        if unknown:
+            allowed = ", ".join(study.methods[run.method]) or "nothing"
+            raise ParamsError(f"{path}: runs.{name}.set has {', '.join(sorted(unknown))}; allowed: {allowed}")
+    return study
+
+
+def build(cls: Any, raw: Any, where: str) -> Any:
+    """An instance of a dataclass from a mapping, checked key by key and type by type."""
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{where}: expected a mapping, found {raw!r}")
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = set(raw) - set(fields)
+    if unknown:
+        raise ParamsError(f"{where}: unknown key {', '.join(sorted(unknown))}; allowed: {', '.join(fields)}")
+    optional = {n for n, f in fields.items() if not _required(f)}
+    missing = set(fields) - set(raw) - optional
+    if missing:
+        raise ParamsError(f"{where}: missing key {', '.join(sorted(missing))}")
+    return cls(**{name: _value(hints[name], value, f"{where}: {name}") for name, value in raw.items()})
+
+
+def _required(entry: dataclasses.Field) -> bool:
+    return entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """`value` checked against a type hint; an int is taken where a float is meant, a bool never for a number."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, where)
+    if hint is Any:
+        return value
+    if origin is Literal:
+        if value not in args:
+            raise ParamsError(f"{where} is {value!r}; allowed: {', '.join(map(str, args))}")
+        return value
+    if origin in (types.UnionType, typing.Union):
+        return _any_of(args, value, where)
+    if origin is list and isinstance(value, list):
+        return [_value(args[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        return {_value(args[0], k, where): _value(args[1], v, f"{where}.{k}") for k, v in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if origin is None and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        return value
+    raise ParamsError(f"{where} is {value!r}; expected {getattr(hint, '__name__', hint)}")
+
+
+def _any_of(hints: tuple[Any, ...], value: Any, where: str) -> Any:
+    for hint in hints:
+        try:
+            return None if hint is type(None) and value is None else _value(hint, value, where)
+        except ParamsError:
+            continue
+    raise ParamsError(f"{where} is {value!r}; expected {' or '.join(str(h) for h in hints)}")
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's safe loader, but a key given twice is an error instead of a silent last word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if key.value != "<<"]
+        twice = {k for k in keys if keys.count(k) > 1}
+        if twice:
+            raise yaml.YAMLError(f"key {', '.join(sorted(twice))} given twice{node.start_mark}")
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,116 @@
+"""The plan: the flat list of learning stages that `dvc.yaml` unfolds, made from a study's params.
+
+`python -m lib.plan` writes plan.yaml for the default study and for each folder of studies/, and copies dvc.yaml there:
+all studies have the same stages. `python -m lib.plan --check` only says whether the files are in step.
+"""
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+
+from lib import params
+from lib.paths import ROOT
+
+
+@dataclass(frozen=True)
+class Item:
+    """A stage: learn tasks number `first` to `stop` - 1 of a run, from a parent checkpoint."""
+
+    run: str
+    method: str
+    order: str
+    seed: int
+    first: int
+    stop: int
+    parent: str  # the checkpoint it starts from; for a run's first stage the features of the frozen CLIP
+    checkpoint: str
+    result: str
+
+
+def items(study: params.Study) -> dict[str, Item]:
+    """Every learning stage of a study by name, parents before children."""
+    plan: dict[str, Item] = {}
+    for run, settings in study.runs.items():
+        for order, names in study.tasks.orders.items():
+            for seed in settings.seeds:
+                plan |= _stages(study.study, run, settings, order, names, seed)
+    return plan
+
+
+def _stages(study: str, run: str, settings: params.Run, order: str, names: list[str], seed: int) -> dict[str, Item]:
+    """One stage for the whole sequence, or a chain with one for each task."""
+    name, home = f"{run}--{order}--s{seed}", f"data/{study}/runs"
+    final = f"reports/results/{study}/{name}.json"
+    features = f"data/{study}/features"
+    if not settings.by_task:
+        whole = Item(run, settings.method, order, seed, 0, len(names), features, f"{home}/{name}", final)
+        return {name: whole}
+    chain: dict[str, Item] = {}
+    parent = features
+    for number, task in enumerate(names):
+        key = f"{name}--{number}-{task}"
+        last = number == len(names) - 1
+        target = final if last else f"{home}/{key}.json"
+        chain[key] = Item(run, settings.method, order, seed, number, number + 1, parent, f"{home}/{key}", target)
+        parent = f"{home}/{key}"
+    return chain
+
+
+def main_story(study: params.Study) -> list[str]:
+    """The names of the stages of every run's first seed in the first order."""
+    first = next(iter(study.tasks.orders))
+    return [
+        key for key, item in items(study).items() if item.order == first and item.seed == study.runs[item.run].seeds[0]
+    ]
+
+
+def studies() -> dict[str, Path]:
+    """Every study by name, with the folder (relative to the root) that holds its params.yaml."""
+    return {"mini": Path()} | {
+        p.parent.name: p.parent.relative_to(ROOT) for p in sorted(ROOT.glob("studies/*/params.yaml"))
+    }
+
+
+def folder_of(name: str) -> Path:
+    """The folder of a study. Raises ParamsError, naming the studies there are, if it is unknown."""
+    known = studies()
+    if name not in known:
+        raise params.ParamsError(f"there is no study {name!r}; there are: {', '.join(known)}")
+    return known[name]
+
+
+def files(folder: Path) -> dict[Path, str]:
+    """What plan.yaml, and outside the root dvc.yaml, of a study's folder must hold."""
+    study = params.load(folder / "params.yaml")
+    up = "/".join([".."] * len(folder.parts)) or "."
+    head = "# made by `python -m lib.plan` from params.yaml: do not edit\n"
+    page = f"reports/{study.study}/index.html" if folder.parts else "reports/index.html"
+    content = {"root": up, "file": str(folder / "params.yaml"), "page": page}
+    plan = content | {"learn": {key: asdict(item) for key, item in items(study).items()}}
+    wanted = {ROOT / folder / "plan.yaml": head + yaml.safe_dump(plan, sort_keys=False)}
+    if folder.parts:
+        wanted[ROOT / folder / "dvc.yaml"] = (ROOT / "dvc.yaml").read_text()
+    return wanted
+
+
+def write() -> list[str]:
+    """Brings the plans of all studies in step; returns the files that were not."""
+    stale = out_of_step()
+    for path, text in stale.items():
+        path.write_text(text)
+    return [str(path.relative_to(ROOT)) for path in stale]
+
+
+def out_of_step() -> dict[Path, str]:
+    """The plan files that are missing or not what the params say, with what they should hold."""
+    wanted = {path: text for folder in studies().values() for path, text in files(folder).items()}
+    return {path: text for path, text in wanted.items() if not path.exists() or path.read_text() != text}
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        stale = [str(path.relative_to(ROOT)) for path in out_of_step()]
+        sys.exit(f"out of step with the params: {', '.join(stale)}; run `python -m lib.plan`" if stale else 0)
+    print("\n".join(f"written: {path}" for path in write()) or "all plans are in step")

@@ -1,0 +1,103 @@
+"""The report of a study: its tables and figures on one page that opens from disk, without a network.
+
+`python -m lib.report params.yaml` writes reports/index.html (for another study reports/<study>/index.html).
+"""
+
+import base64
+import html
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from lib import params, results
+from lib.figures import NAMES
+from lib.paths import REPORTS
+
+FIGURES = {
+    "start_here": "The story in three tasks: continual fine-tuning forgets, MoE-Adapters do not.",
+    "tasks": "The tasks, in the order of learning: some training pictures of each.",
+    "zero_shot": "What the untouched CLIP knows of each task before anything is learned.",
+    "metrics": "All methods, decision per picture: means, with 95 % intervals over n seeds (n = 1 has none).",
+    "matrices": "Accuracy (%) on each task (column) after learning each task (row), first seed. "
+    "Right of the white line a task is still to come, left of it it was learned.",
+    "tasks_over_time": "Each task over time. The dotted line marks when it is learned; bands are the range over seeds.",
+    "selector_confusion": "Where the selector sends the pictures of each task, once all tasks are learned.",
+    "selector_errors": "Reconstruction errors of the first task's autoencoder on the pictures of every task.",
+    "selector_roc": "How well each task's reconstruction error tells its pictures from all others.",
+    "selector_threshold": "Stricter or more generous thresholds: own pictures against strangers.",
+    "confusion": "The same decisions, as counted inside the first seed's run of the method.",
+    "experts": "Shares of each task's choices among the experts, by tower and block; a dot: frozen after the task.",
+    "frozen_pool": "Experts of a block frozen so far: mean over blocks and seeds, with the range.",
+    "routes": "Gates of a router with random weights on pictures of every task.",
+}
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
+img { max-width: 100%; height: auto } figure { margin: 2rem 0 } figcaption { color: #444 }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem }
+td, th { padding: .3rem .7rem; text-align: right } td:first-child, th:first-child { text-align: left }
+tr:nth-child(even) { background: #f2f2f2 } thead { border-bottom: 2px solid #333 }
+"""
+
+
+def page(study: params.Study) -> str:
+    """The report as one HTML page: tables, figures as data, costs."""
+    found = results.read(study.study)
+    table = results.summary(found)
+    table["run"] = table["run"].map(lambda run: NAMES.get(run, run))
+    folder = REPORTS / "figures" / study.study
+    parts = [_heading(study, found), _table(table), "<h2>Figures</h2>"]
+    parts += [_figure(folder / f"{name}.png", text) for name, text in FIGURES.items()]
+    backbone = _figure(folder.parent / "pretrain.png", "The tiny CLIP on held-out pictures of its own world.")
+    parts += ["<h2>Backbone</h2>", backbone]
+    parts += ["<h2>Cost</h2>", "<p>Of the last run of each, on the machine it ran on.</p>", _table(costs(study.study))]
+    title = f"<title>Study {html.escape(study.study)}</title>"
+    head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'>{title}"
+    return (
+        f"<!doctype html><html lang=en><head>{head}<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _heading(study: params.Study, found: list[dict]) -> str:
+    tasks = ", ".join(f"{t} ({n})" for t, n in zip(found[0]["tasks"], found[0]["classes"], strict=True))
+    return (
+        f"<h1>Continual learning for CLIP with MoE-Adapters: study {html.escape(study.study)}</h1>"
+        f"<p>{len(found[0]['tasks'])} tasks (classes): {html.escape(tasks)}. {len(found)} runs.</p>"
+        "<p><b>Transfer</b>: accuracy on tasks not yet learned. <b>Average</b>: over all times and tasks. "
+        "<b>Last</b>: after all tasks. All in percent. <b>Forgetting</b>: points lost since each task's best. "
+        "Mean ± 95 % interval over seeds. <b>sample</b>: the selector decides for each picture; <b>batch</b>: once for "
+        "many pictures of one task, as in the released code; <b>oracle</b>: the true task is given.</p>"
+    )
+
+
+def _table(table: pd.DataFrame) -> str:
+    return f"<div class=wide>{table.to_html(index=False, border=0, na_rep='')}</div>"
+
+
+def _figure(path: Path, caption: str) -> str:
+    if not path.exists():
+        return ""
+    data = base64.b64encode(path.read_bytes()).decode()
+    text = html.escape(caption)
+    return f"<figure><img alt='{text}' src='data:image/png;base64,{data}'><figcaption>{text}</figcaption></figure>"
+
+
+def costs(study: str, folder: Path = REPORTS) -> pd.DataFrame:
+    """One line a run: seconds of training and evaluation, peak memory, from the cost files."""
+    lines = []
+    for path in sorted((folder / "cost" / study).glob("*.json")):
+        cost = json.loads(path.read_text())
+        spent = pd.DataFrame(cost["seconds"].values()).sum().round(0)
+        lines.append({"run": path.stem, **{f"{k} (s)": int(v) for k, v in spent.items()}})
+        lines[-1]["peak memory (MB)"] = max(cost["peak_memory_mb"].values())
+    return pd.DataFrame(lines)
+
+
+if __name__ == "__main__":
+    file = sys.argv[1] if len(sys.argv) > 1 else "params.yaml"
+    study = params.load(file)
+    target = REPORTS / "index.html" if file == "params.yaml" else REPORTS / study.study / "index.html"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(page(study))
+    print(f"written: {target.relative_to(REPORTS.parent)}")

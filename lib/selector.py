@@ -1,0 +1,144 @@
+"""DDAS, the distribution discriminative auto-selector (paper, Sec. 3.4).
+
+One small autoencoder for each learned task reconstructs frozen features of the task's pictures. A picture belongs to
+the task whose autoencoder reconstructs it best, unless even that error is above a threshold, or a reference
+autoencoder ("none of the tasks") does better: then the untouched CLIP answers.
+
+The paper decides for each input; the released code for a whole test batch of one data set. Here both, by argument.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib import params
+
+CLIP = -1  # the route of pictures that no task claims
+
+
+class Autoencoder(nn.Module):
+    """Features -> code -> features: linear, ReLU, linear, sigmoid, on features squashed by a sigmoid."""
+
+    def __init__(self, width: int, code: int) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(width, code)
+        self.decoder = nn.Linear(code, width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Mean squared error (B,) of the reconstruction of features (B, S)."""
+        target = torch.sigmoid(features)
+        rebuilt = torch.sigmoid(self.decoder(F.relu(self.encoder(target))))
+        return (rebuilt - target).square().mean(dim=1)
+
+
+class Decision(NamedTuple):
+    """Routes (N,): the number of a learned task, or CLIP."""
+
+    sample: Tensor
+    batch: Tensor
+
+
+class Selector(nn.Module):
+    """The autoencoders of the tasks learned so far, and their thresholds. Tasks not learned do not exist here."""
+
+    thresholds: Tensor
+
+    def __init__(self, width: int, settings: params.Selector) -> None:
+        super().__init__()
+        self.width, self.settings = width, settings
+        self.tasks = nn.ModuleList()
+        self.reference: Autoencoder | None = None
+        self.register_buffer("thresholds", torch.zeros(0))
+
+    def learn(self, features: Tensor, seed: list[int]) -> None:
+        """Trains one more task's autoencoder on its features (N, S) and sets its threshold.
+
+        A fifth of the pictures is kept out of the training: the quantile rule reads the threshold off their errors.
+        """
+        order = torch.from_numpy(np.random.default_rng(seed).permutation(len(features))).to(features.device)
+        held, used = features[order[: len(features) // 5]], features[order[len(features) // 5 :]]
+        coder = self._trained(used, seed)
+        limit = torch.tensor(self.settings.threshold)
+        if self.settings.rule == "quantile":
+            with torch.no_grad():
+                limit = torch.quantile(coder(held), self.settings.threshold).cpu()
+        self.tasks.append(coder)
+        self.thresholds = torch.cat([self.thresholds, limit.reshape(1).to(self.thresholds)])
+
+    def learn_reference(self, features: Tensor, seed: list[int]) -> None:
+        """Trains the autoencoder that stands for "none of the tasks" on features (N, S) of reference pictures."""
+        self.reference = self._trained(features, seed)
+
+    def _trained(self, features: Tensor, seed: list[int]) -> Autoencoder:
+        """Adam, learning rate divided by 10 every 10 epochs, as in the released code."""
+        s, rng = self.settings, np.random.default_rng([*seed, 1])
+        with torch.random.fork_rng():
+            torch.manual_seed(int(rng.integers(2**31)))
+            coder = Autoencoder(self.width, s.code).to(features.device)
+        optimizer = torch.optim.Adam(coder.parameters(), lr=s.lr, weight_decay=s.weight_decay)
+        epoch_steps = max(1, len(features) // s.batch)
+        for step in range(s.steps):
+            optimizer.param_groups[0]["lr"] = s.lr * 0.1 ** (step // epoch_steps // 10)
+            batch = torch.from_numpy(rng.choice(len(features), min(s.batch, len(features)), replace=False))
+            optimizer.zero_grad()
+            coder(features[batch.to(features.device)]).mean().backward()
+            optimizer.step()
+        return coder.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def errors(self, features: Tensor, chunk: int = 256) -> Tensor:
+        """Reconstruction errors (N, T) of features (N, S): all tasks' autoencoders in one batched product."""
+        if not len(self.tasks):
+            return torch.zeros(len(features), 0, device=features.device)
+        into, into_bias = self._stacked("encoder")  # (T, S, R), (T, 1, R)
+        back, back_bias = self._stacked("decoder")  # (T, R, S), (T, 1, S)
+        parts = []
+        for part in features.split(chunk):
+            target = torch.sigmoid(part)  # (n, S)
+            code = F.relu(torch.matmul(target, into) + into_bias)  # (T, n, R)
+            rebuilt = torch.sigmoid(torch.baddbmm(back_bias, code, back))  # (T, n, S)
+            parts.append((rebuilt - target).square().mean(dim=2).T)  # (n, T)
+        return torch.cat(parts)
+
+    def _stacked(self, layer: str) -> tuple[Tensor, Tensor]:
+        layers = [getattr(coder, layer) for coder in self.tasks]
+        return torch.stack([m.weight.T for m in layers]), torch.stack([m.bias for m in layers])[:, None]
+
+    @torch.no_grad()
+    def decide(self, features: Tensor) -> Decision:
+        """Routes of pictures with features (N, S): for each alone, and as one decision for every `batch_decision`."""
+        errors = self.errors(features)
+        other = None if self.reference is None else self.reference(features)
+        groups = torch.arange(len(features), device=features.device) // self.settings.batch_decision
+        pooled = _mean_by(groups, errors)
+        shared = self.route(pooled, None if other is None else _mean_by(groups, other[:, None])[:, 0])
+        return Decision(self.route(errors, other), shared[groups])
+
+    def route(self, errors: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Routes (N,) from errors (N, T): the smallest wins, if below its threshold and the reference's error (N,)."""
+        if errors.shape[1] == 0:
+            return torch.full((len(errors),), CLIP, device=errors.device)
+        least, winner = errors.min(dim=1)
+        claimed = least <= self.thresholds[winner]
+        if reference is not None:
+            claimed &= least <= reference
+        return torch.where(claimed, winner, CLIP)
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Grows to the tasks that a `state_dict` holds, then loads it."""
+        self.thresholds = torch.zeros_like(state["thresholds"])
+        self.tasks = nn.ModuleList(Autoencoder(self.width, self.settings.code) for _ in self.thresholds)
+        if "reference.encoder.weight" in state:
+            self.reference = Autoencoder(self.width, self.settings.code)
+        self.load_state_dict(state)
+        self.eval().requires_grad_(False)
+
+
+def _mean_by(groups: Tensor, values: Tensor) -> Tensor:
+    """Means (G, T) of values (N, T) over group numbers (N,)."""
+    count = int(groups[-1]) + 1
+    total = values.new_zeros(count, values.shape[1]).index_add_(0, groups, values)
+    return total / torch.bincount(groups, minlength=count)[:, None]

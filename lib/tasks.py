@@ -1,0 +1,191 @@
+"""Tasks: the sequence of data sets that a study learns, each as uint8 pictures at the backbone's resolution.
+
+A source makes the tasks of a study: `mini` renders and cuts them, `folder` reads anybody's own pictures. They are
+decoded once into one safetensors file a task, so that training never waits for a decoder.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lib.params import Study, Tasks
+from lib.paths import DATA, ROOT
+
+SPLITS = ("train", "test")
+ENDINGS = (".png", ".jpg", ".jpeg")
+
+
+class TaskError(ValueError):
+    """A task that cannot be used; the message names the folder or file and what is expected."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of one split: images (N, 3, H, W) uint8 and labels (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set to learn: class names, prompts (the training template first), and two splits."""
+
+    name: str
+    classes: list[str]
+    templates: list[str]
+    train: Pictures
+    test: Pictures
+
+    def prompts(self, template: str) -> list[str]:
+        """One prompt for each class."""
+        return [template.format(name) for name in self.classes]
+
+
+def make(name: str, params: Tasks, size: int) -> Task:
+    """Task `name` from the study's source, at size x size pixels. Raises TaskError where it cannot be made."""
+    return SOURCES[params.source](name, params, size)
+
+
+def _mini(name: str, params: Tasks, size: int) -> Task:
+    from lib import mini
+
+    if name not in mini.MINI:
+        raise TaskError(f"the mini study has no task {name!r}; it has: {', '.join(mini.MINI)}")
+    if size != mini.SIZE:
+        raise TaskError(f"the mini tasks have {mini.SIZE} pixels a side, the backbone wants {size}")
+    splits = []
+    for split, count in zip(SPLITS, (params.train_per_class, params.test_per_class), strict=True):
+        pictures, labels = mini.draw(name, split, count, params.seed)
+        splits.append(Pictures(_channels_first(pictures), torch.from_numpy(labels)))
+    return Task(name, mini.MINI[name].classes, mini.MINI[name].templates, *splits)
+
+
+def _channels_first(pictures: np.ndarray) -> Tensor:
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+
+
+def _folder(name: str, params: Tasks, size: int) -> Task:
+    root = ROOT / params.root / name
+    found = {split: _class_folders(root / split) for split in SPLITS}
+    names = {split: [f.name for f in folders] for split, folders in found.items()}
+    if names["train"] != names["test"]:
+        odd = sorted(set(names["train"]) ^ set(names["test"]))
+        raise TaskError(f"{root}: train and test must have the same classes; only in one of them: {', '.join(odd)}")
+    if not params.templates:
+        raise TaskError('params tasks.templates is empty; a folder study needs prompts, such as "a photo of a {}."')
+    limits = (params.train_per_class, params.test_per_class)
+    splits = [_read(found[s], most, size, params.seed) for s, most in zip(SPLITS, limits, strict=True)]
+    return Task(name, [n.replace("_", " ") for n in names["train"]], params.templates, *splits)
+
+
+def _class_folders(split: Path) -> list[Path]:
+    if not split.is_dir():
+        raise TaskError(f"{split} is missing; a task is a folder <task>/{{train,test}}/<class>/*.png or .jpg")
+    folders = sorted(p for p in split.iterdir() if p.is_dir())
+    if len(folders) < 2:
+        raise TaskError(f"{split} has {len(folders)} class folders; at least 2 are needed")
+    return folders
+
+
+def _read(folders: list[Path], most: int, size: int, seed: int) -> Pictures:
+    """All pictures of the class folders, or a seeded draw of at most `most` of each."""
+    images, labels = [], []
+    for label, folder in enumerate(folders):
+        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS)
+        if not files:
+            raise TaskError(f"{folder} has no picture ({', '.join(ENDINGS)}); add some or remove the folder")
+        if 0 < most < len(files):
+            picked = np.random.default_rng([seed, label]).permutation(len(files))[:most]
+            files = [files[i] for i in sorted(picked)]
+        images += [decode(file, size) for file in files]
+        labels += [label] * len(files)
+    return Pictures(_channels_first(np.stack(images)), torch.tensor(labels))
+
+
+def decode(file: Path, size: int) -> np.ndarray:
+    """A picture file as (size, size, 3) uint8: shorter side to `size` (bicubic), then the centre."""
+    try:
+        with Image.open(file) as opened:
+            picture = opened.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise TaskError(f"{file} is no readable picture ({error}); replace or remove it") from error
+    zoom = size / min(picture.size)
+    wide, high = (max(size, round(side * zoom)) for side in picture.size)
+    left, top = (wide - size) // 2, (high - size) // 2
+    scaled = picture.resize((wide, high), Image.Resampling.BICUBIC)
+    return np.asarray(scaled.crop((left, top, left + size, top + size)))
+
+
+SOURCES: dict[str, Callable[[str, Tasks, int], Task]] = {"mini": _mini, "folder": _folder}
+
+
+def path(study: str, task: str) -> Path:
+    """Where a prepared task lies."""
+    return DATA / study / "tasks" / f"{task}.safetensors"
+
+
+def save(task: Task, file: Path) -> None:
+    """Writes a prepared task."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    about = {"name": task.name, "classes": task.classes, "templates": task.templates}
+    tensors = {
+        f"{split}_{part}": getattr(getattr(task, split), part) for split in SPLITS for part in ("images", "labels")
+    }
+    save_file(tensors, file, {"task": json.dumps(about)})
+
+
+def load(file: Path) -> Task:
+    """A prepared task. Raises TaskError if the file is missing or damaged."""
+    try:
+        with safe_open(file, "pt") as opened:
+            about = json.loads(opened.metadata()["task"])
+            splits = [Pictures(opened.get_tensor(f"{s}_images"), opened.get_tensor(f"{s}_labels")) for s in SPLITS]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise TaskError(f"{file} is no prepared task ({error}); the stage `tasks` makes it again") from error
+    return Task(about["name"], about["classes"], about["templates"], *splits)
+
+
+def sequence(study: Study, order: str) -> list[Task]:
+    """The prepared tasks of a study in one of its orders."""
+    if order not in study.tasks.orders:
+        raise TaskError(f"study {study.study} has no order {order!r}; it has: {', '.join(study.tasks.orders)}")
+    return [load(path(study.study, name)) for name in study.tasks.orders[order]]
+
+
+def names(study: Study) -> list[str]:
+    """Every task of a study, in the first order; all orders must have the same tasks."""
+    first, *others = study.tasks.orders.items()
+    for order, listed in others:
+        if sorted(listed) != sorted(first[1]):
+            raise TaskError(f"orders {first[0]} and {order} of study {study.study} do not have the same tasks")
+    return first[1]
+
+
+def prepare(study: Study) -> list[Task]:
+    """Makes and writes all tasks of a study."""
+    from lib.clip import load_clip
+
+    size = load_clip(study.backbone.model, study.backbone.pretrained).image_size
+    made = [make(name, study.tasks, size) for name in names(study)]
+    for task in made:
+        save(task, path(study.study, task.name))
+    return made
+
+
+def ensure(study: Study) -> list[Task]:
+    """All tasks, made now if some are not there (as when a notebook is opened by itself)."""
+    if all(path(study.study, name).exists() for name in names(study)):
+        return [load(path(study.study, name)) for name in names(study)]
+    return prepare(study)

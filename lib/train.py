@@ -1,0 +1,86 @@
+"""Training on one task: batches, crops, schedule, AdamW (paper, Sec. 4.1; released code)."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib.clip import preprocess
+from lib.features import Features
+from lib.methods import Method
+from lib.params import Train
+from lib.progress import Progress
+from lib.tasks import Task
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on; the message names the task and the step."""
+
+
+def warmup_cosine(step: int, steps: int, warmup: int) -> float:
+    """The share of the peak learning rate at a step: linear up over `warmup` steps, then a cosine to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + float(np.cos(np.pi * (step - warmup) / max(1, steps - warmup))))
+
+
+def batches(count: int, batch: int, steps: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Indices (batch,) for every step: shuffled epochs, the odd rest of an epoch left out; small sets whole."""
+    size = min(batch, count)
+    drawn: list[np.ndarray] = []
+    while len(drawn) < steps:
+        order = rng.permutation(count)
+        drawn += [order[i : i + size] for i in range(0, count - size + 1, size)]
+    return drawn[:steps]
+
+
+def random_crop(images: Tensor, smallest: float, rng: np.random.Generator) -> Tensor:
+    """RandomResizedCrop of each image (B, 3, H, W), bicubic: area share `smallest` to 1, sides 3:4 to 4:3, no flip."""
+    count = len(images)
+    area = rng.uniform(smallest, 1, count)
+    ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), count) / 2)
+    wide, high = np.minimum(np.sqrt(area) * ratio, 1), np.minimum(np.sqrt(area) / ratio, 1)
+    x, y = rng.uniform(-1, 1, (2, count)) * (1 - np.stack([wide, high]))
+    zero = np.zeros(count)
+    maps = np.stack([np.stack([wide, zero, x], 1), np.stack([zero, high, y], 1)], 1)  # (B, 2, 3)
+    grid = F.affine_grid(torch.from_numpy(maps).to(images), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+
+
+def learn_task(method: Method, task: Task, number: int, features: Features, settings: Train, seed: int) -> list[float]:
+    """Trains a method on a task and returns the loss of every step.
+
+    All randomness comes from (seed, number of the task), so a task learned again from the same state gives the same
+    bytes. Raises TrainingError when a loss is not a number; the method is then not fit for use, its checkpoint is.
+    """
+    rng = np.random.default_rng([seed, number])
+    torch.manual_seed(int(rng.integers(2**31)))
+    parameters = method.begin_task(task, number)
+    losses: list[Tensor] = []
+    if parameters:
+        peak = method.learning_rate(task)
+        optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.999), weight_decay=0.0, fused=True)
+        progress = Progress(task.name, settings.steps)
+        for step, batch in enumerate(batches(len(task.train), settings.batch, settings.steps, rng)):
+            optimizer.param_groups[0]["lr"] = peak * warmup_cosine(step, settings.steps, settings.warmup)
+            pictures = preprocess(task.train.images[batch], method.backbone.mean, method.backbone.std)
+            loss = method.loss(random_crop(pictures, settings.crop, rng), task.train.labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            method.before_step()
+            optimizer.step()
+            losses.append(loss.detach())
+            if progress.due(step + 1):
+                _check(losses, task.name)
+                progress.step(step + 1, loss.item())
+    method.end_task(features, [seed, number])
+    return [float(loss) for loss in losses]
+
+
+def _check(losses: list[Tensor], task: str) -> None:
+    bad = (~torch.isfinite(torch.stack(losses))).nonzero().flatten().tolist()
+    if bad:
+        raise TrainingError(
+            f"the loss is not a number at step {bad[0]} of task {task}; the checkpoint before this task is kept. "
+            f"Try a smaller lr in the params file"
+        )
