@@ -146,8 +146,11 @@ class MoEAdapter(nn.Module):
             raise ValueError(
                 f"task {task} has no counts to freeze by; call add_counts after every training forward"
             )
-        ranked = self.counts[task].argsort(descending=True, stable=True)
-        self.frozen[ranked[: self.config.freeze_count]] = True
+        self.frozen[self.most_used(task)] = True
+
+    def most_used(self, task: int) -> list[int]:
+        """The freeze_count experts that a task chose most often; of equals the first."""
+        return self.counts[task].argsort(descending=True, stable=True)[: self.config.freeze_count].tolist()
 
     def mask_frozen_gradients(self) -> None:
         """Zeroes frozen experts' gradients; AdamW with a fresh state and no weight decay then skips them."""

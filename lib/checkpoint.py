@@ -63,11 +63,15 @@ def load(folder: Path, backbone: str, run: str, settings: dict[str, Any]) -> tup
     try:
         raw = json.loads((folder / "about.json").read_text())
         if raw.get("version") != VERSION:
-            raise CheckpointError(f"{folder} has version {raw.get('version')}, this code reads {VERSION}; {again}")
+            raise CheckpointError(
+                f"{folder} has version {raw.get('version')}, this code reads {VERSION}; {again}"
+            )
         about = About(**raw | {"rows": [Row(**row) for row in raw["rows"]]})
         data = (folder / "state.safetensors").read_bytes()
         if hashlib.sha256(data).hexdigest() != about.tensors:
-            raise CheckpointError(f"{folder}/state.safetensors is damaged: its hash is not {about.tensors}; {again}")
+            raise CheckpointError(
+                f"{folder}/state.safetensors is damaged: its hash is not {about.tensors}; {again}"
+            )
         state = load_file(folder / "state.safetensors")
     except (OSError, json.JSONDecodeError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} is no whole checkpoint ({error}); {again}") from error

@@ -40,7 +40,9 @@ class Stroke(NamedTuple):
     width: float = 0.0
 
 
-def _arc(radius: float, start: float, stop: float, count: int, centre: tuple[float, float] = (0, 0)) -> np.ndarray:
+def _arc(
+    radius: float, start: float, stop: float, count: int, centre: tuple[float, float] = (0, 0)
+) -> np.ndarray:
     turn = np.linspace(start, stop, count)
     return np.stack([np.cos(turn), np.sin(turn)], axis=1) * radius + np.asarray(centre)
 
@@ -74,7 +76,9 @@ def _crescent() -> np.ndarray:
     return np.concatenate([outer, inner])
 
 
-_HALF_CROSS = np.array([(-0.28, -0.85), (0.28, -0.85), (0.28, -0.28), (0.85, -0.28), (0.85, 0.28), (0.28, 0.28)])
+_HALF_CROSS = np.array(
+    [(-0.28, -0.85), (0.28, -0.85), (0.28, -0.28), (0.85, -0.28), (0.85, 0.28), (0.28, 0.28)]
+)
 SHAPES: dict[str, np.ndarray] = {
     "circle": disc(),
     "square": np.array([[-0.75, -0.75], [0.75, -0.75], [0.75, 0.75], [-0.75, 0.75]]),
@@ -85,7 +89,9 @@ SHAPES: dict[str, np.ndarray] = {
     "star": _star(),
     "heart": _heart(),
     "cross": np.concatenate([_HALF_CROSS, -_HALF_CROSS]),
-    "arrow": np.array([[-0.9, -0.2], [0.1, -0.2], [0.1, -0.6], [0.9, 0], [0.1, 0.6], [0.1, 0.2], [-0.9, 0.2]]),
+    "arrow": np.array(
+        [[-0.9, -0.2], [0.1, -0.2], [0.1, -0.6], [0.9, 0], [0.1, 0.6], [0.1, 0.2], [-0.9, 0.2]]
+    ),
     "crescent": _crescent(),
     "ring": disc(),  # `shape` cuts the hole
 }
@@ -99,7 +105,9 @@ def shape(name: str) -> list[Stroke]:
 
 def outline(strokes: list[Stroke], width: float) -> list[Stroke]:
     """The same strokes with every polygon drawn as a line of `width` (unit coordinates)."""
-    return [s if s.kind == "line" else Stroke("line", np.vstack([s.points, s.points[:1]]), width) for s in strokes]
+    return [
+        s if s.kind == "line" else Stroke("line", np.vstack([s.points, s.points[:1]]), width) for s in strokes
+    ]
 
 
 def placement(
@@ -137,7 +145,9 @@ def glyph(text: str, font: str, place: np.ndarray) -> Image.Image:
     upright = Image.new("L", (FINE, FINE))
     face = _font(font, FINE)
     left, top, right, bottom = face.getbbox(text)
-    ImageDraw.Draw(upright).text((FINE / 2 - (left + right) / 2, FINE / 2 - (top + bottom) / 2), text, 255, face)
+    ImageDraw.Draw(upright).text(
+        (FINE / 2 - (left + right) / 2, FINE / 2 - (top + bottom) / 2), text, 255, face
+    )
     back = np.linalg.inv(place[:, :2])  # Pillow wants the map from the picture back to the drawing
     half = FINE / 2
     shift = half - back @ (half + place[:, 2] * half)
@@ -162,7 +172,9 @@ def compose(ground: np.ndarray, mask: Image.Image, colour: tuple[int, int, int])
     return ground * (1 - weight) + np.asarray(colour) * weight
 
 
-def finish(picture: np.ndarray, rng: np.random.Generator, noise: float = 0.0, grey: bool = False) -> np.ndarray:
+def finish(
+    picture: np.ndarray, rng: np.random.Generator, noise: float = 0.0, grey: bool = False
+) -> np.ndarray:
     """Averages (FINE, FINE, 3) down to (SIZE, SIZE, 3) uint8, greyed and with pixel noise (0 to 255) where asked."""
     small = picture.reshape(SIZE, 2, SIZE, 2, 3).mean(axis=(1, 3))
     if grey:

@@ -6,7 +6,9 @@ Neither ever changes while tasks are learned, so every run reads them from here 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
@@ -15,10 +17,11 @@ from torch import Tensor, nn
 
 from lib import params
 from lib.clip import Backbone, encode_text, preprocess, zero_shot_classifier
-from lib.paths import DATA
-from lib.tasks import Pictures, Task
+from lib.paths import DATA, ROOT
+from lib.tasks import ENDINGS, Pictures, Task, decode
 
 ALEXNET_SIZE = 224
+REFERENCE = "_reference"  # the name of the file with the features of "none of the tasks"
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class ClsToken(nn.Module):
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.visual = backbone.model.visual
+        self.visual: Any = backbone.model.visual
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, D)."""
@@ -86,10 +89,12 @@ def extract(module: nn.Module, pictures: Pictures | Tensor, backbone: Backbone, 
 def compute(backbone: Backbone, task: Task, settings: params.Selector) -> Features:
     """Zero-shot answers with all of the task's templates, and selector features of both splits."""
     model = backbone.model
-    names = zero_shot_classifier(lambda t: encode_text(model, t), backbone.tokenizer, task.classes, task.templates)
+    names = zero_shot_classifier(
+        lambda t: encode_text(model, t), backbone.tokenizer, task.classes, task.templates
+    )
     tower = ClsToken(backbone)
     pooled = extract(tower, task.test, backbone)
-    answers = (F.normalize(pooled @ model.visual.proj, dim=-1) @ names.T).argmax(dim=1)
+    answers = (F.normalize(pooled @ tower.visual.proj, dim=-1) @ names.T).argmax(dim=1)
     if settings.features == "clip":
         return Features(answers, extract(tower, task.train, backbone), pooled)
     other = selector_features(backbone, settings.features)
@@ -104,10 +109,26 @@ def path(study: str, task: str) -> Path:
 def prepare(study: params.Study, backbone: Backbone, sequence: list[Task]) -> list[Features]:
     """Computes and writes the features of all tasks."""
     known = []
+    if study.selector.reference:
+        _prepare_reference(study, backbone)
     for task in sequence:
         known.append(compute(backbone, task, study.selector))
         save(known[-1], path(study.study, task.name))
     return known
+
+
+def _prepare_reference(study: params.Study, backbone: Backbone) -> None:
+    folder = ROOT / study.selector.reference
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS)
+    if not files:
+        raise ValueError(f"selector.reference: {folder} has no picture ({', '.join(ENDINGS)})")
+    pictures = torch.from_numpy(np.stack([decode(file, backbone.image_size) for file in files])).permute(
+        0, 3, 1, 2
+    )
+    found = extract(selector_features(backbone, study.selector.features), pictures, backbone)
+    target = path(study.study, REFERENCE)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"features": found}, target)
 
 
 def ensure(study: params.Study, backbone: Callable[[], Backbone], sequence: list[Task]) -> list[Features]:
@@ -123,10 +144,17 @@ def save(features: Features, file: Path) -> None:
     save_file({"zero_shot": features.zero_shot, "train": features.train, "test": features.test}, file)
 
 
+def load_reference(study: str) -> Tensor:
+    """Features (N, S) of the reference pictures, which stand for "none of the tasks"."""
+    return load_file(path(study, REFERENCE))["features"]
+
+
 def load(file: Path) -> Features:
     """The features of a task. Raises ValueError if the file is missing or damaged."""
     try:
         held = load_file(file)
         return Features(held["zero_shot"], held["train"], held["test"])
     except (OSError, SafetensorError, KeyError) as error:
-        raise ValueError(f"{file} holds no features ({error}); the stage `zero_shot` makes them again") from error
+        raise ValueError(
+            f"{file} holds no features ({error}); the stage `zero_shot` makes them again"
+        ) from error

@@ -60,7 +60,9 @@ def style(run: str) -> tuple[str, str, Any]:
 def by_run(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Results grouped by run, in the order of STYLE, then by name."""
     groups: dict[str, list[dict[str, Any]]] = {}
-    for content in sorted(results, key=lambda c: (list(STYLE).index(label(c)) if label(c) in STYLE else 99, label(c))):
+    for content in sorted(
+        results, key=lambda c: (list(STYLE).index(label(c)) if label(c) in STYLE else 99, label(c))
+    ):
         groups.setdefault(label(content), []).append(content)
     return groups
 
@@ -71,7 +73,11 @@ def pictures(images: np.ndarray, names: list[str], title: str, axes: Axes) -> No
     axes.imshow(np.concatenate([part for image in images for part in (image, gap)], axis=1))
     step = images.shape[2] + 2
     axes.set_xticks(
-        [step * i + images.shape[2] / 2 for i in range(len(names))], names, rotation=40, ha="right", fontsize=8
+        [step * i + images.shape[2] / 2 for i in range(len(names))],
+        names,
+        rotation=40,
+        ha="right",
+        fontsize=8,
     )
     axes.set_yticks([])
     axes.set_title(title, loc="left")
@@ -94,7 +100,9 @@ def accuracy_matrix(content: dict[str, Any], decision: str, axes: Axes) -> None:
         annot_kws={"size": 8},
     )
     steps = np.arange(len(tasks) + 1)
-    axes.step(np.r_[0, steps[1:], steps[-1]], np.r_[0, steps[:-1], steps[-1]], color="white", lw=2, where="post")
+    axes.step(
+        np.r_[0, steps[1:], steps[-1]], np.r_[0, steps[:-1], steps[-1]], color="white", lw=2, where="post"
+    )
     axes.set_xticklabels(tasks, rotation=45, ha="right", fontsize=8)
     axes.set_yticklabels(tasks, rotation=0, fontsize=8)
     axes.set_xlabel("accuracy on task (%)")
@@ -110,7 +118,9 @@ def task_curves(results: list[dict[str, Any]], figure: Figure, decision: str = "
         for run, contents in by_run(results).items():
             values = np.array([np.array(c["accuracy"][decision])[:, j] for c in contents])
             colour, marker, line = style(run)
-            grid[j].plot(values.mean(0), color=colour, marker=marker, ls=line, ms=4, label=NAMES.get(run, run))
+            grid[j].plot(
+                values.mean(0), color=colour, marker=marker, ls=line, ms=4, label=NAMES.get(run, run)
+            )
             if len(values) > 1:
                 grid[j].fill_between(range(len(tasks)), values.min(0), values.max(0), color=colour, alpha=0.2)
         grid[j].axvline(j, color="0.4", lw=1, ls=":")
@@ -121,7 +131,9 @@ def task_curves(results: list[dict[str, Any]], figure: Figure, decision: str = "
         axes.set_axis_off()
     figure.supylabel("accuracy (%)", fontsize=10)
     handles, names = grid[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="upper center", bbox_to_anchor=(0.5, 1.08), ncols=3, frameon=False, fontsize=9)
+    figure.legend(
+        handles, names, loc="upper center", bbox_to_anchor=(0.5, 1.08), ncols=3, frameon=False, fontsize=9
+    )
     figure.tight_layout()
 
 
@@ -156,12 +168,18 @@ def expert_use(content: dict[str, Any], figure: Figure) -> None:
             axes.set_axis_off()
         for axes, (block, use) in zip(row, blocks.items(), strict=False):
             counts = np.array(use["counts"], dtype=float)
-            sns.heatmap(counts / counts.sum(1, keepdims=True), vmin=0, vmax=0.5, cmap="cividis", cbar=False, ax=axes)
+            sns.heatmap(
+                counts / counts.sum(1, keepdims=True), vmin=0, vmax=0.5, cmap="cividis", cbar=False, ax=axes
+            )
             for t, chosen in enumerate(use["froze"]):
-                axes.plot([e + 0.5 for e in chosen], [t + 0.5] * len(chosen), "o", color="white", mec="black", ms=4)
+                axes.plot(
+                    [e + 0.5 for e in chosen], [t + 0.5] * len(chosen), "o", color="white", mec="black", ms=4
+                )
             axes.set_title(f"{tower} tower, block {block}", loc="left", fontsize=9)
             axes.set_xlabel("expert", fontsize=8)
-            axes.set_yticks(np.arange(len(tasks)) + 0.5, tasks if axes is row[0] else [], rotation=0, fontsize=8)
+            axes.set_yticks(
+                np.arange(len(tasks)) + 0.5, tasks if axes is row[0] else [], rotation=0, fontsize=8
+            )
     figure.tight_layout()
 
 
@@ -193,7 +211,15 @@ def confusion(routed: list[list[int]], tasks: list[str], title: str, axes: Axes)
     learned = [*tasks[: counts.shape[1] - 1], "CLIP"]
     share = 100 * counts / counts.sum(1, keepdims=True)
     sns.heatmap(
-        share, vmin=0, vmax=100, annot=True, fmt=".0f", cmap="cividis", cbar=False, ax=axes, annot_kws={"size": 8}
+        share,
+        vmin=0,
+        vmax=100,
+        annot=True,
+        fmt=".0f",
+        cmap="cividis",
+        cbar=False,
+        ax=axes,
+        annot_kws={"size": 8},
     )
     axes.set_xticklabels(learned, rotation=45, ha="right", fontsize=8)
     axes.set_yticklabels(tasks, rotation=0, fontsize=8)

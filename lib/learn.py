@@ -6,6 +6,8 @@ import shutil
 import time
 from dataclasses import asdict, dataclass
 
+import torch
+
 from lib import checkpoint, params, results, tasks
 from lib import features as feature_files
 from lib.checkpoint import About
@@ -42,11 +44,12 @@ def settings_of(study: params.Study, run: str) -> dict:
     return study.methods[study.runs[run].method] | study.runs[run].set
 
 
-def new_method(here: Scene, run: str) -> Method:
-    """The run's method, having learned nothing."""
+def new_method(here: Scene, run: str, seed: int) -> Method:
+    """The run's method, having learned nothing; the seed draws the first weights of its experts."""
     name = here.study.runs[run].method
     if name not in METHODS:
         raise params.ParamsError(f"there is no method {name!r}; there are: {', '.join(METHODS)}")
+    torch.manual_seed(seed)
     return METHODS[name](here.backbone, settings_of(here.study, run), here.study)
 
 
@@ -62,8 +65,10 @@ def learn(study: params.Study, key: str) -> dict:
     """Learns the tasks of one item of the plan; writes its checkpoint, its result and its cost; returns the result."""
     item = find(study, key)
     here = scene(study, item.order)
-    method = new_method(here, item.run)
-    about = About(study.study, item.run, item.order, item.seed, here.backbone.fingerprint, _plain(method), [], [], [])
+    method = new_method(here, item.run, item.seed)
+    about = About(
+        study.study, item.run, item.order, item.seed, here.backbone.fingerprint, _plain(method), [], [], []
+    )
     if item.first:
         about, state = checkpoint.load(ROOT / item.parent, about.backbone, item.run, about.settings)
         method.restore(state)
@@ -115,7 +120,14 @@ def _plain(method: Method) -> dict:
 def _key(here: Scene, item: Item, about: About) -> str:
     """A hash of everything a stage depends on: progress made under other circumstances is never taken up."""
     study = here.study
-    known = [asdict(item), about.settings, asdict(study.train), asdict(study.selector), about.backbone, about.tensors]
+    known = [
+        asdict(item),
+        about.settings,
+        asdict(study.train),
+        asdict(study.selector),
+        about.backbone,
+        about.tensors,
+    ]
     digest = hashlib.sha256(json.dumps(known).encode())
     files = [tasks.path(study.study, task.name) for task in here.tasks]
     files += [feature_files.path(study.study, task.name) for task in here.tasks]

@@ -23,7 +23,11 @@ def transfer(matrix: Matrix) -> float:
     A single task has nothing before it: nan.
     """
     values = _square(matrix)
-    return float(np.mean([values[:j, j].mean() for j in range(1, len(values))])) if len(values) > 1 else float("nan")
+    return (
+        float(np.mean([values[:j, j].mean() for j in range(1, len(values))]))
+        if len(values) > 1
+        else float("nan")
+    )
 
 
 def average(matrix: Matrix) -> float:

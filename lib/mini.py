@@ -61,15 +61,15 @@ PHOTOS = {  # file in a package, height in pixels before it is cut into cells
     "printed text": ("skimage/data/page.png", 384),
     "tissue": ("skimage/data/ihc.png", 512),
     "blood vessels": ("skimage/data/retina.jpg", 706),
-    "astronaut": ("skimage/data/astronaut.png", 300),
-    "cameraman": ("skimage/data/camera.png", 300),
-    "cat": ("skimage/data/chelsea.png", 300),
-    "cup of coffee": ("skimage/data/coffee.png", 300),
-    "motorcycle": ("skimage/data/motorcycle_left.png", 300),
-    "rocket": ("skimage/data/rocket.jpg", 300),
-    "tower": ("sklearn/datasets/images/china.jpg", 300),
-    "flower": ("sklearn/datasets/images/flower.jpg", 300),
-    "officer": ("matplotlib/mpl-data/sample_data/grace_hopper.jpg", 384),
+    "astronaut": ("skimage/data/astronaut.png", 480),
+    "cameraman": ("skimage/data/camera.png", 480),
+    "cat": ("skimage/data/chelsea.png", 480),
+    "cup of coffee": ("skimage/data/coffee.png", 480),
+    "motorcycle": ("skimage/data/motorcycle_left.png", 480),
+    "rocket": ("skimage/data/rocket.jpg", 480),
+    "tower": ("sklearn/datasets/images/china.jpg", 480),
+    "flower": ("sklearn/datasets/images/flower.jpg", 480),
+    "officer": ("matplotlib/mpl-data/sample_data/grace_hopper.jpg", 480),
 }
 CELL = 96  # pixels a side of the cells that a photograph is cut into; every fourth belongs to the test split
 
@@ -79,7 +79,9 @@ class Recipe(NamedTuple):
 
     classes: list[str]
     templates: list[str]  # the training template first
-    draw: Callable[[str, str, np.random.Generator], np.ndarray]  # class, split, random -> (SIZE, SIZE, 3) uint8
+    draw: Callable[
+        [str, str, np.random.Generator], np.ndarray
+    ]  # class, split, random -> (SIZE, SIZE, 3) uint8
 
 
 def paper(rng: np.random.Generator) -> np.ndarray:
@@ -124,7 +126,9 @@ def _clocks(name: str, split: str, rng: np.random.Generator) -> np.ndarray:
     ground = plain(tuple(wood)) + 14 * cloudy(rng, 9)[..., None]
     face = compose(ground, ink([shape("circle")[0]], place), tint)
     ticks = [s for hour in range(12) for s in _tick(hour)]
-    return finish(compose(face, ink(ticks + clock(HOURS.index(name) + 1, 0.06), place), (30, 25, 40)), rng, noise=4)
+    return finish(
+        compose(face, ink(ticks + clock(HOURS.index(name) + 1, 0.06), place), (30, 25, 40)), rng, noise=4
+    )
 
 
 def _tick(hour: int) -> list:
@@ -212,8 +216,8 @@ def _photos(name: str, split: str, rng: np.random.Generator) -> np.ndarray:
 
 @cache
 def _handwriting() -> tuple[np.ndarray, np.ndarray]:
-    found = load_digits()
-    return found.images, found.target
+    flat, target = load_digits(return_X_y=True)
+    return np.asarray(flat).reshape(-1, 8, 8), np.asarray(target)
 
 
 def _digits(name: str, split: str, rng: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Runs a notebook as a stage: papermill, but strict about parameters and short about errors.
 
-    python -m lib.notebooks run notebooks/05_learn.ipynb -p item NAME     executes it; the copy goes to reports/notebooks
-    python -m lib.notebooks code                                          writes the code-only copies to data/code
+    python -m lib.notebooks run notebooks/05_learn.ipynb -p item NAME    executes it; its copy is in reports/notebooks
+    python -m lib.notebooks code                                         writes the code-only copies to data/code
 
 A code-only copy holds the sources and tags of the code cells and nothing else. The costly stages depend on it, so
 opening a notebook, running it by hand or rewording its prose makes no result stale.
@@ -11,6 +11,7 @@ import argparse
 import ast
 import ctypes
 import json
+import logging
 import os
 import signal
 import sys
@@ -39,7 +40,7 @@ def code_cells(notebook: Path) -> list[tuple[str, list[str]]]:
     except (json.JSONDecodeError, KeyError, TypeError):
         raise NotebookError(f"{notebook} is not a notebook (format 4); restore it with git") from None
     code = [("".join(c["source"]), c["metadata"].get("tags", [])) for c in cells if c["cell_type"] == "code"]
-    return [(source, tags) for source, tags in code if source.strip()]  # JupyterLab leaves an empty one at the end
+    return [cell for cell in code if cell[0].strip()]  # JupyterLab leaves an empty one at the end
 
 
 # --- parameters
@@ -58,29 +59,38 @@ def parameters_of(notebook: Path) -> dict[str, str]:
     tagged = [source for source, tags in code_cells(notebook) if "parameters" in tags]
     if len(tagged) != 1:
         raise NotebookError(f"{notebook.name} has {len(tagged)} cells tagged `parameters`; it must have one")
-    return dict(_annotated(line, notebook.name) for line in ast.parse(tagged[0]).body)
+    try:
+        return dict(_annotated(line, notebook.name) for line in ast.parse(tagged[0]).body)
+    except SyntaxError as error:
+        raise NotebookError(f"{notebook.name}: its parameters cell is not Python: {error}") from None
 
 
 def _annotated(line: ast.stmt, notebook: str) -> tuple[str, str]:
     if isinstance(line, ast.AnnAssign) and line.value and ast.unparse(line.annotation) in KINDS:
         return ast.unparse(line.target), ast.unparse(line.annotation)
     wanted = f"`name: type = default`, type one of {', '.join(KINDS)}"
-    raise NotebookError(f"{notebook}: its parameters cell has the line `{ast.unparse(line)}`; it must read {wanted}")
+    raise NotebookError(
+        f"{notebook}: its parameters cell has the line `{ast.unparse(line)}`; it must read {wanted}"
+    )
 
 
 def typed(notebook: Path, given: dict[str, str]) -> dict[str, Any]:
-    """The given values as the notebook's annotations want them. Raises NotebookError for an unknown name or a wrong type."""
+    """The given values in the types that the notebook wants. Raises NotebookError for unknown names, wrong values."""
     known = parameters_of(notebook)
     unknown = sorted(set(given) - set(known))
     if unknown:
         allowed = ", ".join(f"{name} ({kind})" for name, kind in known.items())
-        raise NotebookError(f"{notebook.name} has no parameter {', '.join(unknown)}; allowed: {allowed or 'none'}")
+        raise NotebookError(
+            f"{notebook.name} has no parameter {', '.join(unknown)}; allowed: {allowed or 'none'}"
+        )
     values = {}
     for name, text in given.items():
         try:
             values[name] = _read(known[name], text)
         except (ValueError, KeyError, yaml.YAMLError):
-            raise NotebookError(f"{notebook.name}: parameter {name} is {text!r}; it must be {known[name]}") from None
+            raise NotebookError(
+                f"{notebook.name}: parameter {name} is {text!r}; it must be {known[name]}"
+            ) from None
     return values
 
 
@@ -103,7 +113,7 @@ class ThisPython(AsyncKernelManager):
     def kernel_spec(self) -> KernelSpec:
         """The only kernel there is."""
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        quiet = ["--log-level=CRITICAL"]  # what a cell raises arrives anyway; the rest is noise when it is stopped
+        quiet = ["--log-level=CRITICAL"]  # what a cell raises arrives anyway
         return KernelSpec(**get_kernel_dict(quiet), env={"PYTHONPATH": path})
 
 
@@ -122,33 +132,31 @@ def run(notebook: Path, given: dict[str, str], copy: Path | None = None) -> Path
     values = typed(notebook, given)
     copy = copy or copy_path(notebook, values)
     copy.parent.mkdir(parents=True, exist_ok=True)
+    failure = _execute(notebook, copy, values)
+    if failure:
+        shown = copy.relative_to(ROOT) if copy.is_relative_to(ROOT) else copy
+        raise NotebookError(f"{notebook.name}: {failure}\nthe executed copy, with the traceback: {shown}")
+    return copy
+
+
+def _execute(notebook: Path, copy: Path, values: dict[str, Any]) -> str:
+    """Runs papermill; returns what failed, in one line, or an empty string."""
     sys.modules.setdefault("rfc3987_syntax", None)  # pyright: ignore[reportArgumentType]  # 1.3 s, a URI check unused here
-    import papermill  # late: the checks above need none of it
+    import papermill  # late: the checks before need none of it
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # it warns of what is an error here
+    kernel = {"kernel_name": "python3", "language": "python", "kernel_manager_class": ThisPython}
+    output = {"progress_bar": False, "stdout_file": sys.stdout, "stderr_file": sys.stderr}
     try:
-        papermill.execute_notebook(
-            notebook,
-            copy,
-            values,
-            kernel_name="python3",
-            language="python",
-            kernel_manager_class=ThisPython,
-            cwd=notebook.parent,
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-        )
+        papermill.execute_notebook(notebook, copy, values, cwd=notebook.parent, **kernel, **output)
     except PapermillExecutionError as error:
         first = (error.source.strip().splitlines() or [""])[0]
-        what = f"cell [{error.exec_count}] `{first}`: {error.ename}: {error.evalue}"
+        return f"cell [{error.exec_count}] `{first}`: {error.ename}: {error.evalue}"
     except DeadKernelError:
-        what = "its Python process died (often: out of memory) in the last cell that the copy shows"
-    else:
-        return copy
-    shown = copy.relative_to(ROOT) if copy.is_relative_to(ROOT) else copy
-    raise NotebookError(f"{notebook.name}: {what}\nthe executed copy, with the traceback: {shown}")
+        return "its Python process died (often: out of memory) in the last cell that the copy shows"
+    return ""
 
 
 def end_with_parent() -> None:

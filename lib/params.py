@@ -120,7 +120,9 @@ def load(path: str | Path = "params.yaml") -> Study:
     study = build(Study, raw, str(path))
     for name, run in study.runs.items():
         if run.method not in study.methods:
-            raise ParamsError(f"{path}: runs.{name}.method is {run.method!r}; allowed: {', '.join(study.methods)}")
+            raise ParamsError(
+                f"{path}: runs.{name}.method is {run.method!r}; allowed: {', '.join(study.methods)}"
+            )
         if name.split("+")[0] != run.method:
             raise ParamsError(f"{path}: runs.{name} must be named {run.method} or {run.method}+<variant>")
         unknown = set(run.set) - set(study.methods[run.method])
@@ -187,6 +189,7 @@ class UniqueKeyLoader(yaml.SafeLoader):
     """YAML's safe loader, but a key given twice is an error instead of a silent last word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """A mapping whose keys are all different."""
         keys = [key.value for key, _ in node.value if key.value != "<<"]
         twice = {k for k in keys if keys.count(k) > 1}
         if twice:

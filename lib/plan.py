@@ -39,7 +39,9 @@ def items(study: params.Study) -> dict[str, Item]:
     return plan
 
 
-def _stages(study: str, run: str, settings: params.Run, order: str, names: list[str], seed: int) -> dict[str, Item]:
+def _stages(
+    study: str, run: str, settings: params.Run, order: str, names: list[str], seed: int
+) -> dict[str, Item]:
     """One stage for the whole sequence, or a chain with one for each task."""
     name, home = f"{run}--{order}--s{seed}", f"data/{study}/runs"
     final = f"reports/results/{study}/{name}.json"
@@ -53,7 +55,9 @@ def _stages(study: str, run: str, settings: params.Run, order: str, names: list[
         key = f"{name}--{number}-{task}"
         last = number == len(names) - 1
         target = final if last else f"{home}/{key}.json"
-        chain[key] = Item(run, settings.method, order, seed, number, number + 1, parent, f"{home}/{key}", target)
+        chain[key] = Item(
+            run, settings.method, order, seed, number, number + 1, parent, f"{home}/{key}", target
+        )
         parent = f"{home}/{key}"
     return chain
 
@@ -62,7 +66,9 @@ def main_story(study: params.Study) -> list[str]:
     """The names of the stages of every run's first seed in the first order."""
     first = next(iter(study.tasks.orders))
     return [
-        key for key, item in items(study).items() if item.order == first and item.seed == study.runs[item.run].seeds[0]
+        key
+        for key, item in items(study).items()
+        if item.order == first and item.seed == study.runs[item.run].seeds[0]
     ]
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import open_clip
@@ -65,7 +66,7 @@ def normalise(pictures: Tensor) -> Tensor:
     return pictures.float() / 127.5 - 1
 
 
-def text_features(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
+def text_features(model: Any, tokens: Tensor) -> Tensor:
     """Normalised features (B, F) of compact tokens (B, L) cut to any length: exact under the causal mask."""
     length = tokens.shape[1]
     x = model.token_embedding(tokens) + model.positional_embedding[:length]  # (B, L, D)
@@ -79,7 +80,9 @@ def contrastive_loss(model: open_clip.CLIP, world: World, batch: Tensor) -> Tens
     text = text_features(model, world.tokens[batch])
     logits = model.logit_scale.exp() * image @ text.T  # (B, B)
     content, coloured = world.content[batch], world.coloured[batch]
-    true = (content[:, None] == content[None, :]) & ~coloured[None, :] | torch.eye(len(batch), dtype=torch.bool)
+    true = (content[:, None] == content[None, :]) & ~coloured[None, :] | torch.eye(
+        len(batch), dtype=torch.bool
+    )
     rows = true / true.sum(dim=1, keepdim=True)
     columns = (true / true.sum(dim=0, keepdim=True)).T
     return (F.cross_entropy(logits, rows) + F.cross_entropy(logits.T, columns)) / 2
@@ -98,7 +101,8 @@ def train(
     """Trains from nothing, or from the snapshot in `scratch`; returns the model in eval mode, its token table whole."""
     model = tiny_clip.build(config, seed).train()
     rows = rows_in_use(config["context"])
-    model.token_embedding = torch.nn.Embedding.from_pretrained(model.token_embedding.weight[rows].clone(), freeze=False)
+    table = cast(torch.nn.Embedding, model.token_embedding).weight.detach()
+    model.token_embedding = torch.nn.Embedding.from_pretrained(table[rows].clone(), freeze=False)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}]
@@ -128,7 +132,7 @@ def one_cycle(done: float) -> float:
 
 def _with_whole_table(model: open_clip.CLIP, width: int, seed: int, rows: list[int]) -> open_clip.CLIP:
     table = tiny_clip.token_table(width, seed)
-    table[rows] = model.token_embedding.weight.data
+    table[rows] = cast(torch.nn.Embedding, model.token_embedding).weight.data
     model.token_embedding = torch.nn.Embedding.from_pretrained(table, freeze=False)
     return model.eval()
 

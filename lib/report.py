@@ -51,11 +51,16 @@ def page(study: params.Study) -> str:
     parts += [_figure(folder / f"{name}.png", text) for name, text in FIGURES.items()]
     backbone = _figure(folder.parent / "pretrain.png", "The tiny CLIP on held-out pictures of its own world.")
     parts += ["<h2>Backbone</h2>", backbone]
-    parts += ["<h2>Cost</h2>", "<p>Of the last run of each, on the machine it ran on.</p>", _table(costs(study.study))]
+    parts += [
+        "<h2>Cost</h2>",
+        "<p>Of the last run of each, on the machine it ran on.</p>",
+        _table(costs(study.study)),
+    ]
     title = f"<title>Study {html.escape(study.study)}</title>"
     head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'>{title}"
+    body = "".join(parts)
     return (
-        f"<!doctype html><html lang=en><head>{head}<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+        f"<!doctype html><html lang=en><head>{head}<style>{STYLE}</style></head><body>{body}</body></html>\n"
     )
 
 

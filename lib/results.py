@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -109,10 +109,14 @@ def read(study: str, folder: Path = REPORTS) -> list[dict[str, Any]]:
             content = json.loads(path.read_text())
             _ = content["accuracy"], content["tasks"], content["last"]
         except (json.JSONDecodeError, KeyError) as error:
-            raise ResultError(f"{path} is no whole result ({error!r}); delete it and run the study again") from error
+            raise ResultError(
+                f"{path} is no whole result ({error!r}); delete it and run the study again"
+            ) from error
         found.append(content)
     if not found:
-        raise ResultError(f"study {study} has no results in {folder / 'results' / study}; `make study` makes them")
+        raise ResultError(
+            f"study {study} has no results in {folder / 'results' / study}; `make study` makes them"
+        )
     return found
 
 
@@ -126,7 +130,12 @@ def table(results: list[dict[str, Any]]) -> pd.DataFrame:
     lines = []
     for content in results:
         for decision in content["accuracy"]:
-            line = {"run": label(content), "order": content["order"], "seed": content["seed"], "decision": decision}
+            line = {
+                "run": label(content),
+                "order": content["order"],
+                "seed": content["seed"],
+                "decision": decision,
+            }
             lines.append(line | {metric: content[metric][decision] for metric in METRICS})
     return pd.DataFrame(lines)
 
@@ -135,7 +144,11 @@ def provenance(**parameters: object) -> str:
     """What a notebook ran with: versions, device, revision, parameters."""
     import torch
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    device = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
     given = ", ".join(f"{k} = {v}" for k, v in parameters.items())
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, open_clip {version('open_clip_torch')}"
     return f"{versions}, {device}, revision {_revision()[:12]}\n{given}"
@@ -146,7 +159,8 @@ def summary(results: list[dict[str, Any]]) -> pd.DataFrame:
     from lib.metrics import interval
 
     lines = []
-    for (run, decision), group in table(results).groupby(["run", "decision"], sort=False):
+    for key, group in table(results).groupby(["run", "decision"], sort=False):
+        run, decision = cast(tuple[str, str], key)
         line: dict[str, Any] = {"run": run, "decision": decision, "seeds": len(group)}
         for metric in METRICS:
             mean, half = interval(group[metric].tolist())

@@ -73,7 +73,9 @@ class Watch:
     def _left(self) -> str:
         if not self.ran:
             return ""
-        return f" (about {minutes(self.seconds / self.ran * (self.total - self.done))} left for the whole study)"
+        return (
+            f" (about {minutes(self.seconds / self.ran * (self.total - self.done))} left for the whole study)"
+        )
 
 
 def run(command: list[str], watch: Watch) -> int:
@@ -132,7 +134,10 @@ def main() -> int:
     code = _target(asked, folder) if asked.target else _story(study, folder, asked.all)
     print(f"\n{'done' if code == 0 else 'failed'} after {minutes(time.monotonic() - began)}", flush=True)
     if code:
-        print("the stage named last failed; its message is above, its notebook in reports/notebooks", file=sys.stderr)
+        print(
+            "the stage named last failed; its message is above, its notebook in reports/notebooks",
+            file=sys.stderr,
+        )
     return code
 
 

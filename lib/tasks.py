@@ -82,9 +82,13 @@ def _folder(name: str, params: Tasks, size: int) -> Task:
     names = {split: [f.name for f in folders] for split, folders in found.items()}
     if names["train"] != names["test"]:
         odd = sorted(set(names["train"]) ^ set(names["test"]))
-        raise TaskError(f"{root}: train and test must have the same classes; only in one of them: {', '.join(odd)}")
+        raise TaskError(
+            f"{root}: train and test must have the same classes; only in one of them: {', '.join(odd)}"
+        )
     if not params.templates:
-        raise TaskError('params tasks.templates is empty; a folder study needs prompts, such as "a photo of a {}."')
+        raise TaskError(
+            'params tasks.templates is empty; a folder study needs prompts, such as "a photo of a {}."'
+        )
     limits = (params.train_per_class, params.test_per_class)
     splits = [_read(found[s], most, size, params.seed) for s, most in zip(SPLITS, limits, strict=True)]
     return Task(name, [n.replace("_", " ") for n in names["train"]], params.templates, *splits)
@@ -141,7 +145,9 @@ def save(task: Task, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     about = {"name": task.name, "classes": task.classes, "templates": task.templates}
     tensors = {
-        f"{split}_{part}": getattr(getattr(task, split), part) for split in SPLITS for part in ("images", "labels")
+        f"{split}_{part}": getattr(getattr(task, split), part)
+        for split in SPLITS
+        for part in ("images", "labels")
     }
     save_file(tensors, file, {"task": json.dumps(about)})
 
@@ -151,7 +157,9 @@ def load(file: Path) -> Task:
     try:
         with safe_open(file, "pt") as opened:
             about = json.loads(opened.metadata()["task"])
-            splits = [Pictures(opened.get_tensor(f"{s}_images"), opened.get_tensor(f"{s}_labels")) for s in SPLITS]
+            splits = [
+                Pictures(opened.get_tensor(f"{s}_images"), opened.get_tensor(f"{s}_labels")) for s in SPLITS
+            ]
     except (OSError, SafetensorError, KeyError) as error:
         raise TaskError(f"{file} is no prepared task ({error}); the stage `tasks` makes it again") from error
     return Task(about["name"], about["classes"], about["templates"], *splits)
@@ -160,7 +168,9 @@ def load(file: Path) -> Task:
 def sequence(study: Study, order: str) -> list[Task]:
     """The prepared tasks of a study in one of its orders."""
     if order not in study.tasks.orders:
-        raise TaskError(f"study {study.study} has no order {order!r}; it has: {', '.join(study.tasks.orders)}")
+        raise TaskError(
+            f"study {study.study} has no order {order!r}; it has: {', '.join(study.tasks.orders)}"
+        )
     return [load(path(study.study, name)) for name in study.tasks.orders[order]]
 
 
@@ -169,7 +179,9 @@ def names(study: Study) -> list[str]:
     first, *others = study.tasks.orders.items()
     for order, listed in others:
         if sorted(listed) != sorted(first[1]):
-            raise TaskError(f"orders {first[0]} and {order} of study {study.study} do not have the same tasks")
+            raise TaskError(
+                f"orders {first[0]} and {order} of study {study.study} do not have the same tasks"
+            )
     return first[1]
 
 

@@ -56,7 +56,9 @@ def _brick_wall(rng: np.random.Generator) -> np.ndarray:
     row = np.floor(y / tall + rng.uniform())
     across = x / (tall * rng.uniform(2, 3)) + 0.5 * (row % 2) + rng.uniform()
     joint = (y / tall + 0.5) % 1 < 0.15
-    joint = (np.abs(y / tall - np.round(y / tall)) < 0.08) | (across % 1 < 0.08) if rng.random() < 0.8 else joint
+    joint = (
+        (np.abs(y / tall - np.round(y / tall)) < 0.08) | (across % 1 < 0.08) if rng.random() < 0.8 else joint
+    )
     shade = rng.normal(0, 12, 400)[(row.astype(int) * 31 + np.floor(across).astype(int) * 7) % 400]
     return np.where(joint, rng.uniform(130, 200), rng.uniform(70, 115) + shade)
 
@@ -92,7 +94,9 @@ def _coins(rng: np.random.Generator) -> np.ndarray:
             r, tone = radius * rng.uniform(0.85, 1.1), int(rng.integers(120, 200))
             draw.ellipse([x - r, y - r, x + r, y + r], fill=tone)
             head = r * 0.5
-            draw.ellipse([x - head, y - head, x + head * 0.6, y + head], fill=tone - int(rng.integers(25, 60)))
+            draw.ellipse(
+                [x - head, y - head, x + head * 0.6, y + head], fill=tone - int(rng.integers(25, 60))
+            )
     return np.asarray(picture, dtype=np.float64)
 
 

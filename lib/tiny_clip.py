@@ -8,7 +8,7 @@ rows are made again from the seed, so any class name is valid: a word the model 
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import open_clip
@@ -55,8 +55,8 @@ def build(config: dict[str, int], seed: int) -> open_clip.CLIP:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = open_clip.CLIP(config["embed"], vision, text)
-        model.visual.conv1 = stem(width)
-    model.token_embedding.weight.data = token_table(width, seed)
+        model.visual.conv1 = stem(width)  # pyright: ignore[reportAttributeAccessIssue]
+    cast(nn.Embedding, model.token_embedding).weight.data = token_table(width, seed)
     return model
 
 
@@ -80,11 +80,13 @@ def load(folder: Path) -> open_clip.CLIP:
         about = json.loads((folder / "tiny_clip.json").read_text())
         state = load_file(folder / "tiny_clip.safetensors")
         model = build(about["config"], about["seed"])
-        table = model.token_embedding.weight.data.clone()
+        table = cast(nn.Embedding, model.token_embedding).weight.data.clone()
         table[about["rows"]] = state[TABLE].float()
         model.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in (state | {TABLE: table}).items()}
         )
     except (OSError, SafetensorError, KeyError, IndexError, RuntimeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{folder} holds no whole tiny CLIP: {error}. `make pretrain` makes it again") from error
+        raise ValueError(
+            f"{folder} holds no whole tiny CLIP: {error}. `make pretrain` makes it again"
+        ) from error
     return model.eval()

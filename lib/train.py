@@ -47,7 +47,9 @@ def random_crop(images: Tensor, smallest: float, rng: np.random.Generator) -> Te
     return F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
 
 
-def learn_task(method: Method, task: Task, number: int, features: Features, settings: Train, seed: int) -> list[float]:
+def learn_task(
+    method: Method, task: Task, number: int, features: Features, settings: Train, seed: int
+) -> list[float]:
     """Trains a method on a task and returns the loss of every step.
 
     All randomness comes from (seed, number of the task), so a task learned again from the same state gives the same

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib import params
-from lib.clip import Backbone, preprocess, zero_shot_classifier
+from lib.clip import Backbone, Encode, preprocess, zero_shot_classifier
 from lib.features import Features
 from lib.tasks import Task
 
@@ -92,7 +92,14 @@ def stored_bytes(state: dict[str, Tensor]) -> int:
     return sum(v.numel() * v.element_size() for v in state.values())
 
 
-def classify(encode_image, encode_text, backbone: Backbone, images: Tensor, task: Task, batch: int = 256) -> Tensor:  # noqa: ANN001
+def classify(
+    encode_image: Encode,
+    encode_text: Encode,
+    backbone: Backbone,
+    images: Tensor,
+    task: Task,
+    batch: int = 256,
+) -> Tensor:
     """Predicted classes (N,) of uint8 images (N, 3, H, W): the nearest of the class names over all templates."""
     names = zero_shot_classifier(encode_text, backbone.tokenizer, task.classes, task.templates)
     parts = [encode_image(preprocess(part, backbone.mean, backbone.std)) for part in images.split(batch)]

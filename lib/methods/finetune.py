@@ -47,7 +47,11 @@ class FineTune(Method):
         """The answers of the model as it is now."""
         model = self.model
         found = classify(
-            lambda x: image_tower(model, x), lambda t: text_tower(model, t), self.backbone, task.test.images, task
+            lambda x: image_tower(model, x),
+            lambda t: text_tower(model, t),
+            self.backbone,
+            task.test.images,
+            task,
         )
         return Predictions({"sample": found}, {})
 

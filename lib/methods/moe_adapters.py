@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lib import params
 from lib.adapter import Blocks, MoEConfig
 from lib.clip import Backbone
-from lib.features import Features
+from lib.features import Features, load_reference
 from lib.methods.base import Method, Predictions, classify, cross_entropy, stored_bytes
 from lib.moe import MoECLIP
 from lib.router import balance_loss
@@ -33,7 +33,9 @@ class AdapterSettings:
 
     def config(self) -> MoEConfig:
         """One expert for every task: an adapter."""
-        return MoEConfig(1, 1, self.bottleneck, self.dropout, False, "start", self.image_blocks, self.text_blocks, 0)
+        return MoEConfig(
+            1, 1, self.bottleneck, self.dropout, False, "start", self.image_blocks, self.text_blocks, 0
+        )
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class MoEAdapters(Adapter):
 
     def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
         super().__init__(backbone, settings, study)
-        self.selector: Selector | None = None  # its width is known with the first features
+        self.selector: Selector | None = None  # made with the first task: then its width is known
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy, plus the balance loss of all routings where its weight is not 0 (released code: 0)."""
@@ -159,17 +161,21 @@ class MoEAdapters(Adapter):
         """Freezes the most used experts and trains the task's autoencoder."""
         super().end_task(features, seed)
         self.model.freeze_most_used(self.task)
-        self._selector(features).learn(features.train, seed)
+        self._selector(features, seed).learn(features.train, seed)
 
-    def _selector(self, features: Features) -> Selector:
+    def _selector(self, features: Features, seed: list[int]) -> Selector:
         if self.selector is None:
             self.selector = Selector(features.train.shape[1], self.study.selector)
+            if self.study.selector.reference:
+                self.selector.learn_reference(load_reference(self.study.study), seed)
         return self.selector
 
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
         """Answers by each way of deciding; the oracle sends tasks not yet learned to CLIP."""
-        decided = self._selector(features).decide(features.test)
+        if self.selector is None:
+            raise ValueError("the selector has learned no task yet; learn one before predicting")
+        decided = self.selector.decide(features.test)
         true = number if number < self.model.num_tasks else CLIP
         oracle = torch.full_like(decided.sample, true)
         routes = {"sample": decided.sample, "batch": decided.batch, "oracle": oracle}
@@ -196,14 +202,9 @@ class MoEAdapters(Adapter):
 
     def report(self) -> dict[str, Any]:
         """For each tower and block: how often each task chose each expert (T, E), and the experts it froze."""
-        towers = {"image": self.model.image_adapters, "text": self.model.text_adapters}
-        learned = range(self.model.num_tasks)
-        return {
-            "experts": {
-                tower: {
-                    block: {"counts": a.counts.tolist(), "froze": [a.counts[t].argsort(descending=True, stable=True)[: self.settings.freeze].tolist() for t in learned]}
-                    for block, a in adapters.items()
-                }
-                for tower, adapters in towers.items()
-            }
-        }
+        experts: dict[str, dict[str, Any]] = {"image": {}, "text": {}}
+        for name, adapter in self.model.adapters().items():
+            tower, block = name.split("_adapters.")
+            froze = [adapter.most_used(task) for task in range(self.model.num_tasks)]
+            experts[tower][block] = {"counts": adapter.counts.tolist(), "froze": froze}
+        return {"experts": experts}

@@ -1,0 +1,231 @@
+"""The runner of notebooks: parameters, streamed output, short errors, no kernel left behind, code-only copies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lib import notebooks
+from lib.notebooks import NotebookError
+from lib.paths import ROOT
+
+PARAMETERS = """
+count: int = 1  # how many
+rate: float = 0.5
+name: str = "a=b"
+fast: bool = False
+sizes: list[int] = [1, 2]
+""".strip()
+RUN = [sys.executable, "-m", "lib.notebooks", "run"]
+
+
+def cell(kind: str, source: str | list[str], **metadata: object) -> dict:
+    extra = {"outputs": [], "execution_count": None} if kind == "code" else {}
+    return {"cell_type": kind, "id": os.urandom(4).hex(), "metadata": metadata, "source": source} | extra
+
+
+def write(path: Path, *cells: dict, **metadata: object) -> Path:
+    path.write_text(json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a notebook of a parameters cell and cells with the given sources."""
+
+    def make(*sources: str, parameters: str = PARAMETERS) -> Path:
+        tagged = cell("code", parameters, tags=["parameters"])
+        return write(
+            tmp_path / "small.ipynb", cell("markdown", "# Small"), tagged, *(cell("code", s) for s in sources)
+        )
+
+    return make
+
+
+def command(notebook: Path, *given: str) -> list[str]:
+    return [*RUN, str(notebook), "--out", str(notebook.parent / "out" / "copy.ipynb"), *given]
+
+
+# --- parameters
+
+
+def test_values_take_the_annotated_types(notebook: Callable[..., Path]) -> None:
+    given = {"count": "3", "rate": "1e-3", "name": "3", "fast": "true", "sizes": "[4, 5]"}
+    typed = notebooks.typed(notebook(), given)
+    assert typed == {"count": 3, "rate": 0.001, "name": "3", "fast": True, "sizes": [4, 5]}
+    assert isinstance(typed["rate"], float)
+
+
+def test_unknown_parameter_names_the_allowed_ones(notebook: Callable[..., Path]) -> None:
+    allowed = "count (int), rate (float), name (str), fast (bool), sizes (list[int])"
+    with pytest.raises(NotebookError) as error:
+        notebooks.typed(notebook(), {"counts": "3"})
+    assert str(error.value) == f"small.ipynb has no parameter counts; allowed: {allowed}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("count", "3.5"), ("rate", "much"), ("fast", "1"), ("sizes", "3"), ("sizes", "[a]"), ("sizes", "[")],
+)
+def test_value_of_the_wrong_type(notebook: Callable[..., Path], name: str, text: str) -> None:
+    with pytest.raises(NotebookError, match=f"parameter {name} is .*; it must be "):
+        notebooks.typed(notebook(), {name: text})
+
+
+@pytest.mark.parametrize(
+    "line", ["count = 1", "count: int", "count: int | None = None", "import os", "a: list = []"]
+)
+def test_parameters_cell_that_is_not_annotated(notebook: Callable[..., Path], line: str) -> None:
+    with pytest.raises(NotebookError, match="it must read `name: type = default`, type one of str, int,"):
+        notebooks.parameters_of(notebook(parameters=line))
+
+
+def test_parameters_cell_that_is_no_python(notebook: Callable[..., Path]) -> None:
+    with pytest.raises(NotebookError, match="its parameters cell is not Python: "):
+        notebooks.parameters_of(notebook(parameters="count: int ="))
+
+
+def test_notebook_without_parameters_cell(tmp_path: Path) -> None:
+    with pytest.raises(NotebookError, match="plain.ipynb has 0 cells tagged `parameters`"):
+        notebooks.parameters_of(write(tmp_path / "plain.ipynb", cell("code", "1")))
+
+
+def test_missing_and_broken_notebook(tmp_path: Path) -> None:
+    with pytest.raises(NotebookError, match="there is no notebook .*absent.ipynb"):
+        notebooks.parameters_of(tmp_path / "absent.ipynb")
+    (tmp_path / "broken.ipynb").write_text('{"cells": [')
+    with pytest.raises(NotebookError, match="broken.ipynb is not a notebook"):
+        notebooks.parameters_of(tmp_path / "broken.ipynb")
+
+
+# --- running
+
+
+def test_run_passes_values_and_output_on(notebook: Callable[..., Path]) -> None:
+    source = """
+import os, sys
+import lib
+print("values:", count, rate, name, fast, sizes)
+print("where:", os.getcwd(), sys.executable, lib.__file__)
+print("light:", "torch" not in sys.modules)
+"""
+    path = notebook(source)
+    done = subprocess.run(
+        command(path, "-p", "count", "3", "-p", "name", "x=y"), cwd=ROOT, text=True, capture_output=True
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "values: 3 0.5 x=y False [1, 2]",
+        f"where: {path.parent} {sys.executable} {ROOT / 'lib' / '__init__.py'}",
+        "light: True",
+    ]
+    assert done.returncode == 0
+    assert "values: 3" in (path.parent / "out" / "copy.ipynb").read_text()
+
+
+def test_runner_itself_is_light() -> None:
+    code = "import lib.notebooks, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("low = 1\nraise ValueError('bad value 7')", "cell [3] `low = 1`: ValueError: bad value 7"),
+        ("import os; os._exit(1)", "its Python process died"),
+    ],
+)
+def test_failing_cell_is_a_short_error(notebook: Callable[..., Path], source: str, expected: str) -> None:
+    path = notebook(source, "print('never')")
+    done = subprocess.run(command(path, "-p", "count", "2"), cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 1
+    assert f"error: small.ipynb: {expected}" in done.stderr
+    assert str(path.parent / "out" / "copy.ipynb") in done.stderr
+    assert len(done.stderr.splitlines()) <= 3
+    assert "never" not in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name)
+def test_killed_runner_leaves_no_kernel(notebook: Callable[..., Path], number: signal.Signals) -> None:
+    path = notebook("import os\nprint(os.getpid())\nwhile True: pass")
+    with subprocess.Popen(
+        command(path), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as runner:
+        assert runner.stdout is not None
+        kernel = int(runner.stdout.readline())
+        runner.send_signal(number)
+        code = runner.wait(15)
+    assert code == (-number if number == signal.SIGKILL else 128 + number)
+    wait_for_end(kernel)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no signal for a parent's end")
+def test_runner_ends_with_the_process_that_started_it(notebook: Callable[..., Path]) -> None:
+    path = notebook("import os\nprint(os.getppid(), os.getpid())\nwhile True: pass")
+    start = f"import subprocess; subprocess.run({command(path)!r})"
+    with subprocess.Popen(
+        [sys.executable, "-c", start], cwd=ROOT, text=True, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None
+        runner, kernel = map(int, parent.stdout.readline().split())
+        parent.kill()
+    wait_for_end(runner)
+    wait_for_end(kernel)
+
+
+def wait_for_end(process: int, seconds: float = 15) -> None:
+    """Waits until a process has ended (or only waits to be reaped). Fails if it has not in time."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        state = subprocess.run(
+            ["ps", "-o", "state=", "-p", str(process)], text=True, capture_output=True
+        ).stdout
+        if state.strip() in ("", "Z"):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"process {process} is still there after {seconds} s")
+
+
+# --- code-only copies
+
+
+def test_code_only_keeps_sources_and_tags(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.ipynb", cell("markdown", "words"), cell("code", "a = 1\nb = 2", tags=["parameters"])
+    )
+    copy = json.loads(notebooks.code_only(path))
+    assert [(c["source"], c["metadata"]) for c in copy["cells"]] == [
+        (["a = 1\n", "b = 2"], {"tags": ["parameters"]})
+    ]
+
+
+def test_code_only_is_the_same_after_opening_running_and_rewording(tmp_path: Path) -> None:
+    code = cell("code", "a = 1\nprint(a)", tags=["parameters"])
+    before = write(tmp_path / "before.ipynb", cell("markdown", "words"), code)
+    run = cell("code", ["a = 1\n", "print(a)"], tags=["parameters"], collapsed=True, execution={"took": 3})
+    run |= {"execution_count": 7, "outputs": [{"output_type": "stream", "name": "stdout", "text": "1\n"}]}
+    after = write(
+        tmp_path / "after.ipynb", cell("markdown", "others"), run, cell("code", ""), kernelspec={"name": "x"}
+    )
+    assert notebooks.code_only(before) == notebooks.code_only(after)
+
+
+def test_code_only_changes_with_the_code_and_the_tags(tmp_path: Path) -> None:
+    copies = {
+        notebooks.code_only(write(tmp_path / "a.ipynb", c))
+        for c in [cell("code", "a = 1"), cell("code", "a = 2"), cell("code", "a = 1", tags=["parameters"])]
+    }
+    assert len(copies) == 3
+
+
+def test_a_copy_is_written_for_every_notebook(tmp_path: Path) -> None:
+    sources = [write(tmp_path / name, cell("code", name)) for name in ("a.ipynb", "b.ipynb")]
+    notebooks.write_code(tmp_path, tmp_path / "code")
+    written = {path.name: path.read_text() for path in (tmp_path / "code").iterdir()}
+    assert written == {path.name: notebooks.code_only(path) for path in sources}
