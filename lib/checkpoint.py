@@ -73,7 +73,9 @@ def load(folder: Path, backbone: str, run: str, settings: dict[str, Any]) -> tup
                 f"{folder}/state.safetensors is damaged: its hash is not {about.tensors}; {again}"
             )
         state = load_file(folder / "state.safetensors")
-    except (OSError, json.JSONDecodeError, KeyError, TypeError, SafetensorError) as error:
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} is no whole checkpoint ({error}); {again}") from error
     if about.backbone != backbone:
         raise CheckpointError(

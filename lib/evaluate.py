@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from lib.features import Features
 from lib.methods import Method
-from lib.selector import CLIP
+from lib.metrics import accuracy
+from lib.selector import count_routes
 from lib.tasks import Task
 
 
@@ -20,11 +18,6 @@ class Row:
 
     accuracy: dict[str, list[float]]
     routed: dict[str, list[list[int]]]
-
-
-def accuracy(predicted: Tensor, labels: Tensor) -> float:
-    """Percent of predicted classes (N,) that are right, to four decimals."""
-    return round(100 * (predicted == labels).double().mean().item(), 4)
 
 
 def zero_shot_row(tasks: list[Task], features: list[Features], decisions: tuple[str, ...]) -> Row:
@@ -50,9 +43,3 @@ def evaluate(method: Method, tasks: list[Task], features: list[Features], learne
         for decision, routes in found.routes.items():
             row.routed.setdefault(decision, []).append(count_routes(routes, learned + 1))
     return row
-
-
-def count_routes(routes: Tensor, learned: int) -> list[int]:
-    """Pictures sent to each of the learned tasks, and last to CLIP, from routes (N,)."""
-    shifted = torch.where(routes == CLIP, learned, routes)
-    return torch.bincount(shifted, minlength=learned + 1).tolist()

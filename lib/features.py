@@ -133,7 +133,8 @@ def _prepare_reference(study: params.Study, backbone: Backbone) -> None:
 
 def ensure(study: params.Study, backbone: Callable[[], Backbone], sequence: list[Task]) -> list[Features]:
     """The features of all tasks, computed now if some are not there (as when a notebook is opened by itself)."""
-    if all(path(study.study, task.name).exists() for task in sequence):
+    needed = [task.name for task in sequence] + [REFERENCE] * bool(study.selector.reference)
+    if all(path(study.study, name).exists() for name in needed):
         return [load(path(study.study, task.name)) for task in sequence]
     return prepare(study, backbone(), sequence)
 

@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
@@ -69,15 +70,15 @@ def learn(study: params.Study, key: str) -> dict:
     about = About(
         study.study, item.run, item.order, item.seed, here.backbone.fingerprint, _plain(method), [], [], []
     )
+    for task in here.tasks:
+        method.learning_rate(task)  # a task without one is an error now, not after hours
     if item.first:
-        about, state = checkpoint.load(ROOT / item.parent, about.backbone, item.run, about.settings)
-        method.restore(state)
+        about = _take_up(ROOT / item.parent, here, method, about, item.first)
     scratch = DATA / study.study / "scratch" / key / _key(here, item, about)
     for number in range(item.first, item.stop):
         saved = scratch / str(number)
         if saved.exists():
-            about, state = checkpoint.load(saved, about.backbone, item.run, about.settings)
-            method.restore(state)
+            about = _take_up(saved, here, method, about, number + 1)
             print(f"{item.run}: task {number + 1}/{item.stop} was finished before", flush=True)
         else:
             _learn_one(here, method, about, number)
@@ -88,6 +89,20 @@ def learn(study: params.Study, key: str) -> dict:
     results.write_json(ROOT / item.result, content)
     shutil.rmtree(scratch.parent, ignore_errors=True)
     return content
+
+
+def _take_up(folder: Path, here: Scene, method: Method, about: About, learned: int) -> About:
+    """Restores a method from a checkpoint with the first `learned` tasks of the same run; returns what it says."""
+    found, state = checkpoint.load(folder, about.backbone, about.run, about.settings)
+    names = [task.name for task in here.tasks[:learned]]
+    held = (found.study, found.order, found.seed, found.tasks)
+    wanted = (about.study, about.order, about.seed, names)
+    if held != wanted:
+        raise checkpoint.CheckpointError(
+            f"{folder} belongs to (study, order, seed, tasks) {held}, not {wanted}; delete it and run the study again"
+        )
+    method.restore(state)
+    return found
 
 
 def _learn_one(here: Scene, method: Method, about: About, number: int) -> None:

@@ -4,10 +4,17 @@ A[i, j] is the accuracy in percent on task j after learning task i, rows and col
 (definitions of ZSCL, Zheng et al. 2023, which the paper uses).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import stats
 
 Matrix = np.ndarray | list[list[float]]
+
+
+def accuracy(predicted: Sequence[int] | np.ndarray, labels: Sequence[int] | np.ndarray) -> float:
+    """Percent of predicted classes (N,) that are right, to four decimals."""
+    return round(100 * float(np.mean(np.asarray(predicted) == np.asarray(labels))), 4)
 
 
 def _square(matrix: Matrix) -> np.ndarray:

@@ -112,13 +112,17 @@ def load(path: str | Path = "params.yaml") -> Study:
     file = ROOT / path
     try:
         raw = yaml.load(file.read_text(), UniqueKeyLoader)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         known = ", ".join(["mini", *sorted(p.parent.name for p in ROOT.glob("studies/*/params.yaml"))])
         raise ParamsError(f"there is no params file {path}; the studies here are: {known}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from error
     study = build(Study, raw, str(path))
+    if not study.tasks.orders:
+        raise ParamsError(f"{path}: tasks.orders is empty; give at least one, such as {{I: [first, second]}}")
     for name, run in study.runs.items():
+        if not run.seeds:
+            raise ParamsError(f"{path}: runs.{name}.seeds is empty; give at least one")
         if run.method not in study.methods:
             raise ParamsError(
                 f"{path}: runs.{name}.method is {run.method!r}; allowed: {', '.join(study.methods)}"
@@ -140,7 +144,8 @@ def build(cls: Any, raw: Any, where: str) -> Any:
     fields = {f.name: f for f in dataclasses.fields(cls)}
     unknown = set(raw) - set(fields)
     if unknown:
-        raise ParamsError(f"{where}: unknown key {', '.join(sorted(unknown))}; allowed: {', '.join(fields)}")
+        named = ", ".join(sorted(map(str, unknown)))
+        raise ParamsError(f"{where}: unknown key {named}; allowed: {', '.join(fields)}")
     optional = {n for n, f in fields.items() if not _required(f)}
     missing = set(fields) - set(raw) - optional
     if missing:
@@ -178,20 +183,32 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 def _any_of(hints: tuple[Any, ...], value: Any, where: str) -> Any:
     for hint in hints:
+        if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+            return build(hint, value, where)  # its own message names the key
         try:
             return None if hint is type(None) and value is None else _value(hint, value, where)
         except ParamsError:
             continue
-    raise ParamsError(f"{where} is {value!r}; expected {' or '.join(str(h) for h in hints)}")
+    raise ParamsError(f"{where} is {value!r}; expected {' or '.join(_in_words(h) for h in hints)}")
+
+
+def _in_words(hint: Any) -> str:
+    """A type hint as a message names it: int, None, list[int], or the choices of a Literal."""
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(map(str, typing.get_args(hint)))
+    if hint is type(None):
+        return "None"
+    return str(hint) if typing.get_args(hint) else getattr(hint, "__name__", str(hint))
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
     """YAML's safe loader, but a key given twice is an error instead of a silent last word."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        """A mapping whose keys are all different."""
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping as it is written, before merges are resolved; its keys are all different."""
+        node = super().compose_mapping_node(anchor)
         keys = [key.value for key, _ in node.value if key.value != "<<"]
         twice = {k for k in keys if keys.count(k) > 1}
         if twice:
             raise yaml.YAMLError(f"key {', '.join(sorted(twice))} given twice{node.start_mark}")
-        return super().construct_mapping(node, deep)
+        return node

@@ -90,6 +90,10 @@ def folder_of(name: str) -> Path:
 def files(folder: Path) -> dict[Path, str]:
     """What plan.yaml, and outside the root dvc.yaml, of a study's folder must hold."""
     study = params.load(folder / "params.yaml")
+    if folder.parts and study.study != folder.name:  # else it would write over another study's files
+        raise params.ParamsError(
+            f"{folder}/params.yaml: study is {study.study!r}; it must be its folder's name, {folder.name!r}"
+        )
     up = "/".join([".."] * len(folder.parts)) or "."
     head = "# made by `python -m lib.plan` from params.yaml: do not edit\n"
     page = f"reports/{study.study}/index.html" if folder.parts else "reports/index.html"

@@ -108,7 +108,7 @@ def read(study: str, folder: Path = REPORTS) -> list[dict[str, Any]]:
         try:
             content = json.loads(path.read_text())
             _ = content["accuracy"], content["tasks"], content["last"]
-        except (json.JSONDecodeError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ResultError(
                 f"{path} is no whole result ({error!r}); delete it and run the study again"
             ) from error

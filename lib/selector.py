@@ -59,7 +59,8 @@ class Selector(nn.Module):
         A fifth of the pictures is kept out of the training: the quantile rule reads the threshold off their errors.
         """
         order = torch.from_numpy(np.random.default_rng(seed).permutation(len(features))).to(features.device)
-        held, used = features[order[: len(features) // 5]], features[order[len(features) // 5 :]]
+        cut = max(1, len(features) // 5)
+        held, used = features[order[:cut]], features[order[cut:]]
         coder = self._trained(used, seed)
         limit = torch.tensor(self.settings.threshold)
         if self.settings.rule == "quantile":
@@ -142,3 +143,9 @@ def _mean_by(groups: Tensor, values: Tensor) -> Tensor:
     count = int(groups[-1]) + 1
     total = values.new_zeros(count, values.shape[1]).index_add_(0, groups, values)
     return total / torch.bincount(groups, minlength=count)[:, None]
+
+
+def count_routes(routes: Tensor, learned: int) -> list[int]:
+    """Pictures sent to each of the learned tasks, and last to CLIP, from routes (N,)."""
+    shifted = torch.where(routes == CLIP, learned, routes)
+    return torch.bincount(shifted, minlength=learned + 1).tolist()

@@ -160,7 +160,7 @@ def load(file: Path) -> Task:
             splits = [
                 Pictures(opened.get_tensor(f"{s}_images"), opened.get_tensor(f"{s}_labels")) for s in SPLITS
             ]
-    except (OSError, SafetensorError, KeyError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TaskError(f"{file} is no prepared task ({error}); the stage `tasks` makes it again") from error
     return Task(about["name"], about["classes"], about["templates"], *splits)
 

@@ -44,7 +44,7 @@ class Method:
 
     def learning_rate(self, task: Task) -> float:
         """The peak learning rate: one number for all tasks, or one for each by name."""
-        rate = self.settings.lr
+        rate = getattr(self.settings, "lr", 0.0)
         if isinstance(rate, dict) and task.name not in rate:
             raise params.ParamsError(f"lr has no entry for task {task.name}; it has: {', '.join(rate)}")
         return rate[task.name] if isinstance(rate, dict) else rate

@@ -33,9 +33,12 @@ class FineTune(Method):
     def begin_task(self, task: Task, number: int) -> list[nn.Parameter]:
         """Everything but the temperature and the token table."""
         self.prompts = self.backbone.tokenizer(task.prompts(task.templates[0]))
-        for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(not name.startswith(("logit_scale", "token_embedding")))
-        return [p for p in self.model.parameters() if p.requires_grad]
+        self.model.requires_grad_(False)
+        return [parameter.requires_grad_(True) for parameter in self._trained()]
+
+    def _trained(self) -> list[nn.Parameter]:
+        kept = ("logit_scale", "token_embedding")
+        return [p for name, p in self.model.named_parameters() if not name.startswith(kept)]
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Smoothed cross entropy over the task's classes, first template."""
@@ -61,8 +64,8 @@ class FineTune(Method):
 
     def size(self) -> dict[str, int]:
         """One model, whatever the number of tasks."""
-        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        return {"trainable_parameters": trained, "stored_bytes": stored_bytes(self.state())}
+        trained = sum(p.numel() for p in self._trained())
+        return {"trainable_parameters": trained, "stored_bytes": stored_bytes(FineTune.state(self))}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Loads them."""
@@ -88,6 +91,15 @@ class FineTuneSingle(FineTune):
     def size(self) -> dict[str, int]:
         """As many models as tasks."""
         return {key: self.models * value for key, value in super().size().items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """The last model, and how many there were."""
+        return super().state() | {"models": torch.tensor(self.models)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Loads both."""
+        self.models = int(state["models"])
+        super().restore({k: v for k, v in state.items() if k != "models"})
 
     def settled(self, task: int, learned: int) -> bool:
         """Each task keeps the answers of its own model."""

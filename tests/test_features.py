@@ -1,0 +1,135 @@
+"""What the frozen CLIP says of a task: answers as open_clip itself gives them, features, files."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import studies
+import torch
+from PIL import Image
+
+from lib import features
+from lib.clip import preprocess
+from lib.features import AlexNetFeatures, ClsToken, Features
+
+SELECTOR = studies.study().selector
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    studies.move(monkeypatch, tmp_path)
+    return tmp_path
+
+
+@torch.no_grad()
+def test_zero_shot_answers_are_open_clips_own() -> None:
+    backbone, task = studies.backbone(), studies.task(0, test=20)
+    model = backbone.model
+    names = torch.zeros(3, studies.CONFIG["embed"])
+    for template in task.templates:
+        tokens = backbone.tokenizer([template.format(name) for name in task.classes])
+        names += model.encode_text(tokens, normalize=True)
+    pictures = task.test.images.float() / 127.5 - 1
+    images = model.encode_image(pictures, normalize=True)
+    answers = (images @ names.T / names.norm(dim=1)).argmax(dim=1)
+    found = features.compute(backbone, task, SELECTOR)
+    assert torch.equal(found.zero_shot, answers)
+    assert len(answers.unique()) > 1
+
+
+@torch.no_grad()
+def test_the_cls_token_is_what_open_clip_projects() -> None:
+    backbone, task = studies.backbone(), studies.task(1)
+    pictures = preprocess(task.train.images, backbone.mean, backbone.std)
+    found = ClsToken(backbone)(pictures)
+    assert found.shape == (18, studies.CONFIG["width"])
+    assert torch.equal(found @ backbone.model.visual.proj, backbone.model.encode_image(pictures))
+    known = features.compute(backbone, task, SELECTOR)
+    torch.testing.assert_close(known.train, found)
+    assert known.test.shape == (12, studies.CONFIG["width"])
+
+
+def test_batches_change_nothing_but_rounding() -> None:
+    backbone, task = studies.backbone(), studies.task(1)
+    whole, parts = (features.extract(ClsToken(backbone), task.train, backbone, batch) for batch in (256, 5))
+    torch.testing.assert_close(whole, parts)
+    assert torch.equal(features.extract(ClsToken(backbone), task.train.images, backbone), whole)
+
+
+def test_alexnet_features_are_those_of_the_fifth_convolution() -> None:
+    torch.manual_seed(0)
+    module = AlexNetFeatures(pretrained=False)
+    images = torch.rand(2, 3, 224, 224)
+    found = module(images)
+    assert found.shape == (2, 43264)
+    assert not found.requires_grad
+    assert found.min() < 0  # before the ReLU
+    assert torch.equal(found, module.convolutions(images).flatten(1))
+    assert module(torch.rand(1, 3, 32, 32)).shape == (1, 43264)
+
+
+def test_alexnet_without_a_network_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.models.alexnet", refuse)
+    with pytest.raises(
+        OSError, match="could not be downloaded .no route to host.; use selector.features: clip"
+    ):
+        features.selector_features(studies.backbone(), "alexnet")
+
+
+def test_alexnet_changes_the_selectors_features_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "AlexNetFeatures", lambda: torch.nn.Flatten())
+    backbone, task = studies.backbone(), studies.task(0)
+    plain = features.compute(backbone, task, SELECTOR)
+    other = features.compute(backbone, task, replace(SELECTOR, features="alexnet"))
+    assert torch.equal(other.zero_shot, plain.zero_shot)
+    assert torch.equal(other.test, preprocess(task.test.images, backbone.mean, backbone.std).flatten(1))
+    assert other.train.shape == (18, 3 * 32 * 32)
+
+
+def equal(one: Features, two: Features) -> bool:
+    return all(torch.equal(getattr(one, part), getattr(two, part)) for part in ("zero_shot", "train", "test"))
+
+
+def test_round_trip_and_damage(tmp_path: Path) -> None:
+    known, file = studies.sequence()[1][0], tmp_path / "deep" / "red.safetensors"
+    features.save(known, file)
+    assert equal(features.load(file), known)
+    file.write_bytes(file.read_bytes()[:-3])
+    for gone in (file, tmp_path / "nowhere"):
+        with pytest.raises(
+            ValueError, match=f"{gone} holds no features .*; the stage `zero_shot` makes them"
+        ):
+            features.load(gone)
+
+
+def test_features_that_are_not_there_are_computed_once(home: Path) -> None:
+    made, known = studies.sequence()
+    asked = []
+
+    def backbone():  # noqa: ANN202
+        asked.append(1)
+        return studies.backbone()
+
+    for _ in range(2):
+        found = features.ensure(studies.study(), backbone, made)
+        assert all(equal(one, two) for one, two in zip(found, known, strict=True))
+    assert len(asked) == 1
+    assert features.path("tiny", "blue") == home / "data" / "tiny" / "features" / "blue.safetensors"
+
+
+def test_reference_pictures_are_found_in_their_folder(home: Path) -> None:
+    study = studies.study({"selector.reference": "none_of_them"})
+    made, _ = studies.sequence()
+    with pytest.raises(ValueError, match="selector.reference: .*none_of_them has no picture"):
+        features.prepare(study, studies.backbone(), made[:1])
+    (home / "none_of_them" / "deep").mkdir(parents=True)
+    features.prepare(studies.study(), studies.backbone(), made[:1])
+    for number in range(2):
+        picture = made[0].test.images[number].permute(1, 2, 0).numpy()
+        Image.fromarray(picture).save(home / "none_of_them" / "deep" / f"{number}.png")
+    features.ensure(study, studies.backbone, made[:1])  # the tasks' are there, the reference's are not
+    expected = features.extract(ClsToken(studies.backbone()), made[0].test.images[:2], studies.backbone())
+    assert torch.equal(features.load_reference("tiny"), expected)

@@ -1,0 +1,62 @@
+"""Transfer, Average, Last, Forgetting and the interval over seeds, worked by hand."""
+
+import math
+
+import pytest
+
+from lib import metrics
+
+# after task 0 1 2 (rows) on task 0 1 2 (columns)
+MATRIX = [
+    [90.0, 40.0, 30.0],
+    [80.0, 95.0, 20.0],
+    [70.0, 99.0, 85.0],
+]
+
+
+def test_transfer_is_the_accuracy_before_a_task_was_learned() -> None:
+    # task 1: 40; task 2: (30 + 20) / 2 = 25; together (40 + 25) / 2
+    assert metrics.transfer(MATRIX) == pytest.approx(32.5)
+
+
+def test_average_is_the_mean_of_all_entries() -> None:
+    # (90 + 40 + 30 + 80 + 95 + 20 + 70 + 99 + 85) / 9 = 609 / 9
+    assert metrics.average(MATRIX) == pytest.approx(609 / 9)
+
+
+def test_last_is_the_mean_of_the_last_row() -> None:
+    assert metrics.last(MATRIX) == pytest.approx((70 + 99 + 85) / 3)
+
+
+def test_forgetting_is_the_fall_from_the_best_since_the_task_was_learned() -> None:
+    # task 0: max(90, 80, 70) - 70 = 20; task 1: max(95, 99) - 99 = 0, the 40 before it does not count
+    assert metrics.forgetting(MATRIX) == pytest.approx(10.0)
+
+
+def test_forgetting_does_not_count_what_was_known_before_learning() -> None:
+    # task 1 was at 100 zero-shot and fell to 60 by being learned: nothing learned was forgotten
+    assert metrics.forgetting([[50.0, 100.0], [50.0, 60.0]]) == 0
+
+
+def test_one_task_has_neither_transfer_nor_forgetting() -> None:
+    assert math.isnan(metrics.transfer([[70.0]]))
+    assert math.isnan(metrics.forgetting([[70.0]]))
+    assert metrics.average([[70.0]]) == metrics.last([[70.0]]) == 70
+
+
+@pytest.mark.parametrize("formula", metrics.METRICS.values())
+@pytest.mark.parametrize(("matrix", "shape"), [([[1.0, 2.0]], "1, 2"), ([1.0, 2.0], "2,")])
+def test_another_shape_is_refused(formula, matrix, shape: str) -> None:  # noqa: ANN001
+    with pytest.raises(ValueError, match=f"T x T .* this one is .{shape}"):
+        formula(matrix)
+
+
+def test_interval_is_students() -> None:
+    # mean 4, deviation 2, t of 2 degrees of freedom at 97.5 % is 4.30265: 4.30265 * 2 / sqrt(3)
+    assert metrics.interval([2.0, 4.0, 6.0]) == pytest.approx((4.0, 4.968275), abs=1e-5)
+
+
+def test_one_seed_has_no_interval() -> None:
+    mean, half = metrics.interval([7.0])
+    assert mean == 7
+    assert math.isnan(half)

@@ -1,0 +1,148 @@
+"""The params file: the committed one loads, and whatever is wrong with another is said before anything runs."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lib import params, plan
+from lib.paths import ROOT
+
+GONE = object()
+COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "params.yaml"
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """The committed params with one value set, or gone."""
+    raw = copy.deepcopy(COMMITTED)
+    *parents, last = path.split(".")
+    place = raw
+    for key in parents:
+        place = place[key]
+    if value is GONE:
+        del place[last]
+    else:
+        place[last] = value
+    return raw
+
+
+def test_the_committed_params_load_as_they_are_written() -> None:
+    study = params.load()
+    assert study.study == "mini"
+    assert study.train.steps == COMMITTED["train"]["steps"]
+    assert study.tasks.orders == COMMITTED["tasks"]["orders"]
+    assert study.methods["moe_adapters"] == COMMITTED["methods"]["moe_adapters"]
+    assert study.runs["moe_adapters"].by_task
+    assert study.runs["moe_adapters+no_freeze"].set == {"freeze": 0}
+    assert study.runs["finetune"] == params.Run("finetune", [0, 1, 2], {}, False)
+
+
+def test_what_may_be_left_out_has_its_default(file: Path) -> None:
+    file.write_text(yaml.safe_dump(changed("pretrain", GONE), sort_keys=False))
+    assert params.load(file).pretrain is None
+
+
+def test_a_whole_number_is_taken_where_a_fraction_is_meant(file: Path) -> None:
+    file.write_text(yaml.safe_dump(changed("selector.lr", 1), sort_keys=False))
+    assert isinstance(params.load(file).selector.lr, float)
+
+
+WRONG = [
+    ("train.stepz", 5, "train: unknown key stepz; allowed: steps, batch, warmup, smoothing, crop"),
+    ("colour", "red", "params.yaml: unknown key colour; allowed: study, backbone"),
+    ("train.steps", GONE, "train: missing key steps"),
+    ("backbone", GONE, "missing key backbone"),
+    ("train.steps", "many", "train: steps is 'many'; expected int"),
+    ("train.steps", 1.5, "train: steps is 1.5; expected int"),
+    ("train.steps", True, "train: steps is True; expected int"),
+    ("train.crop", True, "train: crop is True; expected float"),
+    ("runs.finetune.by_task", 1, "by_task is 1; expected bool"),
+    ("train", 7, "train: expected a mapping, found 7"),
+    ("tasks.source", "web", "tasks: source is 'web'; allowed: mini, folder"),
+    ("tasks.templates", ["{}", 3], r"tasks: templates\[1\] is 3; expected str"),
+    ("tasks.orders", {"I": "digits"}, "tasks: orders.I is 'digits'; expected list"),
+    ("tasks.orders", {}, "tasks.orders is empty"),
+    ("pretrain.stepz", 5, "pretrain: unknown key stepz; allowed: seed, pictures"),
+    ("pretrain", 7, "pretrain is 7; expected Pretrain or None"),
+    ("runs.finetune.method", "fintune", "runs.finetune.method is 'fintune'; allowed: zero_shot, finetune,"),
+    ("runs.finetune.seeds", [], "runs.finetune.seeds is empty; give at least one"),
+    (
+        "runs.mine",
+        {"method": "adapter", "seeds": [0]},
+        r"runs.mine must be named adapter or adapter\+<variant>",
+    ),
+    ("runs.finetune.set", {"experts": 3}, "runs.finetune.set has experts; allowed: lr"),
+    ("runs.zero_shot.set", {"lr": 3}, "runs.zero_shot.set has lr; allowed: nothing"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), WRONG)
+def test_what_is_wrong_is_named(file: Path, path: str, value: object, message: str) -> None:
+    file.write_text(yaml.safe_dump(changed(path, value), sort_keys=False))
+    with pytest.raises(params.ParamsError, match=message):
+        params.load(file)
+
+
+def test_a_key_given_twice_is_refused(file: Path) -> None:
+    file.write_text((ROOT / "params.yaml").read_text() + "train: {steps: 1}\n")
+    with pytest.raises(params.ParamsError, match="(?s)not valid YAML: key train given twice"):
+        params.load(file)
+
+
+def test_a_merged_key_may_be_set_differently(file: Path) -> None:
+    text = (ROOT / "params.yaml").read_text().replace("<<: *adapter", "<<: *adapter\n    lr: 0.5")
+    file.write_text(text)
+    study = params.load(file)
+    assert study.methods["moe_adapters"]["lr"] == 0.5
+    assert study.methods["adapter"]["lr"] == COMMITTED["methods"]["adapter"]["lr"] != 0.5
+
+
+def test_merges_of_merges_are_not_taken_for_keys_given_twice() -> None:
+    text = "deep: {one: {a: &a {x: 1}, b: &b {<<: *a, x: 2}}}\nc: {<<: *b, x: 3}\n"
+    found = yaml.load(text, params.UniqueKeyLoader)
+    assert found == {"deep": {"one": {"a": {"x": 1}, "b": {"x": 2}}}, "c": {"x": 3}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("study: [", "params.yaml is not valid YAML"),
+        ("", "expected a mapping, found None"),
+        ("- 1\n", "expected a mapping"),
+        ("1: 2\n", "unknown key 1; allowed: study"),
+    ],
+)
+def test_what_is_no_params_file_is_said(file: Path, text: str, message: str) -> None:
+    file.write_text(text)
+    with pytest.raises(params.ParamsError, match=message):
+        params.load(file)
+
+
+def test_a_missing_file_names_the_studies_there_are(tmp_path: Path) -> None:
+    with pytest.raises(params.ParamsError, match="no params file .*nope.yaml; the studies here are: mini"):
+        params.load(tmp_path / "nope.yaml")
+    with pytest.raises(params.ParamsError, match="the studies here are: mini"):
+        params.load(tmp_path)
+
+
+def test_an_unknown_study_names_the_studies_there_are() -> None:
+    assert plan.folder_of("mini") == Path()
+    with pytest.raises(params.ParamsError, match="no study 'mni'; there are: mini"):
+        plan.folder_of("mni")
+
+
+def test_a_choice_of_types_is_said_in_words() -> None:
+    hints = {"blocks": params.Literal["all", "none"] | list[int], "rate": float | dict[str, float]}
+    for name, expected in (
+        ("blocks", r"all or none or list\[int\]"),
+        ("rate", r"float or dict\[str, float\]"),
+    ):
+        with pytest.raises(params.ParamsError, match=f"{name} is 'x'; expected {expected}"):
+            params._value(hints[name], "x", name)

@@ -1,0 +1,162 @@
+"""Training on one task: schedule, batches, crops, determinism, and what happens when a loss is not a number."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import studies
+import torch
+from torch import Tensor, nn
+
+from lib import train
+from lib.features import Features
+from lib.methods import Method
+from lib.progress import Progress
+from lib.tasks import Task
+from lib.train import TrainingError, batches, learn_task, random_crop, warmup_cosine
+
+SETTINGS = studies.study().train
+
+
+class Slope(Method):
+    """Learns one number: the loss is its square plus what the pictures' mean adds."""
+
+    def __init__(self, spoil: int | None = None) -> None:
+        super().__init__(studies.backbone(), {}, studies.study())
+        self.weight = nn.Parameter(torch.tensor([1.0]))
+        self.spoil, self.calls = spoil, 0
+        self.log: list[str] = []
+
+    def learning_rate(self, task: Task) -> float:
+        return 0.1
+
+    def begin_task(self, task: Task, number: int) -> list[nn.Parameter]:
+        self.log.append(f"begin {number}")
+        return [self.weight]
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        self.calls += 1
+        bad = float("nan") if self.calls - 1 == self.spoil else 0.0
+        return (self.weight.square() + images.mean() + bad).sum()
+
+    def before_step(self) -> None:
+        self.log.append("step")
+
+    def end_task(self, features: Features, seed: list[int]) -> None:
+        self.log.append(f"end {seed}")
+
+
+def run(method: Method, seed: int = 0, number: int = 0, **changes: Any) -> list[float]:
+    made, known = studies.sequence()
+    return learn_task(method, made[number], number, known[number], replace(SETTINGS, **changes), seed)
+
+
+def test_schedule_by_hand() -> None:
+    # 10 steps, 2 of them warm-up: a half, the whole, then 0.5 * (1 + cos(pi * (step - 2) / 8))
+    found = [warmup_cosine(step, 10, 2) for step in range(11)]
+    middle = [1.0, 0.961940, 0.853553, 0.691342, 0.5, 0.308658, 0.146447, 0.038060, 0.0]
+    assert found == pytest.approx([0.5, 1.0, *middle], abs=1e-6)
+    assert warmup_cosine(0, 4, 0) == 1
+
+
+def test_batches_are_shuffled_epochs_without_the_odd_rest() -> None:
+    drawn = batches(10, 4, 6, np.random.default_rng(0))
+    assert [len(batch) for batch in drawn] == [4] * 6
+    epochs = [np.concatenate(drawn[i : i + 2]).tolist() for i in (0, 2, 4)]
+    assert all(len(set(epoch)) == 8 and set(epoch) <= set(range(10)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_an_epoch_that_fits_covers_every_picture_and_a_small_set_is_taken_whole() -> None:
+    whole = np.concatenate(batches(12, 4, 3, np.random.default_rng(0)))
+    assert sorted(whole) == list(range(12))
+    assert [sorted(batch) for batch in batches(3, 8, 2, np.random.default_rng(0))] == [[0, 1, 2]] * 2
+
+
+class Still:
+    """Draws the middle of every range: no crop, no change of sides, no shift."""
+
+    def uniform(self, low: float, high: float, size: object) -> np.ndarray:
+        return np.full(size, (low + high) / 2)  # type: ignore[arg-type]
+
+
+def test_a_crop_of_all_the_picture_is_the_picture(images: Tensor) -> None:
+    same = random_crop(images, 1.0, Still())  # type: ignore[arg-type]
+    torch.testing.assert_close(same, images, atol=1e-4, rtol=0)
+
+
+def test_a_crop_shows_a_part_of_at_least_the_share_asked_for() -> None:
+    # brightness tells the place: what is seen spans side * 64 columns, so the crop's area is (wide * high)
+    ramp = torch.arange(64.0).expand(200, 1, 64, 64)
+    places = torch.cat([ramp, ramp.mT, ramp], dim=1)
+    seen = random_crop(places, 0.5, np.random.default_rng(0))[:, :, 8:-8, 8:-8]  # the rim may be reflected
+    wide = (seen[:, 0, 0, -1] - seen[:, 0, 0, 0]) / 47
+    high = (seen[:, 1, -1, 0] - seen[:, 1, 0, 0]) / 47
+    area = wide * high
+    assert 0.43 < area.min() < 0.55  # a side longer than the picture is cut: a little below the share
+    assert 0.95 < area.max() < 1.001
+    assert (wide / high).min() > 0.74
+    assert (wide / high).max() < 1.34
+    assert (seen[:, 0, 0, 0] < seen[:, 0, 0, -1]).all()  # no flip
+
+
+def test_crops_are_the_same_by_seed(images: Tensor) -> None:
+    first, again, other = (random_crop(images, 0.9, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_task_is_begun_stepped_and_ended_in_order() -> None:
+    method = Slope()
+    losses = run(method, seed=5, number=1)
+    assert method.log == ["begin 1", "step", "step", "step", "step", "end [5, 1]"]
+    assert len(losses) == 4
+    assert method.weight.item() < 1
+
+
+def test_steps_follow_the_schedule() -> None:
+    """AdamW's first steps on an even slope are as long as the learning rate: 0.1 times the schedule."""
+    method, places = Slope(), []
+    method.before_step = lambda: places.append(method.weight.item())
+    run(method, steps=3, warmup=1)
+    shares = [warmup_cosine(step, 3, 1) for step in range(2)]
+    assert places[0] - places[1] == pytest.approx(0.1 * shares[0], rel=1e-3)
+    assert places[1] - places[2] == pytest.approx(0.1 * shares[1], rel=0.02)
+
+
+def test_same_seed_same_losses_and_every_task_has_its_own_randomness() -> None:
+    first, again, other = (run(Slope(), seed=seed) for seed in (0, 0, 1))
+    assert first == again != other
+    made, known = studies.sequence()
+    as_second = learn_task(Slope(), made[0], 1, known[0], SETTINGS, 0)
+    assert as_second != first
+
+
+def test_a_method_with_nothing_to_train_takes_no_step() -> None:
+    method = Slope()
+    method.begin_task = lambda task, number: []
+    assert run(method) == []
+    assert method.log == ["end [0, 0]"]
+    assert method.weight.item() == 1
+
+
+def test_a_loss_that_is_not_a_number_stops_and_names_task_and_step() -> None:
+    method = Slope(spoil=2)
+    with pytest.raises(
+        TrainingError, match="not a number at step 2 of task green; .* is kept. Try a smaller lr"
+    ):
+        run(method, number=1)
+    assert not [entry for entry in method.log if entry.startswith("end")]
+
+
+def test_a_bad_loss_does_not_wait_for_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train, "Progress", partial(Progress, every=0.0))  # every step is worth a line
+    method = Slope(spoil=1)
+    with pytest.raises(TrainingError, match="at step 1 of task red"):
+        run(method, steps=50)
+    assert method.calls == 2
+    assert "red: step 1/50, loss" in capsys.readouterr().out
