@@ -106,7 +106,7 @@ def backbone() -> Backbone:
 
 def picture(number: int, label: int, rng: np.random.Generator, size: int = 32) -> np.ndarray:
     """A sheet (size, size, 3) uint8 in the task's colour, striped as the class says."""
-    sheet = np.full((size, size, 3), COLOURS[number], dtype=np.float64)
+    sheet = np.full((size, size, 3), COLOURS[number] + rng.uniform(-50, 50, 3))
     if label == 0:
         sheet[::4] += 50
     if label == 2:
