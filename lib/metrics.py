@@ -4,15 +4,14 @@ A[i, j] is the accuracy in percent on task j after learning task i, rows and col
 (definitions of ZSCL, Zheng et al. 2023, which the paper uses).
 """
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 Matrix = np.ndarray | list[list[float]]
 
 
-def accuracy(predicted: Sequence[int] | np.ndarray, labels: Sequence[int] | np.ndarray) -> float:
+def accuracy(predicted: ArrayLike, labels: ArrayLike) -> float:
     """Percent of predicted classes (N,) that are right, to four decimals."""
     return round(100 * float(np.mean(np.asarray(predicted) == np.asarray(labels))), 4)
 

@@ -6,7 +6,7 @@ An unknown or missing key, or a value of the wrong type, is an error that names 
 import dataclasses
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,7 +86,7 @@ class Run:
 
     method: str
     seeds: list[int]
-    set: dict[str, Any] = field(default_factory=dict)
+    set: dict[str, Any]
     by_task: bool = False
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from lib import params, results
 from lib.figures import NAMES
-from lib.paths import REPORTS
+from lib.paths import REPORTS, ROOT
 
 FIGURES = {
     "start_here": "The story in three tasks: continual fine-tuning forgets, MoE-Adapters do not.",
@@ -32,6 +32,7 @@ FIGURES = {
     "frozen_pool": "Experts of a block frozen so far: mean over blocks and seeds, with the range.",
     "routes": "Gates of a router with random weights on pictures of every task.",
 }
+MARKS = ("<!-- results: `python -m lib.report --readme` writes this table -->", "<!-- end of results -->")
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
 img { max-width: 100%; height: auto } figure { margin: 2rem 0 } figcaption { color: #444 }
@@ -99,10 +100,33 @@ def costs(study: str, folder: Path = REPORTS) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-if __name__ == "__main__":
-    file = sys.argv[1] if len(sys.argv) > 1 else "params.yaml"
+def readme_table(study: str) -> str:
+    """The README's table of results, from the result files."""
+    table = results.summary(results.read(study))
+    table["run"] = table["run"].map(lambda run: NAMES.get(run, run))
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def with_table(readme: str, table: str) -> str:
+    """The README's text with the table between its two marks."""
+    head, rest = readme.split(MARKS[0])
+    return f"{head}{MARKS[0]}\n{table}\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
+
+
+def main(file: str, readme: bool) -> None:
+    """Writes the report of a params file; with `readme` the README's table instead."""
     study = params.load(file)
     target = REPORTS / "index.html" if file == "params.yaml" else REPORTS / study.study / "index.html"
+    text = page(study)
+    if readme:
+        target = ROOT / "README.md"
+        text = with_table(target.read_text(), readme_table(study.study))
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page(study))
-    print(f"written: {target.relative_to(REPORTS.parent)}")
+    target.write_text(text)
+    print(f"written: {target.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    given = [a for a in sys.argv[1:] if a != "--readme"]
+    main(given[0] if given else "params.yaml", "--readme" in sys.argv)

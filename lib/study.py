@@ -22,6 +22,8 @@ from lib.progress import minutes
 SHARED = "notebooks/dvc.yaml"  # the stages that all studies share: code-only notebooks, the backbone
 STORY = ["tasks", "zero_shot", "start_here", "router_and_experts", "selector"]  # besides the learning stages
 REPORT = ["results", "report"]
+# lines of DVC that say nothing here
+NOISE = (">", "Updating lock", "Generating lock", "To track", "\tgit", "Use `dvc", "WARNING: Process")
 
 
 def dvc(*arguments: str) -> list[str]:
@@ -42,11 +44,16 @@ def address(folder: Path, stage: str) -> str:
 
 
 class Watch:
-    """Reads DVC's output and turns it into lines that say how far the study is."""
+    """Reads DVC's output and turns it into lines that say how far the study is.
 
-    def __init__(self, total: int) -> None:
-        self.total, self.done, self.ran = total, 0, 0
-        self.seconds, self.began, self.stage = 0.0, time.monotonic(), ""
+    The time left is reckoned from the time that the stages before took, a learning stage weighing as many units as it
+    learns tasks (none for zero-shot), any other one.
+    """
+
+    def __init__(self, stages: list[str], weights: dict[str, float]) -> None:
+        self.total, self.done = len(stages), 0
+        self.weights, self.left = weights, sum(weights.get(stage, 1.0) for stage in stages)
+        self.seconds, self.weight, self.began, self.stage = 0.0, 0.0, time.monotonic(), ""
 
     def line(self, text: str) -> None:
         """Takes one line of DVC's output."""
@@ -58,32 +65,33 @@ class Watch:
             print(f"\n[{self.done + 1}/{self.total}] {self.stage}{self._left()}", flush=True)
         elif skipped:
             self.finish()
-            self.done += 1
-        elif text.strip() and not text.startswith(
-            (">", "Updating lock", "Generating lock", "To track", "\tgit", "Use `dvc")
-        ):
+            self._count(skipped[1])
+        elif text.strip() and not text.startswith(NOISE):
             print(f"    {text}", flush=True)
 
     def finish(self) -> None:
         """The stage that was running has ended."""
         if self.stage:
             self.seconds += time.monotonic() - self.began
-            self.done, self.ran, self.stage = self.done + 1, self.ran + 1, ""
+            self.weight += self._count(self.stage)
+            self.stage = ""
+
+    def _count(self, stage: str) -> float:
+        weight = self.weights.get(stage, 1.0)
+        self.done, self.left = self.done + 1, self.left - weight
+        return weight
 
     def _left(self) -> str:
-        if not self.ran:
+        if not self.weight:
             return ""
-        return (
-            f" (about {minutes(self.seconds / self.ran * (self.total - self.done))} left for the whole study)"
-        )
+        return f" (about {minutes(self.seconds / self.weight * self.left)} left for the whole study)"
 
 
 def run(command: list[str], watch: Watch) -> int:
     """Runs DVC in a process group of its own, so that ending it ends the notebooks that it started."""
-    environment = os.environ | {
-        "PYTHONUNBUFFERED": "1",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # GOMP's threads spin long while they wait: on cores shared with others a step then takes many times as long
+    environment = {"GOMP_SPINCOUNT": "20000"} | os.environ | {"PYTHONUNBUFFERED": "1", "PATH": path}
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -146,15 +154,21 @@ def _target(asked: argparse.Namespace, folder: Path) -> int:
     stage = f"{SHARED}:{asked.target}" if shared else address(folder, asked.target)
     only = ["--force", "--single-item"] if asked.force else []
     alone = ["--single-item"] if asked.target in REPORT else []  # report what is there, run nothing for it
-    return run(dvc("repro", *only, *alone, stage), Watch(1))
+    return run(dvc("repro", *only, *alone, stage), Watch([stage], {}))
 
 
 def _story(study: Study, folder: Path, everything: bool) -> int:
     stages = story(study, folder, everything)
-    watch = Watch(len(stages) + 2 + (0 if everything else len(REPORT)))  # 2 shared stages
+    after = [] if everything else [address(folder, stage) for stage in REPORT]
+    learning = {address(folder, f"learn@{key}"): item for key, item in plan.items(study).items()}
+    weights = {
+        stage: float((item.stop - item.first) * (item.method != "zero_shot"))
+        for stage, item in learning.items()
+    }
+    watch = Watch([f"{SHARED}:code", f"{SHARED}:pretrain", *stages, *after], weights)
     code = run(dvc("repro", *stages), watch)
-    for stage in [] if everything else REPORT:
-        code = code or run(dvc("repro", "--single-item", address(folder, stage)), watch)
+    for stage in after:
+        code = code or run(dvc("repro", "--single-item", stage), watch)
     return code
 
 

@@ -2,30 +2,31 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-import studies
+import small_study
 import torch
 from PIL import Image
 
 from lib import features
-from lib.clip import preprocess
+from lib.clip import Backbone, preprocess
 from lib.features import AlexNetFeatures, ClsToken, Features
 
-SELECTOR = studies.study().selector
+SELECTOR = small_study.study().selector
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    studies.move(monkeypatch, tmp_path)
+    small_study.move(monkeypatch, tmp_path)
     return tmp_path
 
 
 @torch.no_grad()
 def test_zero_shot_answers_are_open_clips_own() -> None:
-    backbone, task = studies.backbone(), studies.task(0, test=20)
+    backbone, task = small_study.backbone(), small_study.task(0, test=20)
     model = backbone.model
-    names = torch.zeros(3, studies.CONFIG["embed"])
+    names = torch.zeros(3, small_study.CONFIG["embed"])
     for template in task.templates:
         tokens = backbone.tokenizer([template.format(name) for name in task.classes])
         names += model.encode_text(tokens, normalize=True)
@@ -39,18 +40,19 @@ def test_zero_shot_answers_are_open_clips_own() -> None:
 
 @torch.no_grad()
 def test_the_cls_token_is_what_open_clip_projects() -> None:
-    backbone, task = studies.backbone(), studies.task(1)
+    backbone, task = small_study.backbone(), small_study.task(1)
     pictures = preprocess(task.train.images, backbone.mean, backbone.std)
     found = ClsToken(backbone)(pictures)
-    assert found.shape == (18, studies.CONFIG["width"])
-    assert torch.equal(found @ backbone.model.visual.proj, backbone.model.encode_image(pictures))
+    projection: Any = backbone.model.visual.proj
+    assert found.shape == (18, small_study.CONFIG["width"])
+    assert torch.equal(found @ projection, backbone.model.encode_image(pictures))
     known = features.compute(backbone, task, SELECTOR)
     torch.testing.assert_close(known.train, found)
-    assert known.test.shape == (12, studies.CONFIG["width"])
+    assert known.test.shape == (12, small_study.CONFIG["width"])
 
 
 def test_batches_change_nothing_but_rounding() -> None:
-    backbone, task = studies.backbone(), studies.task(1)
+    backbone, task = small_study.backbone(), small_study.task(1)
     whole, parts = (features.extract(ClsToken(backbone), task.train, backbone, batch) for batch in (256, 5))
     torch.testing.assert_close(whole, parts)
     assert torch.equal(features.extract(ClsToken(backbone), task.train.images, backbone), whole)
@@ -76,12 +78,12 @@ def test_alexnet_without_a_network_says_what_to_do(monkeypatch: pytest.MonkeyPat
     with pytest.raises(
         OSError, match="could not be downloaded .no route to host.; use selector.features: clip"
     ):
-        features.selector_features(studies.backbone(), "alexnet")
+        features.selector_features(small_study.backbone(), "alexnet")
 
 
 def test_alexnet_changes_the_selectors_features_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "AlexNetFeatures", lambda: torch.nn.Flatten())
-    backbone, task = studies.backbone(), studies.task(0)
+    backbone, task = small_study.backbone(), small_study.task(0)
     plain = features.compute(backbone, task, SELECTOR)
     other = features.compute(backbone, task, replace(SELECTOR, features="alexnet"))
     assert torch.equal(other.zero_shot, plain.zero_shot)
@@ -94,7 +96,7 @@ def equal(one: Features, two: Features) -> bool:
 
 
 def test_round_trip_and_damage(tmp_path: Path) -> None:
-    known, file = studies.sequence()[1][0], tmp_path / "deep" / "red.safetensors"
+    known, file = small_study.sequence()[1][0], tmp_path / "deep" / "red.safetensors"
     features.save(known, file)
     assert equal(features.load(file), known)
     file.write_bytes(file.read_bytes()[:-3])
@@ -106,30 +108,32 @@ def test_round_trip_and_damage(tmp_path: Path) -> None:
 
 
 def test_features_that_are_not_there_are_computed_once(home: Path) -> None:
-    made, known = studies.sequence()
+    made, known = small_study.sequence()
     asked = []
 
-    def backbone():  # noqa: ANN202
+    def backbone() -> Backbone:
         asked.append(1)
-        return studies.backbone()
+        return small_study.backbone()
 
     for _ in range(2):
-        found = features.ensure(studies.study(), backbone, made)
+        found = features.ensure(small_study.study(), backbone, made)
         assert all(equal(one, two) for one, two in zip(found, known, strict=True))
     assert len(asked) == 1
     assert features.path("tiny", "blue") == home / "data" / "tiny" / "features" / "blue.safetensors"
 
 
 def test_reference_pictures_are_found_in_their_folder(home: Path) -> None:
-    study = studies.study({"selector.reference": "none_of_them"})
-    made, _ = studies.sequence()
+    study = small_study.study({"selector.reference": "none_of_them"})
+    made, _ = small_study.sequence()
     with pytest.raises(ValueError, match="selector.reference: .*none_of_them has no picture"):
-        features.prepare(study, studies.backbone(), made[:1])
+        features.prepare(study, small_study.backbone(), made[:1])
     (home / "none_of_them" / "deep").mkdir(parents=True)
-    features.prepare(studies.study(), studies.backbone(), made[:1])
+    features.prepare(small_study.study(), small_study.backbone(), made[:1])
     for number in range(2):
         picture = made[0].test.images[number].permute(1, 2, 0).numpy()
         Image.fromarray(picture).save(home / "none_of_them" / "deep" / f"{number}.png")
-    features.ensure(study, studies.backbone, made[:1])  # the tasks' are there, the reference's are not
-    expected = features.extract(ClsToken(studies.backbone()), made[0].test.images[:2], studies.backbone())
+    features.ensure(study, small_study.backbone, made[:1])  # the tasks' are there, the reference's are not
+    expected = features.extract(
+        ClsToken(small_study.backbone()), made[0].test.images[:2], small_study.backbone()
+    )
     assert torch.equal(features.load_reference("tiny"), expected)

@@ -1,17 +1,25 @@
 """Transfer, Average, Last, Forgetting and the interval over seeds, worked by hand."""
 
 import math
+from collections.abc import Callable
 
 import pytest
+import torch
 
 from lib import metrics
 
+Formula = Callable[[metrics.Matrix], float]
 # after task 0 1 2 (rows) on task 0 1 2 (columns)
 MATRIX = [
     [90.0, 40.0, 30.0],
     [80.0, 95.0, 20.0],
     [70.0, 99.0, 85.0],
 ]
+
+
+def test_accuracy_is_the_percent_of_right_answers() -> None:
+    assert metrics.accuracy([0, 1, 2], [0, 2, 2]) == 66.6667
+    assert metrics.accuracy(torch.tensor([1, 1]), torch.tensor([1, 1])) == 100
 
 
 def test_transfer_is_the_accuracy_before_a_task_was_learned() -> None:
@@ -46,7 +54,7 @@ def test_one_task_has_neither_transfer_nor_forgetting() -> None:
 
 @pytest.mark.parametrize("formula", metrics.METRICS.values())
 @pytest.mark.parametrize(("matrix", "shape"), [([[1.0, 2.0]], "1, 2"), ([1.0, 2.0], "2,")])
-def test_another_shape_is_refused(formula, matrix, shape: str) -> None:  # noqa: ANN001
+def test_another_shape_is_refused(formula: Formula, matrix: metrics.Matrix, shape: str) -> None:
     with pytest.raises(ValueError, match=f"T x T .* this one is .{shape}"):
         formula(matrix)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_study
 import yaml
 
 from lib import params, plan
@@ -75,10 +76,11 @@ WRONG = [
     ("runs.finetune.seeds", [], "runs.finetune.seeds is empty; give at least one"),
     (
         "runs.mine",
-        {"method": "adapter", "seeds": [0]},
+        {"method": "adapter", "seeds": [0], "set": {}},
         r"runs.mine must be named adapter or adapter\+<variant>",
     ),
     ("runs.finetune.set", {"experts": 3}, "runs.finetune.set has experts; allowed: lr"),
+    ("runs.finetune.set", GONE, "runs.finetune: missing key set"),
     ("runs.zero_shot.set", {"lr": 3}, "runs.zero_shot.set has lr; allowed: nothing"),
 ]
 
@@ -146,3 +148,35 @@ def test_a_choice_of_types_is_said_in_words() -> None:
     ):
         with pytest.raises(params.ParamsError, match=f"{name} is 'x'; expected {expected}"):
             params._value(hints[name], "x", name)
+
+
+def test_learning_rates_by_task() -> None:
+    made, _ = small_study.sequence()
+    method = small_study.method("finetune", lr={"red": 0.1, "green": 1})
+    assert (method.learning_rate(made[0]), method.learning_rate(made[1])) == (0.1, 1.0)
+    with pytest.raises(params.ParamsError, match="lr has no entry for task blue; it has: red, green"):
+        method.learning_rate(made[2])
+
+
+SETTINGS = [
+    ("moe_adapters", {"top_k": 5}, "top_k is 5; choose 1 to 4, the number of experts"),
+    ("moe_adapters", {"freeze": 9}, "freeze_count is 9; choose 0 to 4"),
+    ("moe_adapters", {"expertz": 4}, "settings of MoEAdapters: unknown key expertz; allowed: lr, bottleneck"),
+    (
+        "moe_adapters",
+        {"image_blocks": "some"},
+        "image_blocks is 'some'; expected all or first or last or none or",
+    ),
+    ("moe_adapters", {"image_blocks": [7]}, "image_blocks has 7; the tower's blocks are 0 to 1"),
+    ("moe_adapters", {"text_router_token": "mid"}, "text_router_token is 'mid'; allowed: start, end"),
+    ("adapter", {"dropout": 1.5}, "dropout is 1.5; it is a share"),
+    ("adapter", {"top_k": 1}, "settings of Adapter: unknown key top_k"),
+    ("finetune", {"lr": "fast"}, "lr is 'fast'; expected float or"),
+    ("zero_shot", {"lr": 1.0}, "settings of ZeroShot: unknown key lr"),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "message"), SETTINGS)
+def test_wrong_settings_are_said_before_training(name: str, settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small_study.method(name, **settings)

@@ -1,9 +1,9 @@
-"""The plan: a stage for a whole run or for each task, parents first, and the committed files in step with the params."""
+"""The plan: a stage for a whole run or for each task, parents first, and the committed files in step."""
 
 from pathlib import Path
 
 import pytest
-import studies
+import small_study
 import yaml
 
 from lib import params, plan
@@ -14,14 +14,16 @@ CHAIN = Run("moe_adapters", [0, 1], {}, by_task=True)
 
 
 def small(**runs: Run) -> params.Study:
-    study = studies.study({"tasks.orders": {"I": ["red", "green", "blue"], "II": ["blue", "red", "green"]}})
+    study = small_study.study(
+        {"tasks.orders": {"I": ["red", "green", "blue"], "II": ["blue", "red", "green"]}}
+    )
     study.runs.clear()
     study.runs.update(runs)
     return study
 
 
 def test_a_whole_run_is_one_stage() -> None:
-    found = plan.items(small(finetune=Run("finetune", [3])))
+    found = plan.items(small(finetune=Run("finetune", [3], {})))
     assert list(found) == ["finetune--I--s3", "finetune--II--s3"]
     assert found["finetune--I--s3"] == Item(
         run="finetune",
@@ -64,7 +66,7 @@ def test_parents_come_before_children_and_no_output_is_written_twice() -> None:
 
 
 def test_the_main_story_is_every_runs_first_seed_in_the_first_order() -> None:
-    study = small(finetune=Run("finetune", [7, 8]), moe_adapters=CHAIN)
+    study = small(finetune=Run("finetune", [7, 8], {}), moe_adapters=CHAIN)
     chain = [f"moe_adapters--I--s0--{i}-{name}" for i, name in enumerate(("red", "green", "blue"))]
     assert plan.main_story(study) == ["finetune--I--s7", *chain]
 
@@ -87,9 +89,9 @@ def test_another_study_gets_its_plan_and_its_dvc_file(
     monkeypatch.setattr(params, "ROOT", tmp_path)
     own = tmp_path / "studies" / "tiny"
     own.mkdir(parents=True)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(studies.RAW | {"study": "mini"}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(small_study.RAW | {"study": "mini"}))
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
-    (own / "params.yaml").write_text(yaml.safe_dump(studies.RAW))
+    (own / "params.yaml").write_text(yaml.safe_dump(small_study.RAW))
     wanted = ["plan.yaml", "studies/tiny/plan.yaml", "studies/tiny/dvc.yaml"]
     assert plan.write() == wanted
     assert plan.out_of_step() == {}
@@ -104,6 +106,6 @@ def test_a_study_must_be_named_like_its_folder(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(plan, "ROOT", tmp_path)
     monkeypatch.setattr(params, "ROOT", tmp_path)
     (tmp_path / "studies" / "mine").mkdir(parents=True)
-    (tmp_path / "studies" / "mine" / "params.yaml").write_text(yaml.safe_dump(studies.RAW))
+    (tmp_path / "studies" / "mine" / "params.yaml").write_text(yaml.safe_dump(small_study.RAW))
     with pytest.raises(params.ParamsError, match="studies/mine/params.yaml: study is 'tiny'; .* 'mine'"):
         plan.files(Path("studies/mine"))

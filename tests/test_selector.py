@@ -1,15 +1,18 @@
-"""DDAS: errors, thresholds, who competes, decisions alone and by batch, determinism and state."""
+"""DDAS: errors, thresholds, who competes, decisions alone and by batch, state, and what a route means."""
 
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import studies
+import small_study
 import torch
+import torch.nn.functional as F
+from conftest import stir
 from safetensors.torch import save
 from torch import Tensor
 
+from lib import clip
 from lib.params import Selector as Settings
 from lib.selector import CLIP, Autoencoder, Selector
 
@@ -17,7 +20,7 @@ WIDTH = 12
 
 
 def settings(**changes: object) -> Settings:
-    return replace(studies.study().selector, steps=60, **changes)
+    return replace(small_study.study().selector, steps=60, **changes)
 
 
 def cloud(number: int, count: int = 30) -> Tensor:
@@ -91,7 +94,7 @@ def test_held_out_pictures_do_not_train() -> None:
     first.learn(features, [3, 1])
     features[held] += 1
     second.learn(features, [3, 1])
-    assert torch.equal(first.tasks[0].encoder.weight, second.tasks[0].encoder.weight)
+    assert save(first.tasks[0].state_dict()) == save(second.tasks[0].state_dict())
     assert first.thresholds != second.thresholds
 
 
@@ -167,3 +170,55 @@ def test_state_round_trip(reference: bool) -> None:
     assert torch.equal(again.decide(features).sample, selector.decide(features).sample)
     assert save(again.state_dict()) == save(selector.state_dict())
     assert not any(p.requires_grad for p in again.parameters())
+
+
+def test_the_oracle_gives_learned_tasks_their_router_and_others_clip() -> None:
+    made, known = small_study.sequence()
+    method = small_study.learned("moe_adapters")
+    last = method.predict(made[2], known[2], 2)
+    assert last.routes["oracle"].tolist() == [CLIP] * 12
+    assert torch.equal(last.classes["oracle"], known[2].zero_shot)
+    first = method.predict(made[0], known[0], 0)
+    assert first.routes["oracle"].tolist() == [0] * 12
+    expected = method.answer(made[0], known[0], [torch.zeros(12, dtype=torch.long)])[0]
+    assert torch.equal(first.classes["oracle"], expected)
+
+
+def test_a_mixed_route_gives_each_picture_its_routers_answer() -> None:
+    made, known = small_study.sequence()
+    method = small_study.teach(small_study.method("moe_adapters"), 0, 1)
+    stir(method.model)
+    pure = [method.answer(made[1], known[1], [torch.full((12,), route)])[0] for route in (CLIP, 0, 1)]
+    routes = torch.tensor([CLIP, 0, 1] * 4)
+    mixed = method.answer(made[1], known[1], [routes])[0]
+    assert mixed.tolist() == [pure[route + 1][i].item() for i, route in enumerate(routes.tolist())]
+    assert torch.equal(pure[0], known[1].zero_shot)
+    assert len({tuple(each.tolist()) for each in pure}) == 3  # else the mixture would show nothing
+
+
+def test_a_router_answers_as_its_towers_do() -> None:
+    made, known = small_study.sequence()
+    method, backbone, unit = small_study.learned("moe_adapters"), small_study.backbone(), F.normalize
+    with torch.no_grad():
+        prompts = [backbone.tokenizer(made[1].prompts(template)) for template in made[1].templates]
+        names = torch.stack([unit(method.model.encode_text(each, 1).features, dim=-1) for each in prompts])
+        pictures = clip.preprocess(made[1].test.images, backbone.mean, backbone.std)
+        images = method.model.encode_image(pictures, 1).features
+        expected = (images @ unit(names.mean(dim=0), dim=-1).T).argmax(dim=1)
+    assert torch.equal(method.predict(made[1], known[1], 1).classes["oracle"], expected)
+
+
+def test_the_reference_decides_against_every_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, known = small_study.sequence()
+    changes = {"selector.reference": "some", "selector.steps": 200}
+    monkeypatch.setattr("lib.methods.moe_adapters.load_reference", lambda study: known[2].train)
+    method = small_study.teach(small_study.method("moe_adapters", changes), 0)
+    routed = method.predict(made[2], known[2], 2).routes["sample"]
+    assert routed.tolist() == [CLIP] * 12
+    again = small_study.method("moe_adapters", changes)
+    again.restore(method.state())
+    assert again.selector.reference is not None
+    assert torch.equal(
+        again.predict(made[0], known[0], 0).routes["sample"],
+        method.predict(made[0], known[0], 0).routes["sample"],
+    )

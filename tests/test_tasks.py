@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import studies
+import small_study
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -18,12 +18,12 @@ from lib.tasks import TaskError
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    studies.write_pictures(tmp_path / "pictures")
+    small_study.write_pictures(tmp_path / "pictures")
     return tmp_path / "pictures"
 
 
 def settings(root: Path, **changes: object) -> Tasks:
-    return replace(studies.study().tasks, root=str(root), **changes)
+    return replace(small_study.study().tasks, root=str(root), **changes)
 
 
 def test_a_folder_is_a_task(root: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_folder_is_a_task(root: Path) -> None:
     assert made.name == "green"
     assert made.classes == ["across", "plain sheet", "upright"]  # underscores are blanks in prompts
     assert made.prompts("a {}!") == ["a across!", "a plain sheet!", "a upright!"]
-    assert made.templates == studies.TEMPLATES
+    assert made.templates == small_study.TEMPLATES
     assert made.train.images.shape == (18, 3, 32, 32)
     assert made.train.images.dtype == torch.uint8
     assert made.train.labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6
@@ -134,7 +134,7 @@ def test_an_unknown_mini_task_and_a_wrong_size_are_said(root: Path) -> None:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    made = studies.task(1)
+    made = small_study.task(1)
     tasks.save(made, tmp_path / "deep" / "green.safetensors")
     again = tasks.load(tmp_path / "deep" / "green.safetensors")
     assert (again.name, again.classes, again.templates) == (made.name, made.classes, made.templates)
@@ -148,7 +148,7 @@ def test_a_damaged_foreign_or_missing_file_is_named(tmp_path: Path) -> None:
     message = f"{file} is no prepared task .*; the stage `tasks` makes it again"
     with pytest.raises(TaskError, match=message):
         tasks.load(file)
-    tasks.save(studies.task(1), file)
+    tasks.save(small_study.task(1), file)
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(TaskError, match=message):
         tasks.load(file)
@@ -158,23 +158,25 @@ def test_a_damaged_foreign_or_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    studies.move(monkeypatch, tmp_path)
-    studies.prepare(tmp_path)
-    study = studies.study({"tasks.orders": {"I": ["red", "green", "blue"], "II": ["blue", "red", "green"]}})
+    small_study.move(monkeypatch, tmp_path)
+    small_study.prepare(tmp_path)
+    study = small_study.study(
+        {"tasks.orders": {"I": ["red", "green", "blue"], "II": ["blue", "red", "green"]}}
+    )
     assert tasks.names(study) == ["red", "green", "blue"]
     assert [task.name for task in tasks.sequence(study, "II")] == ["blue", "red", "green"]
     with pytest.raises(TaskError, match="study tiny has no order 'III'; it has: I, II"):
         tasks.sequence(study, "III")
-    other = studies.study({"tasks.orders": {"I": ["red", "green"], "II": ["red", "blue"]}})
+    other = small_study.study({"tasks.orders": {"I": ["red", "green"], "II": ["red", "blue"]}})
     with pytest.raises(TaskError, match="orders I and II of study tiny do not have the same tasks"):
         tasks.names(other)
 
 
 def test_tasks_that_are_not_there_are_made_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    studies.move(monkeypatch, root.parent)
-    monkeypatch.setattr("lib.clip.load_clip", lambda model, pretrained: studies.backbone())
-    made = tasks.ensure(studies.study())
-    assert [task.name for task in made] == studies.NAMES
+    small_study.move(monkeypatch, root.parent)
+    monkeypatch.setattr("lib.clip.load_clip", lambda model, pretrained: small_study.backbone())
+    made = tasks.ensure(small_study.study())
+    assert [task.name for task in made] == small_study.NAMES
     shutil.rmtree(root)
-    again = tasks.ensure(studies.study())
+    again = tasks.ensure(small_study.study())
     assert torch.equal(again[2].train.images, made[2].train.images)

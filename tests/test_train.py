@@ -1,30 +1,32 @@
-"""Training on one task: schedule, batches, crops, determinism, and what happens when a loss is not a number."""
+"""Training on one task: schedule, batches, crops, determinism, losses that are no numbers, snapshots."""
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import studies
+import small_study
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from lib import train
+from lib import snapshot, train
 from lib.features import Features
 from lib.methods import Method
 from lib.progress import Progress
 from lib.tasks import Task
 from lib.train import TrainingError, batches, learn_task, random_crop, warmup_cosine
 
-SETTINGS = studies.study().train
+SETTINGS = small_study.study().train
 
 
 class Slope(Method):
     """Learns one number: the loss is its square plus what the pictures' mean adds."""
 
     def __init__(self, spoil: int | None = None) -> None:
-        super().__init__(studies.backbone(), {}, studies.study())
+        super().__init__(small_study.backbone(), {}, small_study.study())
         self.weight = nn.Parameter(torch.tensor([1.0]))
         self.spoil, self.calls = spoil, 0
         self.log: list[str] = []
@@ -49,7 +51,7 @@ class Slope(Method):
 
 
 def run(method: Method, seed: int = 0, number: int = 0, **changes: Any) -> list[float]:
-    made, known = studies.sequence()
+    made, known = small_study.sequence()
     return learn_task(method, made[number], number, known[number], replace(SETTINGS, **changes), seed)
 
 
@@ -129,7 +131,7 @@ def test_steps_follow_the_schedule() -> None:
 def test_same_seed_same_losses_and_every_task_has_its_own_randomness() -> None:
     first, again, other = (run(Slope(), seed=seed) for seed in (0, 0, 1))
     assert first == again != other
-    made, known = studies.sequence()
+    made, known = small_study.sequence()
     as_second = learn_task(Slope(), made[0], 1, known[0], SETTINGS, 0)
     assert as_second != first
 
@@ -160,3 +162,42 @@ def test_a_bad_loss_does_not_wait_for_the_end(
         run(method, steps=50)
     assert method.calls == 2
     assert "red: step 1/50, loss" in capsys.readouterr().out
+
+
+def steps(model: nn.Linear, optimizer: torch.optim.Optimizer, count: int) -> None:
+    for _ in range(count):
+        optimizer.zero_grad()
+        model(torch.rand(4, 3)).square().mean().backward()
+        optimizer.step()
+
+
+def linear() -> tuple[nn.Linear, torch.optim.Optimizer]:
+    model = nn.Linear(3, 2)
+    return model, torch.optim.AdamW(model.parameters(), lr=0.1)
+
+
+def test_a_snapshot_brings_back_tensors_optimiser_and_random_state(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "snapshot.safetensors"
+    torch.manual_seed(0)
+    model, optimizer = linear()
+    steps(model, optimizer, 3)
+    snapshot.write(file, model.state_dict(), optimizer, 3)
+    steps(model, optimizer, 3)
+    torch.manual_seed(99)
+    other, fresh = linear()
+    assert snapshot.read(file, other.state_dict(), fresh) == 3
+    steps(other, fresh, 3)
+    assert save(other.state_dict()) == save(model.state_dict())
+    assert [p.name for p in file.parent.iterdir()] == ["snapshot.safetensors"]
+
+
+def test_without_a_snapshot_nothing_is_touched_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    model, optimizer = linear()
+    before = model.weight.clone()
+    assert snapshot.read(tmp_path / "none", model.state_dict(), optimizer) == 0
+    assert torch.equal(model.weight, before)
+    (tmp_path / "cut").write_bytes(b"12345")
+    with pytest.raises(
+        ValueError, match=f"the snapshot {tmp_path}/cut cannot be read .*; delete it to start"
+    ):
+        snapshot.read(tmp_path / "cut", model.state_dict(), optimizer)

@@ -34,7 +34,9 @@ class FineTune(Method):
         """Everything but the temperature and the token table."""
         self.prompts = self.backbone.tokenizer(task.prompts(task.templates[0]))
         self.model.requires_grad_(False)
-        return [parameter.requires_grad_(True) for parameter in self._trained()]
+        for parameter in self._trained():
+            parameter.requires_grad_(True)
+        return self._trained()
 
     def _trained(self) -> list[nn.Parameter]:
         kept = ("logit_scale", "token_embedding")

@@ -1,4 +1,4 @@
-"""A small study for the tests: three tasks of striped pictures, a tiny random CLIP, and a place of its own to run in."""
+"""A small study for the tests: three tasks of striped pictures, a tiny random CLIP, a place of its own to run in."""
 
 import copy
 from functools import cache
@@ -14,7 +14,9 @@ from PIL import Image
 from lib import features, learn, params, tasks, tiny_clip
 from lib.clip import Backbone, fingerprint
 from lib.features import Features
+from lib.methods import METHODS, Method
 from lib.tasks import Pictures, Task
+from lib.train import learn_task
 
 CONFIG = {
     "image_size": 32,
@@ -74,8 +76,11 @@ RAW: dict[str, Any] = {
         "adapter": {k: MOE[k] for k in ("lr", "bottleneck", "dropout", "image_blocks", "text_blocks")},
         "moe_adapters": MOE,
     },
-    "runs": {name: {"method": name, "seeds": [0, 1]} for name in ("zero_shot", "finetune", "finetune_single")}
-    | {"moe_adapters": {"method": "moe_adapters", "seeds": [0, 1]}},
+    "runs": {
+        name: {"method": name, "seeds": [0, 1], "set": {}}
+        for name in ("zero_shot", "finetune", "finetune_single")
+    }
+    | {"moe_adapters": {"method": "moe_adapters", "seeds": [0, 1], "set": {}}},
 }
 
 
@@ -131,6 +136,27 @@ def sequence() -> tuple[list[Task], list[Features]]:
     """All three tasks, and what the tiny CLIP says of them."""
     made = [task(number) for number in range(3)]
     return made, [features.compute(backbone(), each, study().selector) for each in made]
+
+
+def method(name: str, changes: dict[str, Any] | None = None, **settings: Any) -> Any:
+    """A method that has learned nothing; `changes` are the study's, `settings` its own."""
+    made = study(changes)
+    torch.manual_seed(0)
+    return METHODS[name](backbone(), made.methods[name] | settings, made)
+
+
+def teach(pupil: Method, *numbers: int) -> Any:
+    """The method, after it has learned these tasks."""
+    made, known = sequence()
+    for number in numbers:
+        learn_task(pupil, made[number], number, known[number], pupil.study.train, 0)
+    return pupil
+
+
+@cache
+def learned(name: str, count: int = 2) -> Any:
+    """A method after some tasks, shared by the tests that only ask."""
+    return teach(method(name), *range(count))
 
 
 def write_pictures(root: Path, train: int = 6, test: int = 4) -> None:

@@ -1,0 +1,41 @@
+"""The report and the README say what the result files say."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from lib import params, report
+from lib.paths import ROOT
+
+
+def test_the_readmes_table_is_that_of_the_results() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert report.with_table(text, report.readme_table("mini")) == text, "run `python -m lib.report --readme`"
+
+
+def test_the_page_needs_no_network_and_holds_every_figure() -> None:
+    page = report.page(params.load())
+    assert not re.search(r"(src|href)=['\"]?(http|//)", page)
+    drawn = [n for n in report.FIGURES if (ROOT / "reports" / "figures" / "mini" / f"{n}.png").exists()]
+    assert set(drawn) == set(report.FIGURES)
+    assert page.count("<figure>") == len(report.FIGURES) + 1  # and the backbone's
+    assert "MoE-Adapters (the method)" in page
+
+
+def test_costs_add_up(tmp_path: Path) -> None:
+    folder = tmp_path / "cost" / "s"
+    folder.mkdir(parents=True)
+    cost = {
+        "seconds": {"a": {"training": 10.0, "evaluation": 2.0}, "b": {"training": 20.0, "evaluation": 3.0}},
+        "peak_memory_mb": {"a": 700, "b": 900},
+    }
+    (folder / "run--I--s0.json").write_text(json.dumps(cost))
+    line = report.costs("s", tmp_path).iloc[0]
+    assert (line["training (s)"], line["evaluation (s)"], line["peak memory (MB)"]) == (30, 5, 900)
+
+
+def test_a_study_without_results_says_which_command_makes_them() -> None:
+    with pytest.raises(ValueError, match="make study"):
+        report.page(params.dataclasses.replace(params.load(), study="nothing"))

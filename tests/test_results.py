@@ -1,0 +1,139 @@
+"""Result files: what they hold, reading them, tables, and writing whole or not at all."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib import results
+from lib.checkpoint import About
+from lib.evaluate import Row
+from lib.results import ResultError
+
+ROWS = [
+    Row({"sample": [90.0, 40.0], "oracle": [92.0, 40.0]}, {"sample": [[3, 1], [0, 4]]}),
+    Row({"sample": [70.0, 80.0], "oracle": [91.0, 85.0]}, {"sample": [[3, 1, 0], [0, 4, 0]]}),
+]
+
+
+def content(run: str = "moe_adapters+no_freeze", seed: int = 0, rows: int = 2) -> dict[str, Any]:
+    tasks = ["red", "green"][:rows]
+    about = About("tiny", run, "I", seed, "ab", {}, tasks, ROWS[:rows], [[2.0], [1.0]][:rows])
+    size = {"trainable_parameters": 5, "stored_bytes": 20}
+    return results.result(about, [3, 4], size, {"experts": {}})
+
+
+def test_a_result_by_hand() -> None:
+    found = content()
+    assert (found["method"], found["variant"], found["classes"]) == ("moe_adapters", "no_freeze", [3, 4])
+    assert found["accuracy"]["sample"] == [[90.0, 40.0], [70.0, 80.0]]
+    assert found["transfer"] == {"sample": 40.0, "oracle": 40.0}
+    assert found["average"] == {"sample": 70.0, "oracle": 77.0}
+    assert found["last"] == {"sample": 75.0, "oracle": 88.0}
+    assert found["forgetting"] == {"sample": 20.0, "oracle": 1.0}
+    assert found["routed"] == {"sample": [[[3, 1], [0, 4]], [[3, 1, 0], [0, 4, 0]]]}
+    assert (found["trainable_parameters"], found["losses"], found["experts"]) == (5, [[2.0], [1.0]], {})
+
+
+def test_in_the_middle_of_a_sequence_the_learned_tasks_count() -> None:
+    found = content(rows=1)
+    assert found["last"] == {"sample": 90.0, "oracle": 92.0}
+    assert found["accuracy"]["sample"] == [[90.0, 40.0]]
+    assert found["transfer"]["sample"] is None  # nan is no JSON
+
+
+def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "one.json"
+    results.write_json(file, {"a": 1})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        results.write_json(file, {"a": object()})
+    assert json.loads(file.read_text()) == {"a": 1}
+    results.write_json(file, {"a": 2})
+    assert file.read_text() == '{\n "a": 2\n}\n'
+    assert [p.name for p in file.parent.iterdir()] == ["one.json"]
+
+
+def test_a_kill_before_the_renaming_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    results.write_json(tmp_path / "one.json", {"a": 1})
+    monkeypatch.setattr(results.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        results.write_json(tmp_path / "one.json", {"a": 2})
+    assert json.loads((tmp_path / "one.json").read_text()) == {"a": 1}
+
+
+def test_costs_of_a_runs_tasks_gather_in_one_file(tmp_path: Path) -> None:
+    results.write_cost(tmp_path / "cost.json", "red", {"training": 1.234, "evaluation": 0.5}, 100.4)
+    results.write_cost(tmp_path / "cost.json", "green", {"training": 2.0, "evaluation": 0.5}, 101.0)
+    found = json.loads((tmp_path / "cost.json").read_text())
+    assert found["seconds"]["red"] == {"training": 1.23, "evaluation": 0.5}
+    assert found["peak_memory_mb"] == {"red": 100, "green": 101}
+    assert set(found) == {"seconds", "peak_memory_mb", "machine", "versions", "revision"}
+    assert set(results.PACKAGES) < set(found["versions"])
+    assert results.peak_memory_mb() > 50
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> Path:
+    for seed in range(3):
+        for run in ("zero_shot", "moe_adapters+no_freeze"):
+            file = tmp_path / "results" / "tiny" / f"{results.name(run, 'I', seed)}.json"
+            made = content(run, seed)
+            made["last"] = {decision: value + 2 * seed for decision, value in made["last"].items()}
+            results.write_json(file, made)
+    return tmp_path
+
+
+def test_results_are_read_in_the_order_of_their_names(reports: Path) -> None:
+    found = results.read("tiny", reports)
+    labels = [(results.label(each), each["seed"]) for each in found]
+    assert labels == [(run, seed) for run in ("moe_adapters+no_freeze", "zero_shot") for seed in range(3)]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"accuracy": 1, "tasks": []}'])
+def test_a_broken_result_is_named(reports: Path, text: str) -> None:
+    file = reports / "results" / "tiny" / "zero_shot--I--s1.json"
+    file.write_text(text)
+    with pytest.raises(ResultError, match=f"{file} is no whole result .*; delete it and run the study again"):
+        results.read("tiny", reports)
+
+
+def test_no_results_say_what_makes_them(tmp_path: Path) -> None:
+    with pytest.raises(
+        ResultError, match="study tiny has no results in .*/results/tiny; `make study` makes them"
+    ):
+        results.read("tiny", tmp_path)
+
+
+def test_table_has_a_line_for_every_run_seed_and_decision(reports: Path) -> None:
+    table = results.table(results.read("tiny", reports))
+    assert len(table) == 2 * 3 * 2
+    lines = table.set_index(["run", "seed", "decision"])
+    found = [
+        lines.at[("zero_shot", 1, "oracle"), name] for name in ("transfer", "average", "last", "forgetting")
+    ]
+    assert found == [40.0, 77.0, 90.0, 1.0]
+
+
+def test_summary_has_mean_and_interval_over_seeds(reports: Path) -> None:
+    summary = results.summary(results.read("tiny", reports))
+    line = summary[(summary["run"] == "zero_shot") & (summary["decision"] == "sample")].iloc[0]
+    # 75, 77, 79: mean 77, deviation 2, half width 4.30265 * 2 / sqrt(3) = 4.97
+    assert (line["last"], line["seeds"]) == ("77.0 ± 5.0", 3)
+    assert line["transfer"] == "40.0 ± 0.0"
+
+
+def test_summary_of_one_seed_has_no_interval() -> None:
+    line = results.summary([content()]).iloc[0]
+    assert (line["last"], line["seeds"]) == ("75.0", 1)
+
+
+def test_provenance_names_versions_and_parameters() -> None:
+    found = results.provenance(seed=3, params="params.yaml")
+    assert "torch " in found
+    assert found.endswith("seed = 3, params = params.yaml")
