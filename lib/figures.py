@@ -67,8 +67,8 @@ def by_run(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return groups
 
 
-def pictures(images: np.ndarray, names: list[str], title: str, axes: Axes) -> None:
-    """A row of pictures (N, H, W, 3) uint8 with their names below."""
+def pictures(images: np.ndarray, names: list[str], title: str, axes: Axes, columns: int = 12) -> None:
+    """A row of pictures (N, H, W, 3) uint8 with their names below, in a frame with room for `columns`."""
     gap = np.full((images.shape[1], 2, 3), 255, dtype=np.uint8)
     axes.imshow(np.concatenate([part for image in images for part in (image, gap)], axis=1))
     step = images.shape[2] + 2
@@ -80,8 +80,10 @@ def pictures(images: np.ndarray, names: list[str], title: str, axes: Axes) -> No
         fontsize=8,
     )
     axes.set_yticks([])
+    axes.set_xlim(-0.5, step * max(columns, len(names)) - 0.5)
     axes.set_title(title, loc="left")
     axes.grid(False)
+    axes.set_frame_on(False)
 
 
 def accuracy_matrix(content: dict[str, Any], decision: str, axes: Axes) -> None:
