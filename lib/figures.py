@@ -101,9 +101,9 @@ def accuracy_matrix(content: dict[str, Any], decision: str, axes: Axes) -> None:
         square=True,
         annot_kws={"size": 8},
     )
-    steps = np.arange(len(tasks) + 1)
-    axes.step(
-        np.r_[0, steps[1:], steps[-1]], np.r_[0, steps[:-1], steps[-1]], color="white", lw=2, where="post"
+    corners = np.arange(len(tasks))
+    axes.plot(
+        np.repeat(corners + 1, 2), np.stack([corners, corners + 1], axis=1).flatten(), color="white", lw=2
     )
     axes.set_xticklabels(tasks, rotation=45, ha="right", fontsize=8)
     axes.set_yticklabels(tasks, rotation=0, fontsize=8)
