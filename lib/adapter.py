@@ -9,7 +9,7 @@ for the GPU.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from lib.router import Router, Routing, check_top_k
 
 Blocks = Literal["all", "first", "last", "none"] | list[int]
+RouterOf = Literal["task", "shared"]
+FreezeRule = Literal["most_used", "most_weighted", "all_used", "all_but_fresh"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,12 @@ class MoEConfig:
 
     image_blocks, text_blocks: "all", only the "first" or "last" block, "none", or block numbers.
     text_router_token: "start" (released code) is one and the same for all prompts; "end" has read the prompt.
-    freeze_count: experts frozen after a task in each block (2 in the released code, whatever K is); 0 =
-    never. One expert needs no router: it is a plain adapter, without mixture.
+    router: one for each "task" (paper), or one "shared" by all, which goes on learning.
+    freeze_count: experts frozen after a task in each block (2 in the released code, whatever K is); 0 = never.
+    freeze_rule: which ones: "most_used", the most often chosen (paper); "most_weighted", those with the
+    largest sum of gates; "all_used", all that were ever chosen, whatever the count; "all_but_fresh", all
+    except the freeze_count least often chosen so far.
+    One expert needs no router: it is a plain adapter, without mixture.
     """
 
     experts: int = 22
@@ -38,7 +44,9 @@ class MoEConfig:
     text_router_token: Literal["start", "end"] = "start"
     image_blocks: Blocks = "all"
     text_blocks: Blocks = "all"
+    router: RouterOf = "task"
     freeze_count: int = 2
+    freeze_rule: FreezeRule = "most_used"
 
     def __post_init__(self) -> None:
         check_top_k(self.experts, self.top_k)
@@ -46,8 +54,13 @@ class MoEConfig:
             raise ValueError(f"bottleneck is {self.bottleneck}; it is a width, 1 or more")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it is a share, 0 or more and below 1")
-        if self.text_router_token not in ("start", "end"):
-            raise ValueError(f"text_router_token is {self.text_router_token!r}; choose start or end")
+        for name, value, allowed in (
+            ("text_router_token", self.text_router_token, ("start", "end")),
+            ("router", self.router, get_args(RouterOf)),
+            ("freeze_rule", self.freeze_rule, get_args(FreezeRule)),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} is {value!r}; choose {' or '.join(allowed)}")
         if not 0 <= self.freeze_count <= self.experts:
             raise ValueError(
                 f"freeze_count is {self.freeze_count}; choose 0 to {self.experts}, the number of experts"
@@ -106,10 +119,12 @@ def product(x: Tensor, weights: Tensor) -> Tensor:
 
 
 class MoEAdapter(nn.Module):
-    """Experts, a router for each task, the experts frozen so far (E,), how often each was chosen (T, E)."""
+    """Experts, a router for each task, the experts frozen so far (E,), and for each task how often every expert was
+    chosen (T, E) and its sum of gates (T, E)."""
 
     frozen: Tensor
     counts: Tensor
+    mass: Tensor
 
     def __init__(self, width: int, config: MoEConfig) -> None:
         super().__init__()
@@ -118,12 +133,18 @@ class MoEAdapter(nn.Module):
         self.routers = nn.ModuleList()
         self.register_buffer("frozen", torch.zeros(config.experts, dtype=torch.bool))
         self.register_buffer("counts", torch.zeros(0, config.experts, dtype=torch.long))
+        self.register_buffer("mass", torch.zeros(0, config.experts))
+
+    def router_of(self, task: int) -> int:
+        """The number of the router that serves a task."""
+        return 0 if self.config.router == "shared" else task
 
     def forward(
         self, x: Tensor, x0: Tensor, task: int, noise: Tensor | None = None
     ) -> tuple[Tensor, Routing]:
         """The experts' sum (B, L, D) on x (B, L, D), routed by x0 (B, D), or by x0 (1, D) for all alike."""
-        routing = self.only_route(x) if self.config.experts == 1 else self.routers[task](x0, noise)
+        one = self.config.experts == 1
+        routing = self.only_route(x) if one else self.routers[self.router_of(task)](x0, noise)
         return self.experts(x, routing), routing.expand(len(x))
 
     def only_route(self, x: Tensor) -> Routing:
@@ -132,25 +153,45 @@ class MoEAdapter(nn.Module):
         return Routing(gates, torch.zeros_like(gates, dtype=torch.long), gates[0])
 
     def add_task(self) -> None:
-        """A new router, at zero; those before it never change again."""
-        self.routers.requires_grad_(False)
+        """A new router, at zero, and those before it never change again; a shared one is made with the first task."""
         c = self.config
-        if c.experts > 1:
+        if c.experts > 1 and not (c.router == "shared" and len(self.routers)):
+            self.routers.requires_grad_(False)
             router = Router(self.width, c.experts, c.top_k, c.noise).to(self.experts.down)
             self.routers.append(router.train(self.training))
         self.counts = torch.cat([self.counts, self.counts.new_zeros(1, c.experts)])
+        self.mass = torch.cat([self.mass, self.mass.new_zeros(1, c.experts)])
 
-    def freeze_most_used(self, task: int) -> None:
-        """Freezes the freeze_count experts that a task chose most often, for good; of equals the first."""
+    @torch.no_grad()
+    def add_counts(self, task: int, routing: Routing) -> None:
+        """Adds a training forward's choices to a task's counts and sums of gates."""
+        self.counts[task] += routing.counts
+        self.mass[task] += routing.importance
+
+    def freeze(self, task: int) -> None:
+        """Activate-freeze: freezes what the rule chooses after a task, for good."""
         if not self.counts[task].any():
             raise ValueError(
                 f"task {task} has no counts to freeze by; call add_counts after every training forward"
             )
-        self.frozen[self.most_used(task)] = True
+        self.frozen[self.to_freeze(task)] = True
 
-    def most_used(self, task: int) -> list[int]:
-        """The freeze_count experts that a task chose most often; of equals the first."""
-        return self.counts[task].argsort(descending=True, stable=True)[: self.config.freeze_count].tolist()
+    def to_freeze(self, task: int) -> list[int]:
+        """The experts that the rule chooses after a task, frozen before or not; of equals the first."""
+        count, experts = self.config.freeze_count, self.config.experts
+        if not count:
+            return []
+        by_use = self.counts[task].argsort(descending=True, stable=True)
+        match self.config.freeze_rule:
+            case "most_used":
+                return by_use[:count].tolist()
+            case "most_weighted":
+                return self.mass[task].argsort(descending=True, stable=True)[:count].tolist()
+            case "all_used":
+                return self.counts[task].nonzero().flatten().tolist()
+            case "all_but_fresh":
+                so_far = self.counts[: task + 1].sum(dim=0)
+                return so_far.argsort(descending=True, stable=True)[: experts - count].tolist()
 
     def mask_frozen_gradients(self) -> None:
         """Zeroes frozen experts' gradients; AdamW with a fresh state and no weight decay then skips them."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from lib.features import Features
-from lib.methods import Method
+from lib.methods.base import Method
 from lib.metrics import accuracy
 from lib.selector import count_routes
 from lib.tasks import Task

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lib import params
+from lib import params, reference
 from lib.clip import Backbone, encode_text, preprocess, zero_shot_classifier
-from lib.paths import DATA, ROOT
-from lib.tasks import ENDINGS, Pictures, Task, decode
+from lib.paths import DATA
+from lib.tasks import Pictures, Task
 
 ALEXNET_SIZE = 224
 REFERENCE = "_reference"  # the name of the file with the features of "none of the tasks"
@@ -26,11 +25,14 @@ REFERENCE = "_reference"  # the name of the file with the features of "none of t
 
 @dataclass(frozen=True)
 class Features:
-    """Of one task: zero-shot answers (N,) on the test pictures, selector features (., S) of both splits."""
+    """Of one task: zero-shot answers (N,) on the test pictures, selector features (., S) of both splits, and CLIP's
+    own unit image features (., F) of both splits, before any learning."""
 
     zero_shot: Tensor
     train: Tensor
     test: Tensor
+    image_train: Tensor
+    image_test: Tensor
 
 
 class AlexNetFeatures(nn.Module):
@@ -87,18 +89,27 @@ def extract(module: nn.Module, pictures: Pictures | Tensor, backbone: Backbone, 
 
 @torch.no_grad()
 def compute(backbone: Backbone, task: Task, settings: params.Selector) -> Features:
-    """Zero-shot answers with all of the task's templates, and selector features of both splits."""
-    model = backbone.model
-    names = zero_shot_classifier(
-        lambda t: encode_text(model, t), backbone.tokenizer, task.classes, task.templates
-    )
+    """Zero-shot answers with all of the task's templates, and both kinds of features of both splits."""
     tower = ClsToken(backbone)
-    pooled = extract(tower, task.test, backbone)
-    answers = (F.normalize(pooled @ tower.visual.proj, dim=-1) @ names.T).argmax(dim=1)
-    if settings.features == "clip":
-        return Features(answers, extract(tower, task.train, backbone), pooled)
-    other = selector_features(backbone, settings.features)
-    return Features(answers, extract(other, task.train, backbone), extract(other, task.test, backbone))
+    pooled = [extract(tower, split, backbone) for split in (task.train, task.test)]
+    image = [F.normalize(p @ tower.visual.proj, dim=-1) for p in pooled]
+    if settings.features != "clip":
+        other = selector_features(backbone, settings.features)
+        pooled = [extract(other, split, backbone) for split in (task.train, task.test)]
+    return Features(zero_shot(backbone, task, image[1]), *pooled, *image)
+
+
+@torch.no_grad()
+def zero_shot(backbone: Backbone, task: Task, image: Tensor) -> Tensor:
+    """The frozen CLIP's answers (N,) among a task's classes, from unit image features (N, F)."""
+    return (image @ class_features(backbone, task).T).argmax(dim=1)
+
+
+def class_features(backbone: Backbone, task: Task) -> Tensor:
+    """The frozen CLIP's unit class features (C, F) of a task, over all its templates."""
+    return zero_shot_classifier(
+        lambda tokens: encode_text(backbone.model, tokens), backbone.tokenizer, task.classes, task.templates
+    )
 
 
 def path(study: str, task: str) -> Path:
@@ -108,27 +119,18 @@ def path(study: str, task: str) -> Path:
 
 def prepare(study: params.Study, backbone: Backbone, sequence: list[Task]) -> list[Features]:
     """Computes and writes the features of all tasks."""
+    torch.set_num_threads(study.compute.threads)
     known = []
     if study.selector.reference:
-        _prepare_reference(study, backbone)
+        others = reference.load(study).images
+        found = extract(selector_features(backbone, study.selector.features), others, backbone)
+        target = path(study.study, REFERENCE)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"features": found}, target)
     for task in sequence:
         known.append(compute(backbone, task, study.selector))
         save(known[-1], path(study.study, task.name))
     return known
-
-
-def _prepare_reference(study: params.Study, backbone: Backbone) -> None:
-    folder = ROOT / study.selector.reference
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS)
-    if not files:
-        raise ValueError(f"selector.reference: {folder} has no picture ({', '.join(ENDINGS)})")
-    pictures = torch.from_numpy(np.stack([decode(file, backbone.image_size) for file in files])).permute(
-        0, 3, 1, 2
-    )
-    found = extract(selector_features(backbone, study.selector.features), pictures, backbone)
-    target = path(study.study, REFERENCE)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    save_file({"features": found}, target)
 
 
 def ensure(study: params.Study, backbone: Callable[[], Backbone], sequence: list[Task]) -> list[Features]:
@@ -142,7 +144,7 @@ def ensure(study: params.Study, backbone: Callable[[], Backbone], sequence: list
 def save(features: Features, file: Path) -> None:
     """Writes the features of a task."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({"zero_shot": features.zero_shot, "train": features.train, "test": features.test}, file)
+    save_file({name: value.contiguous() for name, value in vars(features).items()}, file)
 
 
 def load_reference(study: str) -> Tensor:
@@ -153,9 +155,8 @@ def load_reference(study: str) -> Tensor:
 def load(file: Path) -> Features:
     """The features of a task. Raises ValueError if the file is missing or damaged."""
     try:
-        held = load_file(file)
-        return Features(held["zero_shot"], held["train"], held["test"])
-    except (OSError, SafetensorError, KeyError) as error:
+        return Features(**load_file(file))
+    except (OSError, SafetensorError, TypeError) as error:
         raise ValueError(
             f"{file} holds no features ({error}); the stage `zero_shot` makes them again"
         ) from error

@@ -12,8 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.metrics import interval
-from lib.results import label
+from lib.tables import interval, label
 
 # Okabe and Ito's colours, ordered so that neighbours also differ in lightness; marker and line say the same again
 STYLE: dict[str, tuple[str, str, str]] = {

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import torch
 
-from lib import checkpoint, params, results, tasks
+from lib import checkpoint, params, results, sources, subsets, tasks
 from lib import features as feature_files
 from lib.checkpoint import About
 from lib.clip import Backbone, load_clip
 from lib.evaluate import Row, evaluate, zero_shot_row
 from lib.features import Features
-from lib.methods import METHODS, Method
+from lib.methods import method_class
+from lib.methods.base import Lesson, Method
 from lib.paths import DATA, REPORTS, ROOT
 from lib.plan import Item, items
 from lib.progress import minutes
@@ -25,33 +26,49 @@ from lib.train import learn_task
 
 @dataclass(frozen=True)
 class Scene:
-    """All that stays the same while a run learns: the study, the frozen CLIP, the tasks and what CLIP says of them."""
+    """All that stays the same while a run learns: the study, the frozen CLIP, and the run's lessons in order."""
 
     study: params.Study
     backbone: Backbone
-    tasks: list[Task]
-    features: list[Features]
+    lessons: list[Lesson]
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks in the order of learning."""
+        return [lesson.task for lesson in self.lessons]
+
+    @property
+    def features(self) -> list[Features]:
+        """What the frozen CLIP says of each task."""
+        return [lesson.features for lesson in self.lessons]
 
 
-def scene(study: params.Study, order: str) -> Scene:
-    """Loads the prepared tasks, their features and the frozen CLIP."""
-    sequence = tasks.sequence(study, order)
-    known = [feature_files.load(feature_files.path(study.study, task.name)) for task in sequence]
-    return Scene(study, load_clip(study.backbone.model, study.backbone.pretrained), sequence, known)
+def scene(study: params.Study, run: str, order: str, seed: int) -> Scene:
+    """Loads the frozen CLIP, the prepared tasks and their features; fewer shots or smaller tasks if the run says so."""
+    backbone = load_clip(study.backbone.model, study.backbone.pretrained)
+    special = params.SPECIAL | {k: v for k, v in study.runs[run].set.items() if k in params.SPECIAL}
+    lessons: list[Lesson] = []
+    for task in tasks.sequence(study, order):
+        known = feature_files.load(feature_files.path(study.study, task.name))
+        for part, told in subsets.cut(backbone, task, known, special["cut"]):
+            few = subsets.shots(part, told, special["shots"], seed)
+            lessons.append(Lesson(few[0], len(lessons), few[1], [seed, len(lessons)]))
+    return Scene(study, backbone, lessons)
 
 
 def settings_of(study: params.Study, run: str) -> dict:
     """A run's settings: its method's, with what the run sets differently."""
-    return study.methods[study.runs[run].method] | study.runs[run].set
+    own = {k: v for k, v in study.runs[run].set.items() if k not in params.SPECIAL}
+    return study.methods[params.method_of(run)] | own
 
 
-def new_method(here: Scene, run: str, seed: int) -> Method:
+def new_method(study: params.Study, backbone: Backbone, run: str, seed: int) -> Method:
     """The run's method, having learned nothing; the seed draws the first weights of its experts."""
-    name = here.study.runs[run].method
-    if name not in METHODS:
-        raise params.ParamsError(f"there is no method {name!r}; there are: {', '.join(METHODS)}")
     torch.manual_seed(seed)
-    return METHODS[name](here.backbone, settings_of(here.study, run), here.study)
+    try:
+        return method_class(params.method_of(run))(backbone, settings_of(study, run), study)
+    except ValueError as error:
+        raise params.ParamsError(f"study {study.study}, run {run}: {error}") from error
 
 
 def find(study: params.Study, key: str) -> Item:
@@ -65,8 +82,9 @@ def find(study: params.Study, key: str) -> Item:
 def learn(study: params.Study, key: str) -> dict:
     """Learns the tasks of one item of the plan; writes its checkpoint, its result and its cost; returns the result."""
     item = find(study, key)
-    here = scene(study, item.order)
-    method = new_method(here, item.run, item.seed)
+    torch.set_num_threads(study.compute.threads)
+    here = scene(study, item.run, item.order, item.seed)
+    method = new_method(study, here.backbone, item.run, item.seed)
     about = About(
         study.study, item.run, item.order, item.seed, here.backbone.fingerprint, _plain(method), [], [], []
     )
@@ -109,7 +127,8 @@ def _learn_one(here: Scene, method: Method, about: About, number: int) -> None:
     """Learns task `number`, evaluates on all tasks, and adds both to `about`."""
     task, began = here.tasks[number], time.monotonic()
     print(f"{about.run}, seed {about.seed}: task {number + 1}/{len(here.tasks)}, {task.name}", flush=True)
-    losses = learn_task(method, task, number, here.features[number], here.study.train, about.seed)
+    lesson = method.lesson(here.lessons, number)
+    losses = learn_task(method, lesson, here.study.train) if lesson else []
     learned = time.monotonic()
     before = about.rows[-1] if about.rows else zero_shot_row(here.tasks, here.features, method.decisions)
     row = evaluate(method, here.tasks, here.features, number, before)
@@ -134,18 +153,17 @@ def _plain(method: Method) -> dict:
 
 def _key(here: Scene, item: Item, about: About) -> str:
     """A hash of everything a stage depends on: progress made under other circumstances is never taken up."""
-    study = here.study
+    study, special = here.study, here.study.runs[item.run].set
     known = [
         asdict(item),
         about.settings,
+        special,
         asdict(study.train),
         asdict(study.selector),
         about.backbone,
-        about.tensors,
     ]
-    digest = hashlib.sha256(json.dumps(known).encode())
-    files = [tasks.path(study.study, task.name) for task in here.tasks]
-    files += [feature_files.path(study.study, task.name) for task in here.tasks]
-    for file in files + sorted((ROOT / "lib").rglob("*.py")):
-        digest.update(file.read_bytes())
+    digest = hashlib.sha256(json.dumps([*known, about.tensors, sources.of_method(item.method)]).encode())
+    for name in study.tasks.orders[item.order]:
+        digest.update(tasks.path(study.study, name).read_bytes())
+        digest.update(feature_files.path(study.study, name).read_bytes())
     return digest.hexdigest()[:16]

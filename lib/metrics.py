@@ -1,4 +1,4 @@
-"""Transfer, Average, Last and Forgetting of an accuracy matrix, and the spread over seeds.
+"""Transfer, Average, Last and Forgetting of an accuracy matrix.
 
 A[i, j] is the accuracy in percent on task j after learning task i, rows and columns in the order of learning
 (definitions of ZSCL, Zheng et al. 2023, which the paper uses).
@@ -6,7 +6,6 @@ A[i, j] is the accuracy in percent on task j after learning task i, rows and col
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 Matrix = np.ndarray | list[list[float]]
 
@@ -57,12 +56,3 @@ def forgetting(matrix: Matrix) -> float:
 
 
 METRICS = {"transfer": transfer, "average": average, "last": last, "forgetting": forgetting}
-
-
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean and half width of its 95 % interval (Student's t over seeds); the half width of one value is nan."""
-    sample = np.asarray(values, dtype=np.float64)
-    if len(sample) < 2:
-        return float(sample.mean()), float("nan")
-    half = stats.t.ppf(0.975, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample))
-    return float(sample.mean()), float(half)

@@ -125,20 +125,21 @@ class MoECLIP(nn.Module):
     def trainable_parameters(self, task: int) -> list[tuple[str, nn.Parameter]]:
         """Names and tensors that a task trains: all experts and its own routers."""
         self._check_task(task)
+        router = 0 if self.config.router == "shared" else task
         ours = [(name, p) for name, p in self.named_parameters() if not name.startswith("clip.")]
-        return [(name, p) for name, p in ours if ".routers." not in name or f".routers.{task}." in name]
+        return [(name, p) for name, p in ours if ".routers." not in name or f".routers.{router}." in name]
 
     def add_counts(self, task: int, image: Mapping[int, Routing], text: Mapping[int, Routing]) -> None:
         """Adds how often a training forward's routings chose each expert; call it for every one."""
         adapters = self.adapters()
         for tower, routings in (("image_adapters", image), ("text_adapters", text)):
             for index, routing in routings.items():
-                adapters[f"{tower}.{index}"].counts[task] += routing.counts
+                adapters[f"{tower}.{index}"].add_counts(task, routing)
 
-    def freeze_most_used(self, task: int) -> None:
-        """Activate-freeze: in every block, the freeze_count experts that the task chose most often."""
+    def freeze(self, task: int) -> None:
+        """Activate-freeze in every block, after the last training step of a task."""
         for adapter in self.adapters().values() if self.config.freeze_count else ():
-            adapter.freeze_most_used(task)
+            adapter.freeze(task)
 
     def mask_frozen_gradients(self) -> None:
         """Call between backward and the optimiser's step: frozen experts then stay bit for bit."""
@@ -154,7 +155,11 @@ class MoECLIP(nn.Module):
         tasks = max((len(v) for name, v in state.items() if name.endswith(".counts") and v.ndim), default=0)
         _compare(state, self._shapes(tasks), self.config.top_k)
         for adapter in self.adapters().values():
-            adapter.routers, adapter.counts = nn.ModuleList(), adapter.counts[:0]
+            adapter.routers, adapter.counts, adapter.mass = (
+                nn.ModuleList(),
+                adapter.counts[:0],
+                adapter.mass[:0],
+            )
             for _ in range(tasks):
                 adapter.add_task()
         self.load_state_dict(dict(state), strict=False)

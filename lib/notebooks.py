@@ -1,10 +1,9 @@
 """Runs a notebook as a stage: papermill, but strict about parameters and short about errors.
 
     python -m lib.notebooks run notebooks/05_learn.ipynb -p item NAME    executes it; its copy is in reports/notebooks
-    python -m lib.notebooks code                                         writes the code-only copies to data/code
 
-A code-only copy holds the sources and tags of the code cells and nothing else. The costly stages depend on it, so
-opening a notebook, running it by hand or rewording its prose makes no result stale.
+Stages depend on what a notebook does (lib/sources.py), never on the notebook's file: opening or rewording one makes
+no result stale.
 """
 
 import argparse
@@ -23,7 +22,7 @@ from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
-from lib.paths import DATA, NOTEBOOKS, REPORTS, ROOT
+from lib.paths import NOTEBOOKS, REPORTS, ROOT
 
 
 class NotebookError(ValueError):
@@ -171,32 +170,6 @@ def _stop(number: int, _frame: object) -> None:
     raise KeyboardInterrupt(number)  # papermill shuts its kernel down on the way out
 
 
-# --- code-only copies
-
-
-def code_only(notebook: Path) -> str:
-    """The sources and tags of a notebook's code cells, as a notebook of its own; the same bytes for the same code."""
-    cells = [
-        {
-            "cell_type": "code",
-            "execution_count": None,
-            "id": f"code-{place}",
-            "metadata": {"tags": tags} if tags else {},
-            "outputs": [],
-            "source": source.splitlines(keepends=True),
-        }
-        for place, (source, tags) in enumerate(code_cells(notebook))
-    ]
-    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}, indent=1) + "\n"
-
-
-def write_code(source: Path = NOTEBOOKS, target: Path = DATA / "code") -> None:
-    """Writes the code-only copies of all notebooks of a folder."""
-    target.mkdir(parents=True, exist_ok=True)
-    for notebook in sorted(source.glob("*.ipynb")):
-        (target / notebook.name).write_text(code_only(notebook))
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m lib.notebooks", description="Notebooks as stages.")
@@ -205,16 +178,12 @@ def main(arguments: list[str] | None = None) -> int:
     runner.add_argument("notebook", type=Path, help="from the project's root")
     runner.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     runner.add_argument("--out", type=Path, help="the executed copy; default: reports/notebooks/<study>/...")
-    commands.add_parser("code", help="write the code-only copies of all notebooks")
     asked = parser.parse_args(arguments)
     end_with_parent()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:
-        if asked.command == "code":
-            write_code()
-        else:
-            run(ROOT / asked.notebook, dict(asked.parameter), asked.out and ROOT / asked.out)
+        run(ROOT / asked.notebook, dict(asked.parameter), asked.out and ROOT / asked.out)
     except NotebookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

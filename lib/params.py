@@ -6,7 +6,7 @@ An unknown or missing key, or a value of the wrong type, is an error that names 
 import dataclasses
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +54,26 @@ class Tasks:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """Pictures of none of the tasks, with captions: for ZSCL, LwF-VR and the selector's reference autoencoder.
+
+    source: mini (the pre-training world), or folder (<root>/<class>/*.png, captions by the first template).
+    """
+
+    source: Literal["mini", "folder"]
+    root: str
+    pictures: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a run computes. A fixed number of threads: the same bytes whatever the number of cores."""
+
+    threads: int
+
+
+@dataclass(frozen=True)
 class Train:
     """Training on one task, the same for every method (method.md, section 3: the paper's schedule)."""
 
@@ -76,18 +96,26 @@ class Selector:
     weight_decay: float
     rule: Literal["quantile", "absolute"]
     threshold: float
-    reference: str
+    reference: bool
     batch_decision: int
 
 
 @dataclass(frozen=True)
 class Run:
-    """One line of the comparison: a method, its seeds, what it sets differently, and whether each task is a stage."""
+    """One line of the comparison, named <method> or <method>+<variant>.
 
-    method: str
+    set: what differs: settings of the method, and of SPECIAL. orders: empty = the first. story: part of the main
+    story. by_task: each task is a stage of its own.
+    """
+
     seeds: list[int]
     set: dict[str, Any]
+    orders: list[str] = field(default_factory=list)
+    story: bool = False
     by_task: bool = False
+
+
+SPECIAL = {"shots": 0, "cut": 1}  # pictures of a class (0 = all), and into how many tasks each task is cut
 
 
 @dataclass(frozen=True)
@@ -101,6 +129,8 @@ class Study:
     selector: Selector
     methods: dict[str, dict[str, Any]]
     runs: dict[str, Run]
+    compute: Compute
+    reference: Reference | None = None
     pretrain: Pretrain | None = None
 
 
@@ -121,19 +151,35 @@ def load(path: str | Path = "params.yaml") -> Study:
     if not study.tasks.orders:
         raise ParamsError(f"{path}: tasks.orders is empty; give at least one, such as {{I: [first, second]}}")
     for name, run in study.runs.items():
-        if not run.seeds:
-            raise ParamsError(f"{path}: runs.{name}.seeds is empty; give at least one")
-        if run.method not in study.methods:
-            raise ParamsError(
-                f"{path}: runs.{name}.method is {run.method!r}; allowed: {', '.join(study.methods)}"
-            )
-        if name.split("+")[0] != run.method:
-            raise ParamsError(f"{path}: runs.{name} must be named {run.method} or {run.method}+<variant>")
-        unknown = set(run.set) - set(study.methods[run.method])
-        if unknown:
-            allowed = ", ".join(study.methods[run.method]) or "nothing"
-            raise ParamsError(f"{path}: runs.{name}.set has {', '.join(sorted(unknown))}; allowed: {allowed}")
+        _check_run(study, run, name, f"{path}: runs.{name}")
     return study
+
+
+def _check_run(study: Study, run: Run, name: str, where: str) -> None:
+    method = method_of(name)
+    if method not in study.methods:
+        allowed = ", ".join(study.methods)
+        raise ParamsError(f"{where} is a run of method {method!r}; there are: {allowed}")
+    if not run.seeds:
+        raise ParamsError(f"{where}.seeds is empty; give at least one")
+    unknown = set(run.orders) - set(study.tasks.orders)
+    if unknown:
+        raise ParamsError(
+            f"{where}.orders has {', '.join(sorted(unknown))}; there are: {', '.join(study.tasks.orders)}"
+        )
+    strange = set(run.set) - set(study.methods[method]) - set(SPECIAL)
+    if strange:
+        allowed = ", ".join([*study.methods[method], *SPECIAL])
+        raise ParamsError(f"{where}.set has {', '.join(sorted(strange))}; allowed: {allowed}")
+    for key, least in SPECIAL.items():
+        value = run.set.get(key, least)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ParamsError(f"{where}.set.{key} is {value!r}; it is a whole number, {least} or more")
+
+
+def method_of(run: str) -> str:
+    """The method of a run: its name without the variant."""
+    return run.partition("+")[0]
 
 
 def build(cls: Any, raw: Any, where: str) -> Any:

@@ -33,21 +33,27 @@ def items(study: params.Study) -> dict[str, Item]:
     """Every learning stage of a study by name, parents before children."""
     plan: dict[str, Item] = {}
     for run, settings in study.runs.items():
-        for order, names in study.tasks.orders.items():
+        for order in settings.orders or list(study.tasks.orders)[:1]:
+            names = tasks_of(study, run, order)
             for seed in settings.seeds:
-                plan |= _stages(study.study, run, settings, order, names, seed)
+                plan |= _stages(study.study, run, settings.by_task, order, names, seed)
     return plan
 
 
-def _stages(
-    study: str, run: str, settings: params.Run, order: str, names: list[str], seed: int
-) -> dict[str, Item]:
+def tasks_of(study: params.Study, run: str, order: str) -> list[str]:
+    """The names of the tasks that a run learns, in order; a task cut in two is name.1 and name.2."""
+    cut = study.runs[run].set.get("cut", 1)
+    names = study.tasks.orders[order]
+    return names if cut == 1 else [f"{name}.{part + 1}" for name in names for part in range(cut)]
+
+
+def _stages(study: str, run: str, by_task: bool, order: str, names: list[str], seed: int) -> dict[str, Item]:
     """One stage for the whole sequence, or a chain with one for each task."""
-    name, home = f"{run}--{order}--s{seed}", f"data/{study}/runs"
+    name, home, method = f"{run}--{order}--s{seed}", f"data/{study}/runs", params.method_of(run)
     final = f"reports/results/{study}/{name}.json"
     features = f"data/{study}/features"
-    if not settings.by_task:
-        whole = Item(run, settings.method, order, seed, 0, len(names), features, f"{home}/{name}", final)
+    if not by_task:
+        whole = Item(run, method, order, seed, 0, len(names), features, f"{home}/{name}", final)
         return {name: whole}
     chain: dict[str, Item] = {}
     parent = features
@@ -55,20 +61,18 @@ def _stages(
         key = f"{name}--{number}-{task}"
         last = number == len(names) - 1
         target = final if last else f"{home}/{key}.json"
-        chain[key] = Item(
-            run, settings.method, order, seed, number, number + 1, parent, f"{home}/{key}", target
-        )
+        chain[key] = Item(run, method, order, seed, number, number + 1, parent, f"{home}/{key}", target)
         parent = f"{home}/{key}"
     return chain
 
 
 def main_story(study: params.Study) -> list[str]:
-    """The names of the stages of every run's first seed in the first order."""
+    """The names of the stages of the first seed, in the first order, of every run that is part of the story."""
     first = next(iter(study.tasks.orders))
     return [
         key
         for key, item in items(study).items()
-        if item.order == first and item.seed == study.runs[item.run].seeds[0]
+        if study.runs[item.run].story and item.order == first and item.seed == study.runs[item.run].seeds[0]
     ]
 
 

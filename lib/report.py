@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import params, results
+from lib import params, tables
 from lib.figures import NAMES
 from lib.paths import REPORTS, ROOT
 
@@ -44,8 +44,8 @@ tr:nth-child(even) { background: #f2f2f2 } thead { border-bottom: 2px solid #333
 
 def page(study: params.Study) -> str:
     """The report as one HTML page: tables, figures as data, costs."""
-    found = results.read(study.study)
-    table = results.summary(found)
+    found = tables.read(study.study)
+    table = tables.summary(found)
     table["run"] = table["run"].map(lambda run: NAMES.get(run, run))
     folder = REPORTS / "figures" / study.study
     parts = [_heading(study, found), _table(table), "<h2>Figures</h2>"]
@@ -102,7 +102,7 @@ def costs(study: str, folder: Path = REPORTS) -> pd.DataFrame:
 
 def readme_table(study: str) -> str:
     """The README's table of results, from the result files."""
-    table = results.summary(results.read(study))
+    table = tables.summary(tables.read(study))
     table["run"] = table["run"].map(lambda run: NAMES.get(run, run))
     rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -50,28 +50,35 @@ class Selector(nn.Module):
         super().__init__()
         self.width, self.settings = width, settings
         self.tasks = nn.ModuleList()
-        self.reference: Autoencoder | None = None
+        self.reference: nn.Module | None = None
         self.register_buffer("thresholds", torch.zeros(0))
+        self.register_buffer("stored_width", torch.tensor(width))
 
-    def learn(self, features: Tensor, seed: list[int]) -> None:
-        """Trains one more task's autoencoder on its features (N, S) and sets its threshold.
+    def learn(self, features: Tensor, labels: Tensor, seed: list[int]) -> None:
+        """Learns one more task from its features (N, S) and labels (N,), and sets its threshold.
 
-        A fifth of the pictures is kept out of the training: the quantile rule reads the threshold off their errors.
+        A fifth of the pictures is kept out of it: the quantile rule reads the threshold off their errors.
         """
         order = torch.from_numpy(np.random.default_rng(seed).permutation(len(features))).to(features.device)
         cut = max(1, len(features) // 5)
-        held, used = features[order[:cut]], features[order[cut:]]
-        coder = self._trained(used, seed)
+        held, used = order[:cut], order[cut:]
+        self.tasks.append(self._learned(features[used], labels[used], seed))
         limit = torch.tensor(self.settings.threshold)
         if self.settings.rule == "quantile":
-            with torch.no_grad():
-                limit = torch.quantile(coder(held), self.settings.threshold).cpu()
-        self.tasks.append(coder)
+            limit = torch.quantile(self.errors(features[held])[:, -1], self.settings.threshold).cpu()
         self.thresholds = torch.cat([self.thresholds, limit.reshape(1).to(self.thresholds)])
 
+    def _learned(self, features: Tensor, labels: Tensor, seed: list[int]) -> nn.Module:
+        """What is kept of a task."""
+        return self._trained(features, seed)
+
+    def _blank(self, state: dict[str, Tensor]) -> nn.Module:
+        """What is kept of a task, of the shape of its `state_dict`."""
+        return Autoencoder(self.width, self.settings.code)
+
     def learn_reference(self, features: Tensor, seed: list[int]) -> None:
-        """Trains the autoencoder that stands for "none of the tasks" on features (N, S) of reference pictures."""
-        self.reference = self._trained(features, seed)
+        """Learns what stands for "none of the tasks" from features (N, S) of reference pictures."""
+        self.reference = self._learned(features, torch.zeros(len(features), dtype=torch.long), seed)
 
     def _trained(self, features: Tensor, seed: list[int]) -> Autoencoder:
         """Adam, learning rate divided by 10 every 10 epochs, as in the released code."""
@@ -131,11 +138,17 @@ class Selector(nn.Module):
     def restore(self, state: dict[str, Tensor]) -> None:
         """Grows to the tasks that a `state_dict` holds, then loads it."""
         self.thresholds = torch.zeros_like(state["thresholds"])
-        self.tasks = nn.ModuleList(Autoencoder(self.width, self.settings.code) for _ in self.thresholds)
-        if "reference.encoder.weight" in state:
-            self.reference = Autoencoder(self.width, self.settings.code)
+        self.tasks = nn.ModuleList(
+            self._blank(_under(f"tasks.{i}.", state)) for i in range(len(self.thresholds))
+        )
+        other = _under("reference.", state)
+        self.reference = self._blank(other) if other else None
         self.load_state_dict(state)
         self.eval().requires_grad_(False)
+
+
+def _under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def _mean_by(groups: Tensor, values: Tensor) -> Tensor:

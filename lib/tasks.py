@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -78,7 +78,7 @@ def _channels_first(pictures: np.ndarray) -> Tensor:
 
 def _folder(name: str, params: Tasks, size: int) -> Task:
     root = ROOT / params.root / name
-    found = {split: _class_folders(root / split) for split in SPLITS}
+    found = {split: class_folders(root / split) for split in SPLITS}
     names = {split: [f.name for f in folders] for split, folders in found.items()}
     if names["train"] != names["test"]:
         odd = sorted(set(names["train"]) ^ set(names["test"]))
@@ -94,7 +94,8 @@ def _folder(name: str, params: Tasks, size: int) -> Task:
     return Task(name, [n.replace("_", " ") for n in names["train"]], params.templates, *splits)
 
 
-def _class_folders(split: Path) -> list[Path]:
+def class_folders(split: Path) -> list[Path]:
+    """The class folders of a split, by name. Raises TaskError if there are fewer than two."""
     if not split.is_dir():
         raise TaskError(f"{split} is missing; a task is a folder <task>/{{train,test}}/<class>/*.png or .jpg")
     folders = sorted(p for p in split.iterdir() if p.is_dir())
@@ -107,9 +108,7 @@ def _read(folders: list[Path], most: int, size: int, seed: int) -> Pictures:
     """All pictures of the class folders, or a seeded draw of at most `most` of each."""
     images, labels = [], []
     for label, folder in enumerate(folders):
-        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS)
-        if not files:
-            raise TaskError(f"{folder} has no picture ({', '.join(ENDINGS)}); add some or remove the folder")
+        files = picture_files(folder)
         if 0 < most < len(files):
             picked = np.random.default_rng([seed, label]).permutation(len(files))[:most]
             files = [files[i] for i in sorted(picked)]
@@ -118,11 +117,19 @@ def _read(folders: list[Path], most: int, size: int, seed: int) -> Pictures:
     return Pictures(_channels_first(np.stack(images)), torch.tensor(labels))
 
 
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures of a class folder, by name. Raises TaskError if there is none."""
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS)
+    if not files:
+        raise TaskError(f"{folder} has no picture ({', '.join(ENDINGS)}); add some or remove the folder")
+    return files
+
+
 def decode(file: Path, size: int) -> np.ndarray:
-    """A picture file as (size, size, 3) uint8: shorter side to `size` (bicubic), then the centre."""
+    """A picture file, turned as its EXIF says, as (size, size, 3) uint8: shorter side to `size`, then the centre."""
     try:
         with Image.open(file) as opened:
-            picture = opened.convert("RGB")
+            picture = ImageOps.exif_transpose(opened).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise TaskError(f"{file} is no readable picture ({error}); replace or remove it") from error
     zoom = size / min(picture.size)
@@ -175,24 +182,28 @@ def sequence(study: Study, order: str) -> list[Task]:
 
 
 def names(study: Study) -> list[str]:
-    """Every task of a study, in the first order; all orders must have the same tasks."""
+    """Every task of a study: those of the first order. Another order may leave some out, but has no others."""
     first, *others = study.tasks.orders.items()
     for order, listed in others:
-        if sorted(listed) != sorted(first[1]):
+        strange = set(listed) - set(first[1])
+        if strange:
             raise TaskError(
-                f"orders {first[0]} and {order} of study {study.study} do not have the same tasks"
+                f"order {order} of study {study.study} has {', '.join(sorted(strange))}; "
+                f"it can have the tasks of {first[0]}: {', '.join(first[1])}"
             )
     return first[1]
 
 
 def prepare(study: Study) -> list[Task]:
-    """Makes and writes all tasks of a study."""
+    """Makes and writes all tasks of a study, and its reference set."""
+    from lib import reference
     from lib.clip import load_clip
 
-    size = load_clip(study.backbone.model, study.backbone.pretrained).image_size
-    made = [make(name, study.tasks, size) for name in names(study)]
+    backbone = load_clip(study.backbone.model, study.backbone.pretrained)
+    made = [make(name, study.tasks, backbone.image_size) for name in names(study)]
     for task in made:
         save(task, path(study.study, task.name))
+    reference.prepare(study, backbone.image_size, backbone.tokenizer)
     return made
 
 

@@ -4,13 +4,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import Parameter
 
 from lib.clip import preprocess
-from lib.features import Features
-from lib.methods import Method
+from lib.methods.base import Lesson, Method
 from lib.params import Train
 from lib.progress import Progress
-from lib.tasks import Task
 
 
 class TrainingError(RuntimeError):
@@ -47,36 +46,40 @@ def random_crop(images: Tensor, smallest: float, rng: np.random.Generator) -> Te
     return F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
 
 
-def learn_task(
-    method: Method, task: Task, number: int, features: Features, settings: Train, seed: int
-) -> list[float]:
-    """Trains a method on a task and returns the loss of every step.
+def learn_task(method: Method, lesson: Lesson, settings: Train) -> list[float]:
+    """Teaches a method a lesson and returns the loss of every step.
 
-    All randomness comes from (seed, number of the task), so a task learned again from the same state gives the same
-    bytes. Raises TrainingError when a loss is not a number; the method is then not fit for use, its checkpoint is.
+    All randomness comes from the lesson's seed, so a task learned again from the same state gives the same bytes.
+    Raises TrainingError when a loss is not a number; the method is then not fit for use, its checkpoint is.
     """
-    rng = np.random.default_rng([seed, number])
+    rng = np.random.default_rng(lesson.seed)
     torch.manual_seed(int(rng.integers(2**31)))
-    parameters = method.begin_task(task, number)
-    losses: list[Tensor] = []
-    if parameters:
-        peak = method.learning_rate(task)
-        optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.999), weight_decay=0.0, fused=True)
-        progress = Progress(task.name, settings.steps)
-        for step, batch in enumerate(batches(len(task.train), settings.batch, settings.steps, rng)):
-            optimizer.param_groups[0]["lr"] = peak * warmup_cosine(step, settings.steps, settings.warmup)
-            pictures = preprocess(task.train.images[batch], method.backbone.mean, method.backbone.std)
-            loss = method.loss(random_crop(pictures, settings.crop, rng), task.train.labels[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            method.before_step()
-            optimizer.step()
-            losses.append(loss.detach())
-            if progress.due(step + 1):
-                _check(losses, task.name)
-                progress.step(step + 1, loss.item())
-    method.end_task(features, [seed, number])
-    return [float(loss) for loss in losses]
+    parameters = method.begin_task(lesson)
+    losses = _train(method, lesson, settings, parameters, rng) if parameters else []
+    method.end_task(lesson)
+    return losses
+
+
+def _train(
+    method: Method, lesson: Lesson, settings: Train, parameters: list[Parameter], rng: np.random.Generator
+) -> list[float]:
+    task, steps, peak = lesson.task, settings.steps * lesson.parts, method.learning_rate(lesson.task)
+    optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.999), weight_decay=0.0, fused=True)
+    progress, losses = Progress(task.name, steps), []
+    for step, batch in enumerate(batches(len(task.train), settings.batch, steps, rng)):
+        optimizer.param_groups[0]["lr"] = peak * warmup_cosine(step, steps, settings.warmup)
+        pictures = preprocess(task.train.images[batch], method.backbone.mean, method.backbone.std)
+        loss = method.loss(random_crop(pictures, settings.crop, rng), task.train.labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        method.before_step()
+        optimizer.step()
+        method.after_step()
+        losses.append(loss.detach())
+        if progress.due(step + 1):
+            _check(losses, task.name)
+            progress.step(step + 1, loss.item())
+    return torch.stack(losses).tolist()
 
 
 def _check(losses: list[Tensor], task: str) -> None:

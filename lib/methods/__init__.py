@@ -1,16 +1,21 @@
-"""The methods of the comparison, by name. A method is one class and one line here."""
+"""The methods of the comparison. A method is one class in a module here, and one line in names.py.
 
-from lib.methods.base import Method
-from lib.methods.finetune import FineTune, FineTuneSingle
-from lib.methods.moe_adapters import Adapter, MoEAdapters
-from lib.methods.zero_shot import ZeroShot
+The classes are loaded when asked for: a stage then depends on its own method's modules and on no other's.
+"""
 
-METHODS: dict[str, type[Method]] = {
-    "zero_shot": ZeroShot,
-    "finetune": FineTune,
-    "finetune_single": FineTuneSingle,
-    "adapter": Adapter,
-    "moe_adapters": MoEAdapters,
-}
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["METHODS", "Method"]
+from lib.methods.names import METHODS
+from lib.params import ParamsError
+
+if TYPE_CHECKING:
+    from lib.methods.base import Method
+
+
+def method_class(name: str) -> "type[Method]":
+    """The class of a method. Raises ParamsError, naming those there are, if it is unknown."""
+    if name not in METHODS:
+        raise ParamsError(f"there is no method {name!r}; there are: {', '.join(METHODS)}")
+    module, _, cls = METHODS[name].partition(".")
+    return getattr(import_module(f"lib.methods.{module}"), cls)

@@ -25,6 +25,20 @@ class Predictions(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """What a method is given to learn: a task, its number, what the frozen CLIP says of its pictures, a seed.
+
+    parts: how many tasks' worth of training steps it takes (more than 1 where several are learned together).
+    """
+
+    task: Task
+    number: int
+    features: Features
+    seed: list[int]
+    parts: int = 1
+
+
+@dataclass(frozen=True)
 class Settings:
     """A method without knobs of its own."""
 
@@ -49,8 +63,12 @@ class Method:
             raise params.ParamsError(f"lr has no entry for task {task.name}; it has: {', '.join(rate)}")
         return rate[task.name] if isinstance(rate, dict) else rate
 
-    def begin_task(self, task: Task, number: int) -> list[nn.Parameter]:
-        """Prepares for task `number` and returns the parameters to train; none = nothing to train."""
+    def lesson(self, sequence: list[Lesson], number: int) -> Lesson | None:
+        """What is learned when task `number` has its turn; None = nothing."""
+        return sequence[number]
+
+    def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
+        """Prepares for a lesson and returns the parameters to train; none = nothing to train."""
         return []
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -60,8 +78,11 @@ class Method:
     def before_step(self) -> None:
         """Called between backward and the optimiser's step."""
 
-    def end_task(self, features: Features, seed: list[int]) -> None:
-        """Called after the last step of a task."""
+    def after_step(self) -> None:
+        """Called after the optimiser's step."""
+
+    def end_task(self, lesson: Lesson) -> None:
+        """Called after the last step of a lesson."""
 
     def settled(self, task: int, learned: int) -> bool:
         """True if the answers on task number `task` surely did not change by learning task number `learned`."""

@@ -1,7 +1,10 @@
-"""Fine-tuning of the whole CLIP: continually (the lower bound), or one task at a time from CLIP (the upper bound)."""
+"""Fine-tuning of the whole CLIP: continually (the lower bound), one task at a time from CLIP, or all tasks together.
+
+Methods that change the model itself (LwF, iCaRL, WiSE-FT, ZSCL, MAS) build on FineTune.
+"""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +12,8 @@ from torch import Tensor, nn
 from lib import params
 from lib.clip import Backbone
 from lib.features import Features
-from lib.methods.base import Method, Predictions, classify, cross_entropy, stored_bytes
-from lib.tasks import Task
+from lib.methods.base import Lesson, Method, Predictions, classify, cross_entropy, stored_bytes
+from lib.tasks import Pictures, Task
 from lib.towers import image_tower, text_tower
 
 
@@ -30,22 +33,31 @@ class FineTune(Method):
         super().__init__(backbone, settings, study)
         self.model = copy.deepcopy(backbone.model)
 
-    def begin_task(self, task: Task, number: int) -> list[nn.Parameter]:
+    def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
         """Everything but the temperature and the token table."""
-        self.prompts = self.backbone.tokenizer(task.prompts(task.templates[0]))
+        self.prompts = self.tokens(lesson.task)
         self.model.requires_grad_(False)
-        for parameter in self._trained():
+        for parameter in self.trained().values():
             parameter.requires_grad_(True)
-        return self._trained()
+        return list(self.trained().values())
 
-    def _trained(self) -> list[nn.Parameter]:
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that learn, by name."""
         kept = ("logit_scale", "token_embedding")
-        return [p for name, p in self.model.named_parameters() if not name.startswith(kept)]
+        return {name: p for name, p in self.model.named_parameters() if not name.startswith(kept)}
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Smoothed cross entropy over the task's classes, first template."""
         image, text = image_tower(self.model, images), text_tower(self.model, self.prompts)
+        return self.cross_entropy(image, text, labels)
+
+    def cross_entropy(self, image: Tensor, text: Tensor, labels: Tensor) -> Tensor:
+        """Of image features (B, F) against class features (C, F), at CLIP's temperature and the study's smoothing."""
         return cross_entropy(image, text, labels, self.model.logit_scale, self.study.train.smoothing)
+
+    def tokens(self, task: Task) -> Tensor:
+        """The training prompts (C, L) of a task."""
+        return self.backbone.tokenizer(task.prompts(task.templates[0]))
 
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
@@ -66,8 +78,8 @@ class FineTune(Method):
 
     def size(self) -> dict[str, int]:
         """One model, whatever the number of tasks."""
-        trained = sum(p.numel() for p in self._trained())
-        return {"trainable_parameters": trained, "stored_bytes": stored_bytes(FineTune.state(self))}
+        trained = sum(p.numel() for p in self.trained().values())
+        return {"trainable_parameters": trained, "stored_bytes": stored_bytes(self.state())}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Loads them."""
@@ -84,15 +96,17 @@ class FineTuneSingle(FineTune):
         super().__init__(backbone, settings, study)
         self.models = 0
 
-    def begin_task(self, task: Task, number: int) -> list[nn.Parameter]:
+    def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
         """Starts from CLIP again."""
-        self.models = number + 1
+        self.models = lesson.number + 1
         self.model = copy.deepcopy(self.backbone.model)
-        return super().begin_task(task, number)
+        return super().begin_task(lesson)
 
     def size(self) -> dict[str, int]:
         """As many models as tasks."""
-        return {key: self.models * value for key, value in super().size().items()}
+        trained = sum(p.numel() for p in self.trained().values())
+        stored = self.models * stored_bytes(super().state())
+        return {"trainable_parameters": self.models * trained, "stored_bytes": stored}
 
     def state(self) -> dict[str, Tensor]:
         """The last model, and how many there were."""
@@ -106,3 +120,48 @@ class FineTuneSingle(FineTune):
     def settled(self, task: int, learned: int) -> bool:
         """Each task keeps the answers of its own model."""
         return task != learned
+
+
+class Joint(FineTune):
+    """All tasks learned together, at the first task's turn, in as many steps as the others take for all of them.
+
+    A batch mixes pictures of all tasks; each picture's cross entropy is over the classes of its own task, as in the
+    other methods. Every row of its accuracy matrix is the same: there is no sequence, so it is a bound, not a rival.
+    """
+
+    def lesson(self, sequence: list[Lesson], number: int) -> Lesson | None:
+        """All tasks' pictures as one lesson, then none."""
+        if number:
+            return None
+        self.sequence = sequence
+        counts = [len(lesson.task.classes) for lesson in sequence]
+        self.offsets = torch.tensor([0, *counts]).cumsum(0)  # (T+1,) first class of each task in the union
+        images = torch.cat([lesson.task.train.images for lesson in sequence])
+        labels = [
+            lesson.task.train.labels + first for lesson, first in zip(sequence, self.offsets, strict=False)
+        ]
+        classes = [name for lesson in sequence for name in lesson.task.classes]
+        together = replace(
+            sequence[0].task, name="all", classes=classes, train=Pictures(images, torch.cat(labels))
+        )
+        return replace(sequence[0], task=together, parts=len(sequence))
+
+    def tokens(self, task: Task) -> Tensor:
+        """The training prompts (C, L) of all tasks, in the order of the union."""
+        return torch.cat([super(Joint, self).tokens(lesson.task) for lesson in self.sequence])
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The mean over the batch of each picture's smoothed cross entropy over its own task's classes."""
+        image, text = image_tower(self.model, images), text_tower(self.model, self.prompts)
+        owner = torch.bucketize(labels, self.offsets, right=True) - 1
+        total = image.new_zeros(())
+        for task in owner.unique().tolist():
+            first, end = self.offsets[task : task + 2].tolist()
+            mine = owner == task
+            loss = self.cross_entropy(image[mine], text[first:end], labels[mine] - first)
+            total = total + loss * mine.sum()
+        return total / len(labels)
+
+    def settled(self, task: int, learned: int) -> bool:
+        """Everything was learned at once."""
+        return learned > 0

@@ -4,17 +4,18 @@ The switches follow the paper and the released code (see method settings in para
 balance loss, the text router's token, where adapters sit.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from lib import params
-from lib.adapter import Blocks, MoEConfig
+from lib.adapter import Blocks, FreezeRule, MoEConfig, RouterOf
 from lib.clip import Backbone
 from lib.features import Features, load_reference
-from lib.methods.base import Method, Predictions, classify, cross_entropy, stored_bytes
+from lib.gaussian import GaussianSelector
+from lib.methods.base import Lesson, Method, Predictions, classify, cross_entropy, stored_bytes
 from lib.moe import MoECLIP
 from lib.router import balance_loss
 from lib.selector import CLIP, Selector
@@ -34,35 +35,35 @@ class AdapterSettings:
     def config(self) -> MoEConfig:
         """One expert for every task: an adapter."""
         return MoEConfig(
-            1, 1, self.bottleneck, self.dropout, False, "start", self.image_blocks, self.text_blocks, 0
+            experts=1,
+            top_k=1,
+            bottleneck=self.bottleneck,
+            dropout=self.dropout,
+            image_blocks=self.image_blocks,
+            text_blocks=self.text_blocks,
+            freeze_count=0,
         )
 
 
 @dataclass(frozen=True)
 class MoESettings(AdapterSettings):
-    """Further: E experts, K chosen, gate noise, balance loss weight, text router token, experts frozen a task."""
+    """Further: E experts, K chosen, a router for each task or one for all, gate noise, balance loss weight, text
+    router token, how many experts are frozen after a task and by which rule, and what the selector judges by."""
 
     experts: int
     top_k: int
+    router: RouterOf
     noise: bool
     balance: float
     text_router_token: Literal["start", "end"]
     freeze: int
+    freeze_rule: FreezeRule
+    selector: Literal["autoencoder", "gaussian"]
 
     def config(self) -> MoEConfig:
         """The shape of every block's mixture."""
-        s = self
-        return MoEConfig(
-            s.experts,
-            s.top_k,
-            s.bottleneck,
-            s.dropout,
-            s.noise,
-            s.text_router_token,
-            s.image_blocks,
-            s.text_blocks,
-            s.freeze,
-        )
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name in MoEConfig.__annotations__}
+        return MoEConfig(**named, freeze_count=self.freeze)
 
 
 class Adapter(Method):
@@ -74,9 +75,9 @@ class Adapter(Method):
         super().__init__(backbone, settings, study)
         self.model = MoECLIP(backbone.model, self.settings.config()).eval()
 
-    def begin_task(self, task: Task, number: int) -> list[nn.Parameter]:
+    def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
         """A new router everywhere; trained are it and the experts."""
-        self.prompts = self.backbone.tokenizer(task.prompts(task.templates[0]))
+        self.prompts = self.backbone.tokenizer(lesson.task.prompts(lesson.task.templates[0]))
         self.task = self.model.add_task()
         self.model.train()
         return [parameter for _, parameter in self.model.trainable_parameters(self.task)]
@@ -93,7 +94,7 @@ class Adapter(Method):
         self.model.add_counts(self.task, image.routings, text.routings)
         return loss, [*image.routings.values(), *text.routings.values()]
 
-    def end_task(self, features: Features, seed: list[int]) -> None:
+    def end_task(self, lesson: Lesson) -> None:
         """Back to eval mode."""
         self.model.eval()
 
@@ -157,18 +158,19 @@ class MoEAdapters(Adapter):
         """Frozen experts get no gradient."""
         self.model.mask_frozen_gradients()
 
-    def end_task(self, features: Features, seed: list[int]) -> None:
-        """Freezes the most used experts and trains the task's autoencoder."""
-        super().end_task(features, seed)
-        self.model.freeze_most_used(self.task)
-        self._selector(features, seed).learn(features.train, seed)
-
-    def _selector(self, features: Features, seed: list[int]) -> Selector:
+    def end_task(self, lesson: Lesson) -> None:
+        """Freezes the most used experts and lets the selector learn the task."""
+        super().end_task(lesson)
+        self.model.freeze(self.task)
         if self.selector is None:
-            self.selector = Selector(features.train.shape[1], self.study.selector)
+            self.selector = self._new_selector(lesson.features.train.shape[1])
             if self.study.selector.reference:
-                self.selector.learn_reference(load_reference(self.study.study), seed)
-        return self.selector
+                self.selector.learn_reference(load_reference(self.study.study), lesson.seed)
+        self.selector.learn(lesson.features.train, lesson.task.train.labels, lesson.seed)
+
+    def _new_selector(self, width: int) -> Selector:
+        kind = GaussianSelector if self.settings.selector == "gaussian" else Selector
+        return kind(width, self.study.selector)
 
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
@@ -184,7 +186,9 @@ class MoEAdapters(Adapter):
 
     def size(self) -> dict[str, int]:
         """The mixture's, and the selector's parameters."""
-        coders = 0 if self.selector is None else sum(p.numel() for p in self.selector.parameters())
+        coders = (
+            0 if self.selector is None else sum(v.numel() for v in self.selector.tasks.state_dict().values())
+        )
         return super().size() | {"selector_parameters": coders}
 
     def state(self) -> dict[str, Tensor]:
@@ -197,7 +201,7 @@ class MoEAdapters(Adapter):
         super().restore(state)
         own = {k[9:]: v for k, v in state.items() if k.startswith("selector.")}
         if own:
-            self.selector = Selector(own["tasks.0.encoder.weight"].shape[1], self.study.selector)
+            self.selector = self._new_selector(int(own["stored_width"]))
             self.selector.restore(own)
 
     def report(self) -> dict[str, Any]:
@@ -205,6 +209,6 @@ class MoEAdapters(Adapter):
         experts: dict[str, dict[str, Any]] = {"image": {}, "text": {}}
         for name, adapter in self.model.adapters().items():
             tower, block = name.split("_adapters.")
-            froze = [adapter.most_used(task) for task in range(self.model.num_tasks)]
+            froze = [adapter.to_freeze(task) for task in range(self.model.num_tasks)]
             experts[tower][block] = {"counts": adapter.counts.tolist(), "froze": froze}
         return {"experts": experts}

@@ -1,0 +1,80 @@
+"""The reference set: pictures with captions that belong to none of the tasks.
+
+ZSCL and LwF-VR distil on it, and a selector can have an autoencoder for it ("none of the tasks"). `mini` takes
+held-out pictures and captions of the pre-training world; a folder of `<class>/*.png` gives captions by its class names.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lib.params import Study
+from lib.paths import DATA, ROOT
+from lib.tasks import TaskError, class_folders, decode, picture_files
+
+SPLIT = "held_out"  # of the pre-training world
+
+
+@dataclass(frozen=True)
+class ReferenceSet:
+    """Images (N, 3, H, W) uint8 and the tokens (N, L) of their captions."""
+
+    images: Tensor
+    tokens: Tensor
+
+
+def path(study: str) -> Path:
+    """Where the prepared set lies: beside the tasks."""
+    return DATA / study / "tasks" / "_reference.safetensors"
+
+
+def prepare(study: Study, size: int, tokenizer: Callable[[list[str]], Tensor]) -> None:
+    """Makes and writes the study's reference set, if it has one, at size x size pixels."""
+    wanted = study.reference
+    if wanted is None:
+        return
+    images, captions = (
+        _mini(wanted.seed, wanted.pictures) if wanted.source == "mini" else _folder(study, size)
+    )
+    if images.shape[1] != size:
+        raise TaskError(
+            f"the reference pictures have {images.shape[1]} pixels a side, the backbone wants {size}"
+        )
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    path(study.study).parent.mkdir(parents=True, exist_ok=True)
+    save_file({"images": pixels, "tokens": tokenizer(captions)}, path(study.study))
+
+
+def _mini(seed: int, count: int) -> tuple[np.ndarray, list[str]]:
+    from lib.world import examples_of
+
+    examples = examples_of(seed, range(count), SPLIT)
+    return np.stack([e.picture for e in examples]), [e.caption for e in examples]
+
+
+def _folder(study: Study, size: int) -> tuple[np.ndarray, list[str]]:
+    wanted = study.reference
+    assert wanted is not None
+    template = (study.tasks.templates or ["a photo of a {}."])[0]
+    files = [file for folder in class_folders(ROOT / wanted.root) for file in picture_files(folder)]
+    picked = np.random.default_rng(wanted.seed).permutation(len(files))[: wanted.pictures]
+    chosen = [files[i] for i in sorted(picked)]
+    captions = [template.format(file.parent.name.replace("_", " ")) for file in chosen]
+    return np.stack([decode(file, size) for file in chosen]), captions
+
+
+def load(study: Study) -> ReferenceSet:
+    """The prepared set. Raises TaskError if the study names none, or if it has not been prepared."""
+    if study.reference is None:
+        raise TaskError(
+            f"study {study.study} has no `reference:` section; ZSCL, LwF-VR and selector.reference need one"
+        )
+    if not path(study.study).exists():
+        raise TaskError(f"{path(study.study)} is missing; the stage `tasks` makes it")
+    held = load_file(path(study.study))
+    return ReferenceSet(held["images"], held["tokens"])

@@ -1,0 +1,70 @@
+"""Less of a task: a few pictures of each class (few-shot), or its classes cut into several tasks."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib import features
+from lib.clip import Backbone
+from lib.features import Features
+from lib.tasks import Pictures, Task
+
+
+def shots(task: Task, known: Features, count: int, seed: int) -> tuple[Task, Features]:
+    """The task with a seeded draw of `count` training pictures of each class (0 = all), and what CLIP says of them.
+
+    Whoever learns the task, adapters and selector alike, sees the same draw. Raises ValueError where a class has fewer.
+    """
+    if not count:
+        return task, known
+    rng, kept = np.random.default_rng([seed, count]), []
+    for label, name in enumerate(task.classes):
+        mine = np.flatnonzero(task.train.labels.numpy() == label)
+        if len(mine) < count:
+            raise ValueError(
+                f"task {task.name}: class {name} has {len(mine)} training pictures, fewer than {count}"
+            )
+        kept.append(np.sort(rng.permutation(mine)[:count]))
+    index = torch.from_numpy(np.concatenate(kept))
+    train = Pictures(task.train.images[index], task.train.labels[index])
+    picked = replace(known, train=known.train[index], image_train=known.image_train[index])
+    return replace(task, train=train), picked
+
+
+def cut(backbone: Backbone, task: Task, known: Features, parts: int) -> list[tuple[Task, Features]]:
+    """The task's classes cut into `parts` tasks of neighbouring classes; CLIP then answers among fewer classes."""
+    if parts == 1:
+        return [(task, known)]
+    if parts > len(task.classes) // 2:
+        raise ValueError(
+            f"task {task.name} has {len(task.classes)} classes: too few to cut it into {parts} tasks"
+        )
+    edges = np.linspace(0, len(task.classes), parts + 1).round().astype(int)
+    return [
+        _between(backbone, task, known, first, end, f"{task.name}.{number + 1}")
+        for number, (first, end) in enumerate(pairwise(edges.tolist()))
+    ]
+
+
+def _between(
+    backbone: Backbone, task: Task, known: Features, first: int, end: int, name: str
+) -> tuple[Task, Features]:
+    train, test = (_inside(split.labels, first, end) for split in (task.train, task.test))
+    part = Task(
+        name,
+        task.classes[first:end],
+        task.templates,
+        Pictures(task.train.images[train], task.train.labels[train] - first),
+        Pictures(task.test.images[test], task.test.labels[test] - first),
+    )
+    image = known.image_test[test]
+    answers = features.zero_shot(backbone, part, image)
+    told = Features(answers, known.train[train], known.test[test], known.image_train[train], image)
+    return part, told
+
+
+def _inside(labels: Tensor, first: int, end: int) -> Tensor:
+    return ((labels >= first) & (labels < end)).nonzero().flatten()
