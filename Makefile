@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 STUDY ?= mini
+JOBS ?= 0
 UV := uv==0.13.9
 RUN := $(VENV)/bin/python -m
 READY := $(VENV)/.installed
@@ -14,11 +15,11 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-study: $(READY) ## run the main story of a study and its report (STUDY=mini, or a folder of studies/)
-	$(RUN) lib.study --study $(STUDY)
+study: $(READY) ## run the main story of a study and its report (STUDY=mini, or a folder of studies/; JOBS=n stages at a time)
+	$(RUN) lib.study --study $(STUDY) --jobs $(JOBS)
 
-study-all: $(READY) ## run every seed of a study
-	$(RUN) lib.study --study $(STUDY) --all
+study-all: $(READY) ## run every run and seed of a study
+	$(RUN) lib.study --study $(STUDY) --jobs $(JOBS) --all
 
 report: $(READY) ## make figures, tables and the page again from the results that are there
 	$(RUN) lib.study --study $(STUDY) --target report

@@ -157,8 +157,3 @@ def zero_shot_classifier(
     prompts = ([template.format(name) for name in class_names] for template in templates)
     features = torch.stack([F.normalize(encode(tokenizer(each)), dim=-1) for each in prompts])
     return F.normalize(features.mean(dim=0), dim=-1)  # (C, F)
-
-
-def logits(image_features: Tensor, classifier: Tensor, logit_scale: Tensor) -> Tensor:
-    """exp(logit_scale) * cosine (B, C) of image features (B, F) and unit class features (C, F)."""
-    return logit_scale.exp() * F.normalize(image_features, dim=-1) @ classifier.T

@@ -1,175 +1,115 @@
-"""Runs a study through DVC and shows where it is: which stage of how many, its step and loss, the time left.
+"""Runs a study through DVC, independent stages side by side, and shows where it is and how long it will take.
 
-`python -m lib.study` runs the main story (the first seed of every run) and reports what is there; `--all` runs every
-seed; `--target STAGE` runs one stage and what it needs. Ctrl-C and SIGTERM end everything that was started; the
-next call goes on where this one was.
+`python -m lib.study` runs the main story (the first seed of its runs) and reports what is there; `--all` runs every
+run and seed; `--target STAGE` runs one stage and what it needs. The stages and their order are dvc.yaml's; this module
+only starts `dvc repro --single-item` for one stage after the other, as many at a time as there are slots. Ctrl-C and
+SIGTERM end everything that was started; the next call goes on where this one was.
 """
 
 import argparse
 import os
-import re
 import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
+from types import FrameType
 
 from lib import plan
 from lib.params import ParamsError, Study, load
 from lib.paths import ROOT
-from lib.progress import minutes
+from lib.slots import Slots
+from lib.stages import Graph, address
 
-SHARED = "notebooks/dvc.yaml"  # the stages that all studies share: code-only notebooks, the backbone
+SHARED = {"code": "data/dvc.yaml:code", "pretrain": "data/dvc.yaml:pretrain"}  # the stages of all studies
 STORY = ["tasks", "zero_shot", "start_here", "router_and_experts", "selector"]  # besides the learning stages
 REPORT = ["results", "report"]
-# lines of DVC that say nothing here
-NOISE = (">", "Updating lock", "Generating lock", "To track", "\tgit", "Use `dvc", "WARNING: Process")
+SLOT_BYTES = 2 * 2**30  # memory that a stage may need
 
 
-def dvc(*arguments: str) -> list[str]:
-    """The command line of DVC in this environment."""
-    return [sys.executable, "-m", "dvc", *arguments]
+def default_jobs(threads: int) -> int:
+    """As many stages at a time as there are cores for their threads, and memory."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(len(os.sched_getaffinity(0)) // threads, memory // SLOT_BYTES))
 
 
-def story(study: Study, folder: Path, everything: bool) -> list[str]:
-    """The stages to run, as DVC names them, without the report of a main story."""
-    learning = list(plan.items(study)) if everything else plan.main_story(study)
-    names = [*STORY, *(f"learn@{key}" for key in learning), *(REPORT if everything else [])]
-    return [address(folder, name) for name in names]
+def weight(study: Study, stage: str) -> float:
+    """What a stage weighs in the time left: a learning stage as much as it learns tasks, any other as one."""
+    key = stage.partition("learn@")[2]
+    item = plan.items(study).get(key)
+    return float(item.stop - item.first) * (item.method != "zero_shot") if item else 1.0
 
 
-def address(folder: Path, stage: str) -> str:
-    """A stage of a study as DVC names it from the root."""
-    return f"{folder}/dvc.yaml:{stage}" if folder.parts else stage
+def targets(asked: argparse.Namespace, study: Study, folder: str) -> tuple[list[str], list[str]]:
+    """The stages to run with all that they need, and those to run after them on whatever is there."""
+    if asked.target:
+        stage = SHARED.get(asked.target) or address(folder, asked.target)
+        return ([], [stage]) if asked.target in REPORT or asked.force else ([stage], [])
+    if asked.all:
+        names = [*STORY, *(f"learn@{key}" for key in plan.items(study)), *REPORT]
+        return [address(folder, name) for name in names], []
+    names = [*STORY, *(f"learn@{key}" for key in plan.main_story(study))]
+    return [address(folder, name) for name in names], [address(folder, name) for name in REPORT]
 
 
-class Watch:
-    """Reads DVC's output and turns it into lines that say how far the study is.
-
-    The time left is reckoned from the time that the stages before took, a learning stage weighing as many units as it
-    learns tasks (none for zero-shot), any other one.
-    """
-
-    def __init__(self, stages: list[str], weights: dict[str, float]) -> None:
-        self.total, self.done = len(stages), 0
-        self.weights, self.left = weights, sum(weights.get(stage, 1.0) for stage in stages)
-        self.seconds, self.weight, self.began, self.stage = 0.0, 0.0, time.monotonic(), ""
-
-    def line(self, text: str) -> None:
-        """Takes one line of DVC's output."""
-        skipped = re.match(r"Stage '(.+)' (didn't change|is cached)", text)
-        started = re.match(r"Running stage '(.+)':", text)
-        if started:
-            self.finish()
-            self.stage, self.began = started[1], time.monotonic()
-            print(f"\n[{self.done + 1}/{self.total}] {self.stage}{self._left()}", flush=True)
-        elif skipped:
-            self.finish()
-            self._count(skipped[1])
-        elif text.strip() and not text.startswith(NOISE):
-            print(f"    {text}", flush=True)
-
-    def finish(self) -> None:
-        """The stage that was running has ended."""
-        if self.stage:
-            self.seconds += time.monotonic() - self.began
-            self.weight += self._count(self.stage)
-            self.stage = ""
-
-    def _count(self, stage: str) -> float:
-        weight = self.weights.get(stage, 1.0)
-        self.done, self.left = self.done + 1, self.left - weight
-        return weight
-
-    def _left(self) -> str:
-        if not self.weight:
-            return ""
-        return f" (about {minutes(self.seconds / self.weight * self.left)} left for the whole study)"
-
-
-def run(command: list[str], watch: Watch) -> int:
-    """Runs DVC in a process group of its own, so that ending it ends the notebooks that it started."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    # GOMP's threads spin long while they wait: on cores shared with others a step then takes many times as long
-    environment = {"GOMP_SPINCOUNT": "20000"} | os.environ | {"PYTHONUNBUFFERED": "1", "PATH": path}
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-
-    def end(number: int, _frame: object) -> None:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-        sys.exit(
-            f"\nstopped in stage {watch.stage or '?'}; what was finished is kept, the same command goes on from there"
-        )
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    assert process.stdout is not None
-    for text in process.stdout:
-        watch.line(text.rstrip("\n"))
-    code = process.wait()
-    if code == 0:
-        watch.finish()
-    return code
-
-
-def main() -> int:
+def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m lib.study", description="Run a study.")
     parser.add_argument("--study", default="mini", help="mini, or a folder of studies/")
-    parser.add_argument("--all", action="store_true", help="every seed, not only the main story")
+    parser.add_argument("--all", action="store_true", help="every run and seed, not only the main story")
     parser.add_argument("--target", help="one stage, and what it needs")
     parser.add_argument("--force", action="store_true", help="run the target even if nothing changed")
-    asked = parser.parse_args()
+    parser.add_argument(
+        "--jobs", type=int, default=0, help="stages side by side; 0 = as many as there are cores"
+    )
+    return parser.parse_args()
+
+
+def check_methods(study: Study) -> None:
+    """Raises ParamsError if a run's method or settings do not exist: now, not when its stage starts."""
+    from lib.learn import settings_of
+    from lib.methods import method_class
+    from lib.params import build, method_of
+
+    for run in study.runs:
+        cls = method_class(method_of(run))
+        build(
+            cls.Settings,
+            settings_of(study, run),
+            f"study {study.study}, run {run}: settings of {cls.__name__}",
+        )
+
+
+def main() -> int:
+    """Runs what was asked for; returns the exit status."""
+    asked = arguments()
     try:
-        folder = plan.folder_of(asked.study)
-        study = load(folder / "params.yaml")
+        folder = str(plan.folder_of(asked.study))
+        study = load(f"{folder}/params.yaml")
+        check_methods(study)
         plan.write()
-    except ParamsError as error:
+        wanted, after = targets(asked, study, folder)
+        graph = Graph(wanted)
+        waiting, stale = graph.waits_for(), graph.outdated()
+    except (ParamsError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    began = time.monotonic()
-    code = _target(asked, folder) if asked.target else _story(study, folder, asked.all)
-    print(f"\n{'done' if code == 0 else 'failed'} after {minutes(time.monotonic() - began)}", flush=True)
-    if code:
-        print(
-            "the stage named last failed; its message is above, its notebook in reports/notebooks",
-            file=sys.stderr,
-        )
-    return code
+    jobs = asked.jobs or default_jobs(study.compute.threads)
+    slots = Slots(jobs, {stage: weight(study, stage) for stage in [*stale, *after]}, asked.force)
 
+    def stop(number: int, _frame: FrameType | None) -> None:
+        slots.stop()
+        sys.exit("\nstopped; what was finished is kept, the same command goes on from there")
 
-def _target(asked: argparse.Namespace, folder: Path) -> int:
-    shared = asked.target in ("code", "pretrain")
-    stage = f"{SHARED}:{asked.target}" if shared else address(folder, asked.target)
-    only = ["--force", "--single-item"] if asked.force else []
-    alone = ["--single-item"] if asked.target in REPORT else []  # report what is there, run nothing for it
-    return run(dvc("repro", *only, *alone, stage), Watch([stage], {}))
-
-
-def _story(study: Study, folder: Path, everything: bool) -> int:
-    stages = story(study, folder, everything)
-    after = [] if everything else [address(folder, stage) for stage in REPORT]
-    learning = {address(folder, f"learn@{key}"): item for key, item in plan.items(study).items()}
-    weights = {
-        stage: float((item.stop - item.first) * (item.method != "zero_shot"))
-        for stage, item in learning.items()
-    }
-    watch = Watch([f"{SHARED}:code", f"{SHARED}:pretrain", *stages, *after], weights)
-    code = run(dvc("repro", *stages), watch)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    os.chdir(ROOT)
+    print(
+        f"{len(waiting) - len(stale)} stages are up to date, {len(stale)} to look at, {jobs} at a time",
+        flush=True,
+    )
+    slots.run({stage: waiting[stage] & stale for stage in stale})
     for stage in after:
-        code = code or run(dvc("repro", "--single-item", stage), watch)
-    return code
+        if not slots.failed:
+            slots.run({stage: set()})
+    return slots.summary()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,137 @@
+"""Runs DVC's stages in slots: as many at a time as asked for, each after those it waits for, each in a process group.
+
+A stage that fails stops only what depends on it. Every line that a stage prints is passed on with the stage's name.
+"""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from lib.notebooks import end_with_parent
+from lib.paths import ROOT
+from lib.progress import minutes
+
+# lines of DVC that say nothing here
+NOISE = (
+    ">",
+    "Updating lock",
+    "Generating lock",
+    "To track",
+    "\tgit",
+    "Use `dvc",
+    "WARNING: Process",
+    "Running stage",
+)
+UNCHANGED = "didn't change, skipping"
+GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+
+
+class Slots:
+    """The slots and what has become of the stages so far. `weights`: what each stage counts in the time left."""
+
+    def __init__(self, jobs: int, weights: dict[str, float], force: bool = False) -> None:
+        if jobs < 1:
+            raise ValueError(f"jobs is {jobs}; choose 1 or more")
+        self.jobs, self.weights, self.force = jobs, weights, force
+        self.running: dict[str, subprocess.Popen] = {}
+        self.ran: list[str] = []
+        self.unchanged: list[str] = []
+        self.failed: list[str] = []
+        self.skipped: list[str] = []
+        self.began = time.monotonic()
+        self.ended: queue.Queue[tuple[str, bool, bool]] = queue.Queue()
+
+    def run(self, waiting: dict[str, set[str]]) -> None:
+        """Runs stages, each after those that it waits for; returns when nothing more can run."""
+        order = TopologicalSorter(waiting)
+        order.prepare()
+        ready: list[str] = []
+        while order.is_active():
+            ready += sorted(order.get_ready(), key=lambda stage: -self.weights.get(stage, 1.0))
+            while ready and len(self.running) < self.jobs:
+                self._start(ready.pop(0))
+            if not self.running:
+                break  # all that is left waits for a stage that failed
+            stage, fine, changed = self.ended.get()
+            del self.running[stage]
+            if fine:
+                (self.ran if changed else self.unchanged).append(stage)
+                order.done(stage)
+            else:
+                self.failed.append(stage)
+        known = {*self.ran, *self.unchanged, *self.failed}
+        self.skipped += sorted(stage for stage in waiting if stage not in known)
+
+    def _start(self, stage: str) -> None:
+        done = len(self.ran) + len(self.unchanged) + len(self.running)
+        print(f"[{done + 1}/{len(self.weights)}] {stage}{self._left()}", flush=True)
+        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
+        self.running[stage] = subprocess.Popen(
+            [*command, *["--force"] * self.force],
+            cwd=ROOT,
+            env=environment(self.jobs),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a group of its own, to be ended as one
+            preexec_fn=end_with_parent,
+        )
+        threading.Thread(target=self._listen, args=(stage, self.running[stage]), daemon=True).start()
+
+    def _listen(self, stage: str, process: subprocess.Popen) -> None:
+        short, changed = stage.rpartition(":")[2].removeprefix("learn@"), True
+        assert process.stdout is not None
+        for line in process.stdout:
+            text = line.rstrip()
+            changed &= UNCHANGED not in text
+            if text and UNCHANGED not in text and not text.startswith(NOISE):
+                print(f"    {short} | {text}" if self.jobs > 1 else f"    {text}", flush=True)
+        self.ended.put((stage, process.wait() == 0, changed))
+
+    def _left(self) -> str:
+        done = sum(self.weights.get(stage, 1.0) for stage in [*self.ran, *self.unchanged])
+        seconds = time.monotonic() - self.began
+        if not done or seconds < 20:
+            return ""
+        left = sum(self.weights.values()) - done
+        return f" (about {minutes(seconds / done * left)} left)"
+
+    def stop(self) -> None:
+        """Ends every stage that is running, with all that it started."""
+        groups = [process.pid for process in self.running.values()]
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for group in groups:
+                try:
+                    os.killpg(group, number)
+                except ProcessLookupError:
+                    continue
+            until = time.monotonic() + GRACE
+            while time.monotonic() < until and any(p.poll() is None for p in self.running.values()):
+                time.sleep(0.1)
+
+    def summary(self) -> int:
+        """Says what became of the stages; returns the exit status."""
+        took = minutes(time.monotonic() - self.began)
+        print(f"\n{'failed' if self.failed else 'done'} after {took}: {len(self.ran)} stages ran", flush=True)
+        for stage in self.failed:
+            print(
+                f"failed: {stage} (its message is above, its notebook in reports/notebooks)", file=sys.stderr
+            )
+        for stage in self.skipped:
+            print(f"not run, since it waits for a stage that failed: {stage}", file=sys.stderr)
+        return 1 if self.failed else 0
+
+
+def environment(jobs: int) -> dict[str, str]:
+    """The stages' environment: this Python first on the path, the cores divided between the slots."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    threads = str(max(1, len(os.sched_getaffinity(0)) // jobs))
+    # GOMP's threads spin long while they wait: on cores shared with others a step then takes many times as long
+    wanted = {"GOMP_SPINCOUNT": "20000", "OMP_NUM_THREADS": threads}
+    return wanted | os.environ | {"PYTHONUNBUFFERED": "1", "PATH": path}

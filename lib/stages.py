@@ -1,0 +1,38 @@
+"""The study's task graph, as DVC has it: which stages there are, what each waits for, which are out of date."""
+
+from typing import Any
+
+import networkx as nx
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+from lib.paths import ROOT
+
+
+def address(folder: str, stage: str) -> str:
+    """A stage of a study's folder as DVC names it from the root."""
+    return stage if folder == "." else f"{folder}/dvc.yaml:{stage}"
+
+
+class Graph:
+    """The targets and all stages that they need. Raises ValueError for a target that dvc.yaml does not have."""
+
+    def __init__(self, targets: list[str]) -> None:
+        try:
+            self.repo: Any = Repo(str(ROOT))
+            whole = self.repo.index.graph  # from a stage to those whose outputs it reads
+            wanted = {stage for target in targets for stage in self.repo.stage.collect(target)}
+        except DvcException as error:
+            raise ValueError(str(error)) from error
+        self.graph = whole.subgraph(wanted.union(*(nx.descendants(whole, stage) for stage in wanted)))
+
+    def waits_for(self) -> dict[str, set[str]]:
+        """Every stage with the stages whose outputs it reads, all by their addresses."""
+        successors = self.graph.successors
+        return {stage.addressing: {other.addressing for other in successors(stage)} for stage in self.graph}
+
+    def outdated(self) -> set[str]:
+        """The stages that have changed or wait, directly or not, for one that has; DVC is to look at them again."""
+        with self.repo.lock:
+            changed = {stage for stage in self.graph if stage.status()}
+        return {s.addressing for s in changed.union(*(nx.ancestors(self.graph, s) for s in changed))}
