@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,11 +26,12 @@ from lib.train import learn_task
 
 @dataclass(frozen=True)
 class Scene:
-    """All that stays the same while a run learns: the study, the frozen CLIP, and the run's lessons in order."""
+    """All that stays the same while a run learns: the study, the frozen CLIP, the run's lessons, steps and all."""
 
     study: params.Study
     backbone: Backbone
     lessons: list[Lesson]
+    train: params.Train
 
     @property
     def tasks(self) -> list[Task]:
@@ -53,7 +54,8 @@ def scene(study: params.Study, run: str, order: str, seed: int) -> Scene:
         for part, told in subsets.cut(backbone, task, known, special["cut"]):
             few = subsets.shots(part, told, special["shots"], seed)
             lessons.append(Lesson(few[0], len(lessons), few[1], [seed, len(lessons)]))
-    return Scene(study, backbone, lessons)
+    train = replace(study.train, steps=special["steps"] or study.train.steps)
+    return Scene(study, backbone, lessons, train)
 
 
 def settings_of(study: params.Study, run: str) -> dict:
@@ -128,7 +130,7 @@ def _learn_one(here: Scene, method: Method, about: About, number: int) -> None:
     task, began = here.tasks[number], time.monotonic()
     print(f"{about.run}, seed {about.seed}: task {number + 1}/{len(here.tasks)}, {task.name}", flush=True)
     lesson = method.lesson(here.lessons, number)
-    losses = learn_task(method, lesson, here.study.train) if lesson else []
+    losses = learn_task(method, lesson, here.train) if lesson else []
     learned = time.monotonic()
     before = about.rows[-1] if about.rows else zero_shot_row(here.tasks, here.features, method.decisions)
     row = evaluate(method, here.tasks, here.features, number, before)

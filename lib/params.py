@@ -105,7 +105,7 @@ class Run:
     """One line of the comparison, named <method> or <method>+<variant>.
 
     set: what differs: settings of the method, and of SPECIAL. orders: empty = the first. story: part of the main
-    story. by_task: each task is a stage of its own.
+    story. by_task: in the main story each task is a stage of its own.
     """
 
     seeds: list[int]
@@ -115,7 +115,9 @@ class Run:
     by_task: bool = False
 
 
-SPECIAL = {"shots": 0, "cut": 1}  # pictures of a class (0 = all), and into how many tasks each task is cut
+# What a run may set besides its method's settings, with the value that changes nothing: training pictures of a class
+# (0 = all), into how many tasks each task is cut, training steps of a task (0 = the study's).
+SPECIAL = {"shots": 0, "cut": 1, "steps": 0}
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,17 @@ def items(study: params.Study) -> dict[str, Item]:
     """Every learning stage of a study by name, parents before children."""
     plan: dict[str, Item] = {}
     for run, settings in study.runs.items():
-        for order in settings.orders or list(study.tasks.orders)[:1]:
+        for order in settings.orders or [main_order(study)]:
             names = tasks_of(study, run, order)
             for seed in settings.seeds:
-                plan |= _stages(study.study, run, settings.by_task, order, names, seed)
+                chained = settings.by_task and order == main_order(study) and seed == settings.seeds[0]
+                plan |= _stages(study.study, run, chained, order, names, seed)
     return plan
+
+
+def main_order(study: params.Study) -> str:
+    """The first of a study's orders."""
+    return next(iter(study.tasks.orders))
 
 
 def tasks_of(study: params.Study, run: str, order: str) -> list[str]:
@@ -47,12 +53,12 @@ def tasks_of(study: params.Study, run: str, order: str) -> list[str]:
     return names if cut == 1 else [f"{name}.{part + 1}" for name in names for part in range(cut)]
 
 
-def _stages(study: str, run: str, by_task: bool, order: str, names: list[str], seed: int) -> dict[str, Item]:
+def _stages(study: str, run: str, chained: bool, order: str, names: list[str], seed: int) -> dict[str, Item]:
     """One stage for the whole sequence, or a chain with one for each task."""
     name, home, method = f"{run}--{order}--s{seed}", f"data/{study}/runs", params.method_of(run)
     final = f"reports/results/{study}/{name}.json"
     features = f"data/{study}/features"
-    if not by_task:
+    if not chained:
         whole = Item(run, method, order, seed, 0, len(names), features, f"{home}/{name}", final)
         return {name: whole}
     chain: dict[str, Item] = {}
@@ -68,11 +74,11 @@ def _stages(study: str, run: str, by_task: bool, order: str, names: list[str], s
 
 def main_story(study: params.Study) -> list[str]:
     """The names of the stages of the first seed, in the first order, of every run that is part of the story."""
-    first = next(iter(study.tasks.orders))
     return [
         key
         for key, item in items(study).items()
-        if study.runs[item.run].story and item.order == first and item.seed == study.runs[item.run].seeds[0]
+        if (run := study.runs[item.run]).story
+        and (item.order, item.seed) == (main_order(study), run.seeds[0])
     ]
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import networkx as nx
 from dvc.exceptions import DvcException
+from dvc.lock import LockError
 from dvc.repo import Repo
 
 from lib.paths import ROOT
@@ -32,7 +33,15 @@ class Graph:
         return {stage.addressing: {other.addressing for other in successors(stage)} for stage in self.graph}
 
     def outdated(self) -> set[str]:
-        """The stages that have changed or wait, directly or not, for one that has; DVC is to look at them again."""
-        with self.repo.lock:
-            changed = {stage for stage in self.graph if stage.status()}
+        """The stages that have changed or wait, directly or not, for one that has; DVC is to look at them again.
+
+        Raises ValueError while another process runs a stage of them.
+        """
+        try:
+            with self.repo.lock:
+                changed = {stage for stage in self.graph if stage.status()}
+        except LockError as error:
+            raise ValueError(
+                f"stages of this study are running already; wait for them or stop them. {error}"
+            ) from error
         return {s.addressing for s in changed.union(*(nx.ancestors(self.graph, s) for s in changed))}

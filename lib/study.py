@@ -18,7 +18,10 @@ from lib.paths import ROOT
 from lib.slots import Slots
 from lib.stages import Graph, address
 
-SHARED = {"code": "data/dvc.yaml:code", "pretrain": "data/dvc.yaml:pretrain"}  # the stages of all studies
+SHARED = {
+    "code": "studies/dvc.yaml:code",
+    "pretrain": "studies/dvc.yaml:pretrain",
+}  # the stages of all studies
 STORY = ["tasks", "zero_shot", "start_here", "router_and_experts", "selector"]  # besides the learning stages
 REPORT = ["results", "report"]
 SLOT_BYTES = 2 * 2**30  # memory that a stage may need
