@@ -10,7 +10,7 @@ READY := $(VENV)/.installed
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the stages of a study share one lock: under `make -j` the targets still run one by one
-.PHONY: help study study-all report pretrain test lint lab lock
+.PHONY: help study study-all report pretrain tune test lint lab lock
 
 help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ report: $(READY) ## make figures, tables and the page again from the results tha
 
 pretrain: $(READY) ## train the tiny CLIP again from nothing
 	$(RUN) lib.study --force --target pretrain
+
+tune: $(READY) ## choose the methods' numbers again, on a validation cut of the first two tasks
+	$(RUN) lib.tune
 
 test: $(READY) ## run the tests
 	$(RUN) pytest -q

@@ -14,24 +14,33 @@ from matplotlib.figure import Figure
 
 from lib.tables import interval, label
 
-# Okabe and Ito's colours, ordered so that neighbours also differ in lightness; marker and line say the same again
-STYLE: dict[str, tuple[str, str, str]] = {
-    "zero_shot": ("#7f7f7f", "s", ":"),
-    "finetune_single": ("#000000", "^", "--"),
-    "finetune": ("#D55E00", "v", "-."),
-    "adapter": ("#E69F00", "P", (0, (5, 1))),  # type: ignore[dict-item]
-    "moe_adapters+no_freeze": ("#56B4E9", "D", "--"),
-    "moe_adapters": ("#0072B2", "o", "-"),
+# Okabe and Ito's colours by family, ordered so that neighbours also differ in lightness; marker and line say it again
+BLACK, GREY, ORANGE, AMBER, SKY, BLUE, GREEN = (
+    "#000000", "#7f7f7f", "#D55E00", "#E69F00", "#56B4E9", "#0072B2", "#009E73"
+)  # fmt: skip
+# run: its name in figures, colour, marker, line; the order of every figure and table
+LOOK: dict[str, tuple[str, str, str, Any]] = {
+    "joint": ("joint training, all tasks at once", BLACK, "*", ":"),
+    "finetune_single": ("fine-tuning, one model a task", BLACK, "^", "--"),
+    "zero_shot": ("zero-shot CLIP", GREY, "s", ":"),
+    "finetune": ("continual fine-tuning", ORANGE, "v", "-."),
+    "lwf": ("LwF", ORANGE, "<", "--"),
+    "lwf_vr": ("LwF-VR", ORANGE, ">", "--"),
+    "icarl": ("iCaRL", ORANGE, "p", "--"),
+    "wise_ft": ("WiSE-FT", ORANGE, "d", "--"),
+    "zscl": ("ZSCL", ORANGE, "h", "--"),
+    "zscl+no_averaging": ("ZSCL, no weight averaging", ORANGE, "H", ":"),
+    "mas": ("MAS", ORANGE, "8", "--"),
+    "expert_gate": ("Expert Gate", AMBER, "X", "--"),
+    "adapter": ("one adapter, no mixture", AMBER, "P", (0, (5, 1))),
+    "lora": ("LoRA", AMBER, "X", ":"),
+    "rail_primal": ("RAIL, primal", GREEN, "D", "-"),
+    "rail_dual": ("RAIL, dual", GREEN, "D", ":"),
+    "moe_adapters+no_freeze": ("MoE-Adapters, no freezing", SKY, "D", "--"),
+    "moe_adapters+gaussian": ("MoE-Adapters, Gaussian selector", SKY, "o", ":"),
+    "moe_adapters": ("MoE-Adapters (the method)", BLUE, "o", "-"),
 }
-MORE = ["#009E73", "#CC79A7", "#F0E442", "#882255"]
-NAMES = {
-    "zero_shot": "zero-shot CLIP",
-    "finetune_single": "fine-tuning, one model a task",
-    "finetune": "continual fine-tuning",
-    "adapter": "one adapter, no mixture",
-    "moe_adapters+no_freeze": "MoE-Adapters, no freezing",
-    "moe_adapters": "MoE-Adapters (the method)",
-}
+NAMES = {run: look[0] for run, look in LOOK.items()}
 METRIC_NAMES = {"transfer": "Transfer", "average": "Average", "last": "Last", "forgetting": "Forgetting"}
 
 
@@ -50,18 +59,14 @@ def save(figure: Figure, path: Path) -> None:
 
 def style(run: str) -> tuple[str, str, Any]:
     """Colour, marker and line of a run, the same in every figure."""
-    if run in STYLE:
-        return STYLE[run]
-    place = sum(map(ord, run))
-    return MORE[place % len(MORE)], "XH*p"[place % 4], "-"
+    return LOOK[run][1:] if run in LOOK else (SKY, "o", ":")
 
 
 def by_run(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Results grouped by run, in the order of STYLE, then by name."""
+    """Results grouped by run, in the order of LOOK, then by name."""
+    place = {run: number for number, run in enumerate(LOOK)}
     groups: dict[str, list[dict[str, Any]]] = {}
-    for content in sorted(
-        results, key=lambda c: (list(STYLE).index(label(c)) if label(c) in STYLE else 99, label(c))
-    ):
+    for content in sorted(results, key=lambda c: (place.get(label(c), len(place)), label(c))):
         groups.setdefault(label(content), []).append(content)
     return groups
 

@@ -10,9 +10,10 @@ divided by the width, of the nearest class mean under the task's shared, shrunk 
 import torch
 from torch import Tensor, nn
 
+from lib import params
 from lib.selector import Selector
 
-SHRINKAGE = 0.1  # share of the mean variance mixed into the covariance: invertible with few pictures
+WIDEST = 8192  # features wider than this (AlexNet's are) make no covariance that fits in memory
 
 
 class Gaussians(nn.Module):
@@ -36,6 +37,14 @@ class Gaussians(nn.Module):
 class GaussianSelector(Selector):
     """Decides as DDAS does, by other errors: smallest wins, above its task's threshold CLIP answers."""
 
+    def __init__(self, width: int, settings: params.Selector) -> None:
+        if width > WIDEST:
+            raise ValueError(
+                f"features of width {width} need a covariance of width {width}, at most {WIDEST}; "
+                "use selector.features: clip"
+            )
+        super().__init__(width, settings)
+
     def _learned(self, features: Tensor, labels: Tensor, seed: list[int]) -> nn.Module:
         classes, places = labels.unique(return_inverse=True)
         counts = torch.bincount(places)[:, None]
@@ -44,8 +53,12 @@ class GaussianSelector(Selector):
         rest = (features - means[places]).double()
         covariance = rest.T @ rest / max(1, len(rest) - len(classes))
         even = covariance.diagonal().mean() * torch.eye(len(covariance), dtype=covariance.dtype)
-        precision = torch.linalg.inv((1 - SHRINKAGE) * covariance + SHRINKAGE * even.to(covariance))
-        return Gaussians(means, torch.linalg.cholesky(precision).to(features.dtype))
+        share = self.settings.shrinkage
+        precision = torch.linalg.inv((1 - share) * covariance + share * even.to(covariance))
+        factor = torch.linalg.cholesky(precision).to(features.dtype)
+        return Gaussians(
+            means, factor.contiguous()
+        )  # laid out as a state is: another layout has other last bits
 
     def _blank(self, state: dict[str, Tensor]) -> nn.Module:
         return Gaussians(torch.zeros_like(state["means"]), torch.zeros_like(state["factor"]))
@@ -53,5 +66,7 @@ class GaussianSelector(Selector):
     @torch.no_grad()
     def errors(self, features: Tensor, chunk: int = 256) -> Tensor:
         """Errors (N, T) of features (N, S) under each learned task."""
+        if not len(self.tasks):
+            return features.new_zeros(len(features), 0)
         parts = [torch.stack([task(part) for task in self.tasks], dim=1) for part in features.split(chunk)]
-        return torch.cat(parts) if len(self.tasks) else features.new_zeros(len(features), 0)
+        return torch.cat(parts)

@@ -165,7 +165,7 @@ def _key(here: Scene, item: Item, about: About) -> str:
         about.backbone,
     ]
     digest = hashlib.sha256(json.dumps([*known, about.tensors, sources.of_method(item.method)]).encode())
-    for name in study.tasks.orders[item.order]:
-        digest.update(tasks.path(study.study, name).read_bytes())
-        digest.update(feature_files.path(study.study, name).read_bytes())
+    names = [*study.tasks.orders[item.order], *([feature_files.REFERENCE] if study.reference else [])]
+    for file in (where(study.study, name) for where in (tasks.path, feature_files.path) for name in names):
+        digest.update(file.read_bytes() if file.exists() else b"")
     return digest.hexdigest()[:16]

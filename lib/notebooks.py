@@ -8,7 +8,6 @@ no result stale.
 
 import argparse
 import ast
-import ctypes
 import json
 import logging
 import os
@@ -23,6 +22,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
 from lib.paths import NOTEBOOKS, REPORTS, ROOT
+from lib.process import end_with_parent
 
 
 class NotebookError(ValueError):
@@ -156,12 +156,6 @@ def _execute(notebook: Path, copy: Path, values: dict[str, Any]) -> str:
     except DeadKernelError:
         return "its Python process died (often: out of memory) in the last cell that the copy shows"
     return ""
-
-
-def end_with_parent() -> None:
-    """Asks Linux for a SIGTERM when the process that started this one ends, in whatever way it does."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 = PR_SET_PDEATHSIG
 
 
 def _stop(number: int, _frame: object) -> None:

@@ -82,6 +82,12 @@ def main_story(study: params.Study) -> list[str]:
     ]
 
 
+def final(study: params.Study, run: str) -> Item | None:
+    """The stage that ends a run of the main order's first seed; None if the study has no such run."""
+    mine = [i for i in items(study).values() if i.run == run and i.order == main_order(study)]
+    return next((item for item in mine if item.result.startswith("reports")), None)
+
+
 def studies() -> dict[str, Path]:
     """Every study by name, with the folder (relative to the root) that holds its params.yaml."""
     return {"mini": Path()} | {
@@ -107,7 +113,9 @@ def files(folder: Path) -> dict[Path, str]:
     up = "/".join([".."] * len(folder.parts)) or "."
     head = "# made by `python -m lib.plan` from params.yaml: do not edit\n"
     page = f"reports/{study.study}/index.html" if folder.parts else "reports/index.html"
-    content = {"root": up, "file": str(folder / "params.yaml"), "page": page}
+    method = final(study, "moe_adapters")  # whose experts the notebook of ablations asks
+    checkpoint = method.checkpoint if method else f"data/{study.study}/features"
+    content = {"root": up, "file": str(folder / "params.yaml"), "page": page, "method": checkpoint}
     plan = content | {"learn": {key: asdict(item) for key, item in items(study).items()}}
     wanted = {ROOT / folder / "plan.yaml": head + yaml.safe_dump(plan, sort_keys=False)}
     if folder.parts:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import params, tables
-from lib.figures import NAMES
+from lib import params, plan, tables
+from lib.figures import NAMES, by_run
+from lib.learned import findings
 from lib.paths import REPORTS, ROOT
 
 FIGURES = {
@@ -28,9 +29,34 @@ FIGURES = {
     "selector_roc": "How well each task's reconstruction error tells its pictures from all others.",
     "selector_threshold": "Stricter or more generous thresholds: own pictures against strangers.",
     "confusion": "The same decisions, as counted inside the first seed's run of the method.",
+    "cost": "What each method costs, measured in one go.",
+    "selector_scaling": "The selector's time with up to 100 tasks, beside the image encoder's.",
     "experts": "Shares of each task's choices among the experts, by tower and block; a dot: frozen after the task.",
     "frozen_pool": "Experts of a block frozen so far: mean over blocks and seeds, with the range.",
     "routes": "Gates of a router with random weights on pictures of every task.",
+}
+ABLATIONS = (
+    "<p>Variants of the method on a shorter order of tasks. Filled: decided per picture; open: the true task given. "
+    "The grey band is the paper's setting, its 95 % interval over seeds; n, the number of seeds, is under each "
+    "variant: read a single seed inside the band as no difference.</p>"
+)
+PANELS = {
+    "experts": "How many experts a block has.",
+    "top_k": "How many experts a picture is sent to.",
+    "freeze": "What is frozen after a task.",
+    "router": "A router for each task, or one that all share.",
+    "text_token": "The token that the text router reads.",
+    "noise_balance": "Noise of the gates in training, and the balance loss that the released code leaves out.",
+    "bottleneck": "The width of an expert.",
+    "place": "Where adapters sit.",
+    "shots": "Training pictures of a class.",
+    "cut": "The same classes as more tasks.",
+    "order": "Three orders of the eight tasks.",
+    "steps": "More training steps, on the main order.",
+    "selector_kind": "What the selector judges by.",
+    "selector_code": "The width of the autoencoders' code.",
+    "selector_threshold": "The threshold.",
+    "selector_batch": "Pictures that share one decision, of one task or mixed.",
 }
 MARKS = ("<!-- results: `python -m lib.report --readme` writes this table -->", "<!-- end of results -->")
 STYLE = """
@@ -44,12 +70,12 @@ tr:nth-child(even) { background: #f2f2f2 } thead { border-bottom: 2px solid #333
 
 def page(study: params.Study) -> str:
     """The report as one HTML page: tables, figures as data, costs."""
-    found = tables.read(study.study)
-    table = tables.summary(found)
-    table["run"] = table["run"].map(lambda run: NAMES.get(run, run))
+    found = compared(study)
     folder = REPORTS / "figures" / study.study
-    parts = [_heading(study, found), _table(table), "<h2>Figures</h2>"]
+    parts = [_heading(study, found), _table(named_summary(found)), _learned(study), "<h2>Figures</h2>"]
     parts += [_figure(folder / f"{name}.png", text) for name, text in FIGURES.items()]
+    parts += ["<h2>Ablations</h2>", ABLATIONS]
+    parts += [_figure(folder / "ablations" / f"{name}.png", text) for name, text in PANELS.items()]
     backbone = _figure(folder.parent / "pretrain.png", "The tiny CLIP on held-out pictures of its own world.")
     parts += ["<h2>Backbone</h2>", backbone]
     parts += [
@@ -69,12 +95,20 @@ def _heading(study: params.Study, found: list[dict]) -> str:
     tasks = ", ".join(f"{t} ({n})" for t, n in zip(found[0]["tasks"], found[0]["classes"], strict=True))
     return (
         f"<h1>Continual learning for CLIP with MoE-Adapters: study {html.escape(study.study)}</h1>"
-        f"<p>{len(found[0]['tasks'])} tasks (classes): {html.escape(tasks)}. {len(found)} runs.</p>"
+        f"<p>{len(found[0]['tasks'])} tasks (classes): {html.escape(tasks)}. {len(found)} runs side by side.</p>"
         "<p><b>Transfer</b>: accuracy on tasks not yet learned. <b>Average</b>: over all times and tasks. "
         "<b>Last</b>: after all tasks. All in percent. <b>Forgetting</b>: points lost since each task's best. "
         "Mean ± 95 % interval over seeds. <b>sample</b>: the selector decides for each picture; <b>batch</b>: once for "
         "many pictures of one task, as in the released code; <b>oracle</b>: the true task is given.</p>"
     )
+
+
+def _learned(study: params.Study) -> str:
+    paragraphs = [
+        f"<h3>{html.escape(title)}</h3><p>{html.escape(text)}</p>"
+        for title, text in findings(tables.read(study.study), plan.main_order(study))
+    ]
+    return f"<h2>What we learned</h2>{''.join(paragraphs)}" if paragraphs else ""
 
 
 def _table(table: pd.DataFrame) -> str:
@@ -100,10 +134,21 @@ def costs(study: str, folder: Path = REPORTS) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def readme_table(study: str) -> str:
+def compared(study: params.Study) -> list[dict]:
+    """The results that are set side by side, in the order of the figures: those of the main order, no ablations."""
+    found = [c for c in tables.read(study.study) if c["order"] == plan.main_order(study)]
+    return [c for contents in by_run(found).values() for c in contents if tables.label(c) in NAMES]
+
+
+def named_summary(found: list[dict]) -> pd.DataFrame:
+    """The summary of some results, with the runs' names as people read them."""
+    table = tables.summary(found)
+    return table.assign(run=table["run"].map(lambda run: NAMES[run]))
+
+
+def readme_table(study: params.Study) -> str:
     """The README's table of results, from the result files."""
-    table = tables.summary(tables.read(study))
-    table["run"] = table["run"].map(lambda run: NAMES.get(run, run))
+    table = named_summary(compared(study))
     rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
@@ -121,7 +166,7 @@ def main(file: str, readme: bool) -> None:
     text = page(study)
     if readme:
         target = ROOT / "README.md"
-        text = with_table(target.read_text(), readme_table(study.study))
+        text = with_table(target.read_text(), readme_table(study))
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text)
     print(f"written: {target.relative_to(ROOT)}")

@@ -13,7 +13,6 @@ import time
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from lib.notebooks import end_with_parent
 from lib.paths import ROOT
 from lib.progress import minutes
 
@@ -51,9 +50,10 @@ class Slots:
         """Runs stages, each after those that it waits for; returns when nothing more can run."""
         order = TopologicalSorter(waiting)
         order.prepare()
+        urgent = self._longest_ways(waiting)
         ready: list[str] = []
         while order.is_active():
-            ready += sorted(order.get_ready(), key=lambda stage: -self.weights.get(stage, 1.0))
+            ready = sorted([*ready, *order.get_ready()], key=lambda stage: -urgent[stage])
             while ready and len(self.running) < self.jobs:
                 self._start(ready.pop(0))
             if not self.running:
@@ -68,30 +68,52 @@ class Slots:
         known = {*self.ran, *self.unchanged, *self.failed}
         self.skipped += sorted(stage for stage in waiting if stage not in known)
 
+    def _longest_ways(self, waiting: dict[str, set[str]]) -> dict[str, float]:
+        """The weight of the longest chain of stages from each one to the end: long chains are to start first."""
+        way = {stage: 0.0 for stage in waiting}
+        for stage in reversed(list(TopologicalSorter(waiting).static_order())):
+            way[stage] += self.weights.get(stage, 1.0)
+            for other in waiting[stage]:
+                way[other] = max(way[other], way[stage])
+        return way
+
     def _start(self, stage: str) -> None:
         done = len(self.ran) + len(self.unchanged) + len(self.running)
         print(f"[{done + 1}/{len(self.weights)}] {stage}{self._left()}", flush=True)
-        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
         self.running[stage] = subprocess.Popen(
-            [*command, *["--force"] * self.force],
+            self.command(stage),
             cwd=ROOT,
             env=environment(self.jobs),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a group of its own, to be ended as one
-            preexec_fn=end_with_parent,
         )
         threading.Thread(target=self._listen, args=(stage, self.running[stage]), daemon=True).start()
+
+    def command(self, stage: str) -> list[str]:
+        """The command line that runs a stage alone: DVC decides whether there is anything to do."""
+        force = ["--force"] * self.force
+        return [
+            sys.executable,
+            "-m",
+            "lib.process",
+            "--wait-for-lock",
+            "repro",
+            "--single-item",
+            *force,
+            stage,
+        ]
 
     def _listen(self, stage: str, process: subprocess.Popen) -> None:
         short, changed = stage.rpartition(":")[2].removeprefix("learn@"), True
         assert process.stdout is not None
-        for line in process.stdout:
-            text = line.rstrip()
-            changed &= UNCHANGED not in text
-            if text and UNCHANGED not in text and not text.startswith(NOISE):
-                print(f"    {short} | {text}" if self.jobs > 1 else f"    {text}", flush=True)
+        with process.stdout as lines:
+            for line in lines:
+                text = line.rstrip()
+                changed &= UNCHANGED not in text
+                if text and UNCHANGED not in text and not text.startswith(NOISE):
+                    print(f"    {short} | {text}" if self.jobs > 1 else f"    {text}", flush=True)
         self.ended.put((stage, process.wait() == 0, changed))
 
     def _left(self) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from lib.methods.names import METHODS
 from lib.paths import DATA, NOTEBOOKS, ROOT
 
-LEARN = "05_learn"  # its code depends on the method as well
+LEARN, COST = "05_learn", "09_cost"  # what they run depends on the methods as well
 # These find, check, name or tell; they cannot change a number. Params are tracked value by value.
 SILENT = {
     f"lib{name}"
@@ -27,6 +27,7 @@ SILENT = {
         ".progress",
         ".provenance",
         ".sources",
+        ".strict",
     )
 }
 # These draw the pictures, which reach all but the first notebooks as files.
@@ -94,20 +95,22 @@ def of_notebook(notebook: Path) -> dict:
 
 
 def of_method(name: str) -> dict[str, str]:
-    """The modules that a method reaches, with their digests."""
-    return reached({f"lib.methods.{METHODS[name].partition('.')[0]}"}, SILENT | PICTURES)
+    """The modules that learning by a method reaches, with their digests."""
+    return reached({"lib.learn", f"lib.methods.{METHODS[name].partition('.')[0]}"}, SILENT | PICTURES)
 
 
 def files() -> dict[str, dict]:
-    """What data/code must hold, by file name."""
-    wanted = {
-        f"{notebook.stem}.json": of_notebook(notebook) for notebook in sorted(NOTEBOOKS.glob("*.ipynb"))
-    }
+    """What data/code must hold, by file name: a notebook's, a method's learning, the report's."""
+    notebooks = sorted(NOTEBOOKS.glob("*.ipynb"))
+    wanted = {f"{notebook.stem}.json": of_notebook(notebook) for notebook in notebooks}
+    methods = {name: of_method(name) for name in METHODS}
     learn = wanted.pop(f"{LEARN}.json")
-    for name in METHODS:
-        modules = dict(sorted((learn["modules"] | of_method(name)).items()))
-        wanted[f"{LEARN}--{name}.json"] = {"cells": learn["cells"], "modules": modules}
-    return wanted
+    for name, modules in methods.items():
+        both = dict(sorted((learn["modules"] | modules).items()))
+        wanted[f"{LEARN}--{name}.json"] = {"cells": learn["cells"], "modules": both}
+    for modules in methods.values():  # the costs are every method's
+        wanted[f"{COST}.json"]["modules"] |= modules
+    return wanted | {"report.json": {"modules": reached({"lib.report"}, SILENT)}}
 
 
 def write(folder: Path = DATA / "code") -> None:

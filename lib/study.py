@@ -13,10 +13,10 @@ import sys
 from types import FrameType
 
 from lib import plan
+from lib.graph import Graph, address
 from lib.params import ParamsError, Study, load
 from lib.paths import ROOT
 from lib.slots import Slots
-from lib.stages import Graph, address
 
 SHARED = {
     "code": "studies/dvc.yaml:code",
@@ -24,6 +24,7 @@ SHARED = {
 }  # the stages of all studies
 STORY = ["tasks", "zero_shot", "start_here", "router_and_experts", "selector"]  # besides the learning stages
 REPORT = ["results", "report"]
+EVERYTHING = ["ablations", "cost"]  # what only the whole study has
 SLOT_BYTES = 2 * 2**30  # memory that a stage may need
 
 
@@ -46,7 +47,7 @@ def targets(asked: argparse.Namespace, study: Study, folder: str) -> tuple[list[
         stage = SHARED.get(asked.target) or address(folder, asked.target)
         return ([], [stage]) if asked.target in REPORT or asked.force else ([stage], [])
     if asked.all:
-        names = [*STORY, *(f"learn@{key}" for key in plan.items(study)), *REPORT]
+        names = [*STORY, *(f"learn@{key}" for key in plan.items(study)), *EVERYTHING, *REPORT]
         return [address(folder, name) for name in names], []
     names = [*STORY, *(f"learn@{key}" for key in plan.main_story(study))]
     return [address(folder, name) for name in names], [address(folder, name) for name in REPORT]

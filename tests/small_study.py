@@ -10,11 +10,16 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load, save, save_file
+from torch import Tensor
 
-from lib import features, learn, params, tasks, tiny_clip
-from lib.clip import Backbone, fingerprint
+from lib import features, learn, params, reference, sources, tasks, tiny_clip
+from lib.clip import Backbone, fingerprint, preprocess
 from lib.features import Features
-from lib.methods import METHODS, Method
+from lib.methods import method_class
+from lib.methods.base import Lesson, Method
+from lib.metrics import accuracy
+from lib.reference import ReferenceSet
 from lib.tasks import Pictures, Task
 from lib.train import learn_task
 
@@ -29,7 +34,7 @@ CONFIG = {
 }
 NAMES = ["red", "green", "blue"]
 CLASSES = ["across", "plain_sheet", "upright"]  # in the order of the alphabet, as folders are read
-COLOURS = [(200, 60, 60), (60, 200, 60), (60, 60, 200)]
+COLOURS = [(200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60)]  # the last is no task's
 TEMPLATES = ["a photo of {}.", "{}"]
 MOE = {
     "lr": 0.01,
@@ -39,10 +44,13 @@ MOE = {
     "text_blocks": "all",
     "experts": 4,
     "top_k": 2,
+    "router": "task",
     "noise": True,
     "balance": 0.0,
     "text_router_token": "start",
     "freeze": 1,
+    "freeze_rule": "most_used",
+    "selector": "autoencoder",
 }
 RAW: dict[str, Any] = {
     "study": "tiny",
@@ -56,6 +64,8 @@ RAW: dict[str, Any] = {
         "templates": TEMPLATES,
         "orders": {"I": NAMES},
     },
+    "reference": {"source": "folder", "root": "others", "pictures": 8, "seed": 0},
+    "compute": {"threads": 1},
     "train": {"steps": 4, "batch": 8, "warmup": 1, "smoothing": 0.2, "crop": 0.9},
     "selector": {
         "features": "clip",
@@ -66,21 +76,32 @@ RAW: dict[str, Any] = {
         "weight_decay": 0.0001,
         "rule": "quantile",
         "threshold": 0.95,
-        "reference": "",
+        "shrinkage": 0.1,
+        "reference": False,
         "batch_decision": 4,
     },
     "methods": {
         "zero_shot": {},
+        "joint": {"lr": 0.001},
         "finetune": {"lr": 0.001},
         "finetune_single": {"lr": 0.001},
+        "lwf": {"lr": 0.001, "weight": 1.0, "temperature": 2.0},
+        "lwf_vr": {"lr": 0.001, "weight": 1.0, "temperature": 2.0, "sentences": 4},
+        "wise_ft": {"lr": 0.001, "alpha": 0.5},
+        "zscl": {"lr": 0.001, "weight": 1.0, "temperature": 2.0, "reference_batch": 4, "average_every": 2},
+        "mas": {"lr": 0.001, "weight": 1.0, "pictures": 6},
+        "icarl": {"lr": 0.001, "exemplars": 20, "replay": 6, "weight": 1.0, "temperature": 2.0},
+        "expert_gate": {"lr": 0.001},
+        "lora": {"lr": 0.01, "rank": 2, "alpha": 4.0},
+        "rail_primal": {"width": 64, "ridge": 0.1, "zero_shot_share": 0.1},
+        "rail_dual": {"gamma": 0.1, "ridge": 0.1, "zero_shot_share": 0.1},
         "adapter": {k: MOE[k] for k in ("lr", "bottleneck", "dropout", "image_blocks", "text_blocks")},
         "moe_adapters": MOE,
     },
     "runs": {
-        name: {"method": name, "seeds": [0, 1], "set": {}}
-        for name in ("zero_shot", "finetune", "finetune_single")
-    }
-    | {"moe_adapters": {"method": "moe_adapters", "seeds": [0, 1], "set": {}}},
+        name: {"seeds": [0, 1], "set": {}}
+        for name in ("zero_shot", "finetune", "finetune_single", "moe_adapters")
+    },
 }
 
 
@@ -138,18 +159,35 @@ def sequence() -> tuple[list[Task], list[Features]]:
     return made, [features.compute(backbone(), each, study().selector) for each in made]
 
 
+def lessons() -> list[Lesson]:
+    """The tasks as they are taught, with seed 0."""
+    return [Lesson(made, i, known, [0, i]) for i, (made, known) in enumerate(zip(*sequence(), strict=True))]
+
+
+@cache
+def others() -> ReferenceSet:
+    """Pictures of none of the tasks: yellow ones, with captions."""
+    rng = np.random.default_rng(9)
+    drawn = np.stack([picture(3, number % 3, rng) for number in range(8)])
+    captions = [f"a yellow sheet, {CLASSES[number % 3].replace('_', ' ')}" for number in range(8)]
+    return ReferenceSet(
+        torch.from_numpy(drawn).permute(0, 3, 1, 2).contiguous(), backbone().tokenizer(captions)
+    )
+
+
 def method(name: str, changes: dict[str, Any] | None = None, **settings: Any) -> Any:
     """A method that has learned nothing; `changes` are the study's, `settings` its own."""
     made = study(changes)
     torch.manual_seed(0)
-    return METHODS[name](backbone(), made.methods[name] | settings, made)
+    return method_class(name)(backbone(), made.methods[name] | settings, made)
 
 
 def teach(pupil: Method, *numbers: int) -> Any:
-    """The method, after it has learned these tasks."""
-    made, known = sequence()
+    """The method, after these tasks had their turn."""
     for number in numbers:
-        learn_task(pupil, made[number], number, known[number], pupil.study.train, 0)
+        lesson = pupil.lesson(lessons(), number)
+        if lesson:
+            learn_task(pupil, lesson, pupil.study.train)
     return pupil
 
 
@@ -157,6 +195,42 @@ def teach(pupil: Method, *numbers: int) -> Any:
 def learned(name: str, count: int = 2) -> Any:
     """A method after some tasks, shared by the tests that only ask."""
     return teach(method(name), *range(count))
+
+
+def shown(number: int) -> tuple[Tensor, Tensor]:
+    """A task's training pictures (18, 3, 32, 32) as a method's loss takes them, and their labels (18,)."""
+    train, half = sequence()[0][number].train, (0.5, 0.5, 0.5)
+    return preprocess(train.images, half, half), train.labels
+
+
+@cache
+def colours() -> Lesson:
+    """A second lesson: all tasks' pictures, named by colour. Sixty steps are enough for it; stripes take hundreds."""
+    images = torch.cat([made.train.images for made in sequence()[0]])
+    pictures = Pictures(images, torch.arange(3).repeat_interleave(len(images) // 3))
+    made = Task("colours", NAMES, TEMPLATES, pictures, pictures)
+    return Lesson(made, 1, features.compute(backbone(), made, study().selector), [0, 1])
+
+
+def after_colours(name: str, **settings: Any) -> tuple[list[float], float]:
+    """A method's losses on the colours, learned after stripes, and the percentage that it then names rightly."""
+    pupil = teach(method(name, {"train.steps": 60, "train.smoothing": 0.0}, **settings), 0)
+    losses, asked = learn_task(pupil, colours(), pupil.study.train), colours()
+    found = pupil.predict(asked.task, asked.features, 1).classes["sample"]
+    return losses, accuracy(found, asked.task.test.labels)
+
+
+def in_one_go_and_taken_up(name: str) -> tuple[bytes, bytes]:
+    """A method's state after three tasks: learned in one go, and taken up from its state after the second."""
+    first = teach(method(name), 0, 1)
+    again = method(name)
+    again.restore(load(save(first.state())))  # as a checkpoint holds it
+    return save(teach(first, 2).state()), save(teach(again, 2).state())
+
+
+def give_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on methods find the reference set without a file."""
+    monkeypatch.setattr(reference, "load", lambda _: others())
 
 
 def write_pictures(root: Path, train: int = 6, test: int = 4) -> None:
@@ -171,17 +245,23 @@ def write_pictures(root: Path, train: int = 6, test: int = 4) -> None:
                     Image.fromarray(picture(number, label, rng)).save(folder / f"{index}.png")
 
 
+code_of_method = cache(sources.of_method)  # while the tests run, no code changes: read it once
+
+
 def move(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     """From now on everything that the study reads and writes lies under `home`."""
-    for module in (learn, tasks, features):
+    for module in (learn, tasks, reference):
         monkeypatch.setattr(module, "ROOT", home)
+    for module in (learn, tasks, reference, features):
         monkeypatch.setattr(module, "DATA", home / "data")
     monkeypatch.setattr(learn, "REPORTS", home / "reports")
+    monkeypatch.setattr(sources, "of_method", code_of_method)
     monkeypatch.setattr(learn, "load_clip", lambda model, pretrained: backbone())
 
 
 def prepare(home: Path) -> None:
-    """Tasks and features of the small study, as the stages before learning write them."""
+    """Tasks, reference set and features of the small study, as the stages before learning write them."""
     for made, known in zip(*sequence(), strict=True):
         tasks.save(made, home / "data" / "tiny" / "tasks" / f"{made.name}.safetensors")
         features.save(known, home / "data" / "tiny" / "features" / f"{made.name}.safetensors")
+    save_file(vars(others()), home / "data" / "tiny" / "tasks" / "_reference.safetensors")

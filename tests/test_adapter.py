@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.adapter import Experts, MoEAdapter, MoEConfig
+from lib.adapter import Experts, FreezeRule, MoEAdapter, MoEConfig, RouterOf
 from lib.router import Routing
 
 WIDTH, BOTTLENECK = 12, 5
@@ -115,17 +115,73 @@ def test_freezing_takes_the_most_chosen_experts_the_lower_number_at_a_tie_and_ke
     adapter.add_task()
     adapter.counts[0] = torch.tensor([1, 7, 3, 7, 7])
     adapter.counts[1] = torch.tensor([0, 9, 0, 0, 2])
-    adapter.freeze_most_used(0)
+    adapter.freeze(0)
     assert adapter.frozen.nonzero().flatten().tolist() == [1, 3]
-    adapter.freeze_most_used(1)  # 1 was frozen before and still takes a place
+    adapter.freeze(1)  # 1 was frozen before and still takes a place
     assert adapter.frozen.nonzero().flatten().tolist() == [1, 3, 4]
+
+
+RULES = [
+    ("most_used", 2, [[1, 3], [1, 4], [0, 1]]),
+    ("most_weighted", 2, [[4, 0], [2, 3], [0, 1]]),
+    ("all_used", 2, [[0, 1, 2, 3, 4], [1, 4], [0]]),
+    ("all_used", 1, [[0, 1, 2, 3, 4], [1, 4], [0]]),  # whatever the count
+    # sums of counts: 1 7 3 7 7, then 1 16 3 7 9, then 10 16 3 7 9; the two least often chosen so far stay free
+    ("all_but_fresh", 2, [[1, 3, 4], [1, 4, 3], [1, 0, 4]]),
+    ("all_but_fresh", 4, [[1], [1], [1]]),
+    ("all_but_fresh", 5, [[], [], []]),
+    ("most_used", 0, [[], [], []]),
+    ("all_used", 0, [[], [], []]),  # 0 is never, by any rule
+]
+
+
+@pytest.mark.parametrize(("rule", "count", "expected"), RULES)
+def test_what_a_rule_freezes_by_hand(rule: FreezeRule, count: int, expected: list[list[int]]) -> None:
+    config = MoEConfig(experts=5, bottleneck=BOTTLENECK, freeze_rule=rule, freeze_count=count)
+    adapter, frozen = MoEAdapter(WIDTH, config), set()
+    counts = [[1, 7, 3, 7, 7], [0, 9, 0, 0, 2], [9, 0, 0, 0, 0]]
+    mass = [[3.0, 2.5, 2.0, 1.0, 4.0], [0.0, 0.5, 5.0, 2.0, 1.0], [4.5, 0.0, 0.0, 0.0, 0.0]]
+    for task, chosen in enumerate(expected):
+        adapter.add_task()
+        adapter.counts[task], adapter.mass[task] = torch.tensor(counts[task]), torch.tensor(mass[task])
+        assert adapter.to_freeze(task) == chosen
+        adapter.freeze(task)
+        frozen |= set(chosen)
+        assert set(adapter.frozen.nonzero().flatten().tolist()) == frozen  # once frozen, frozen for good
+    assert [adapter.to_freeze(task) for task in range(3)] == expected  # later tasks change no earlier choice
+
+
+def test_a_routing_is_counted_once_for_each_sample_and_by_its_gates() -> None:
+    adapter = MoEAdapter(WIDTH, MoEConfig(experts=3))
+    adapter.add_task()
+    adapter.add_task()
+    gates = torch.tensor([[0.75, 0.25, 0.0], [0.5, 0.0, 0.5]])
+    routing = Routing(gates, torch.tensor([[0, 1], [2, 0]]), torch.ones(3))
+    for _ in range(2):
+        adapter.add_counts(1, routing)
+    assert adapter.counts.tolist() == [[0, 0, 0], [4, 2, 2]]
+    assert adapter.mass.tolist() == [[0, 0, 0], [2.5, 0.5, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("router", "trained", "served"), [("task", [False, True], [0, 1]), ("shared", [True], [0, 0])]
+)
+def test_a_shared_router_is_made_once_and_trains_on_while_a_tasks_own_is_done_with_its_task(
+    router: RouterOf, trained: list[bool], served: list[int]
+) -> None:
+    adapter = MoEAdapter(WIDTH, MoEConfig(experts=5, router=router))
+    for _ in range(2):
+        adapter.add_task()
+    assert [all(p.requires_grad for p in each.parameters()) for each in adapter.routers] == trained
+    assert [adapter.router_of(task) for task in range(2)] == served
+    assert adapter.counts.shape == adapter.mass.shape == (2, 5)
 
 
 def test_freezing_by_counts_that_were_never_made_is_an_error() -> None:
     adapter = MoEAdapter(WIDTH, MoEConfig(experts=5))
     adapter.add_task()
     with pytest.raises(ValueError, match=r"task 0 has no counts .* call add_counts"):
-        adapter.freeze_most_used(0)
+        adapter.freeze(0)
 
 
 def test_a_new_router_takes_the_mode_of_its_block() -> None:
@@ -142,6 +198,11 @@ def test_a_new_router_takes_the_mode_of_its_block() -> None:
         ({"bottleneck": 0}, "bottleneck is 0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"text_router_token": "middle"}, "text_router_token is 'middle'; choose start or end"),
+        ({"router": "both"}, "router is 'both'; choose task or shared"),
+        (
+            {"freeze_rule": "some"},
+            "freeze_rule is 'some'; choose most_used or most_weighted or all_used or all_but",
+        ),
         ({"freeze_count": 23}, "freeze_count is 23; choose 0 to 22"),
         ({"freeze_count": -1}, "freeze_count is -1"),
         ({"image_blocks": "some"}, "image_blocks is 'some'; choose all, first, last, none or a list"),

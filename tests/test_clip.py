@@ -7,7 +7,6 @@ from typing import Any
 import open_clip
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
@@ -211,11 +210,3 @@ def test_class_features_are_the_normalised_mean_of_normalised_features() -> None
 def test_templates_without_a_place_for_the_class_are_an_error(templates: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         clips.zero_shot_classifier(lambda t: t.float(), spell, ["cat"], templates)
-
-
-def test_logits_are_clips_own(tiny: open_clip.CLIP, images: Tensor, tokens: Tensor) -> None:
-    with torch.no_grad():
-        expected, _ = tiny.get_logits(images, tokens)
-        classes = F.normalize(tiny.encode_text(tokens), dim=-1)
-        found = clips.logits(tiny.encode_image(images), classes, tiny.logit_scale)
-    torch.testing.assert_close(found, expected)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import small_study
 import torch
-from PIL import Image
 
 from lib import features
 from lib.clip import Backbone, preprocess
@@ -92,7 +91,7 @@ def test_alexnet_changes_the_selectors_features_alone(monkeypatch: pytest.Monkey
 
 
 def equal(one: Features, two: Features) -> bool:
-    return all(torch.equal(getattr(one, part), getattr(two, part)) for part in ("zero_shot", "train", "test"))
+    return all(torch.equal(tensor, getattr(two, part)) for part, tensor in vars(one).items())
 
 
 def test_round_trip_and_damage(tmp_path: Path) -> None:
@@ -122,18 +121,30 @@ def test_features_that_are_not_there_are_computed_once(home: Path) -> None:
     assert features.path("tiny", "blue") == home / "data" / "tiny" / "features" / "blue.safetensors"
 
 
-def test_reference_pictures_are_found_in_their_folder(home: Path) -> None:
-    study = small_study.study({"selector.reference": "none_of_them"})
-    made, _ = small_study.sequence()
-    with pytest.raises(ValueError, match="selector.reference: .*none_of_them has no picture"):
-        features.prepare(study, small_study.backbone(), made[:1])
-    (home / "none_of_them" / "deep").mkdir(parents=True)
-    features.prepare(small_study.study(), small_study.backbone(), made[:1])
-    for number in range(2):
-        picture = made[0].test.images[number].permute(1, 2, 0).numpy()
-        Image.fromarray(picture).save(home / "none_of_them" / "deep" / f"{number}.png")
-    features.ensure(study, small_study.backbone, made[:1])  # the tasks' are there, the reference's are not
-    expected = features.extract(
-        ClsToken(small_study.backbone()), made[0].test.images[:2], small_study.backbone()
-    )
+def test_image_features_are_clips_own_at_unit_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "AlexNetFeatures", lambda: torch.nn.Flatten())
+    backbone, task = small_study.backbone(), small_study.task(2)
+    known = features.compute(backbone, task, SELECTOR)
+    other = features.compute(backbone, task, replace(SELECTOR, features="alexnet"))
+    for split, found in ((task.train, known.image_train), (task.test, known.image_test)):
+        with torch.no_grad():
+            pictures = preprocess(split.images, backbone.mean, backbone.std)
+            expected = backbone.model.encode_image(pictures, normalize=True)
+        torch.testing.assert_close(found, expected)
+    assert torch.equal(other.image_train, known.image_train)  # whatever the selector's are
+    assert torch.equal(other.image_test, known.image_test)
+    assert torch.equal(features.zero_shot(backbone, task, known.image_test), known.zero_shot)
+
+
+def test_features_of_the_reference_pictures_are_made_where_the_selector_wants_them(home: Path) -> None:
+    made, wanting = small_study.sequence()[0][:1], small_study.study({"selector.reference": True})
+    features.prepare(small_study.study(), small_study.backbone(), made)
+    assert not features.path("tiny", features.REFERENCE).exists()
+    with pytest.raises(ValueError, match="_reference.safetensors is missing; the stage `tasks` makes it"):
+        features.prepare(wanting, small_study.backbone(), made)
+    small_study.prepare(home)
+    features.ensure(wanting, small_study.backbone, made)  # the tasks' are there, the reference's are not
+    backbone, others = small_study.backbone(), small_study.others().images
+    expected = features.extract(ClsToken(backbone), others, backbone)
     assert torch.equal(features.load_reference("tiny"), expected)
+    assert expected.shape == (8, small_study.CONFIG["width"])

@@ -1,6 +1,5 @@
-"""A whole small study: chains, interruptions, determinism, and what is refused before training."""
+"""A whole small study: results, chains, interruptions, determinism."""
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,16 +8,18 @@ from typing import Any
 import pytest
 import small_study
 import torch
+from small_run import chain, held, result, stop_at, study
 
-from lib import learn, params
-from lib.checkpoint import CheckpointError
-from lib.train import TrainingError
+from lib import features, learn, params, sources, tasks
+from lib.paths import ROOT
+from lib.tasks import Pictures, Task
 
 KEYS = {
     *("study", "method", "variant", "order", "seed", "tasks", "classes", "accuracy", "transfer", "average"),
     *("last", "forgetting", "trainable_parameters", "stored_bytes"),
 }
-WHOLE = ["zero_shot", "finetune", "finetune_single", "adapter", "moe_adapters"]
+KEY = "moe_adapters--I--s0"
+WHOLE = ["zero_shot", "joint", "finetune", "finetune_single", "adapter", "moe_adapters"]
 
 
 @pytest.fixture
@@ -26,39 +27,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     small_study.move(monkeypatch, tmp_path)
     small_study.prepare(tmp_path)
     return tmp_path
-
-
-def study(run: str = "moe_adapters", changes: dict[str, Any] | None = None, **settings: Any) -> params.Study:
-    return small_study.study(
-        {"runs": {run: {"method": run, "seeds": [0, 1], "set": {}} | settings}} | (changes or {})
-    )
-
-
-def result(home: Path, run: str = "moe_adapters", seed: int = 0) -> Path:
-    return home / "reports" / "results" / "tiny" / f"{run}--I--s{seed}.json"
-
-
-def held(home: Path, key: str = "moe_adapters--I--s0") -> list[bytes]:
-    folder = home / "data" / "tiny" / "runs" / key
-    return [(folder / name).read_bytes() for name in ("about.json", "state.safetensors")]
-
-
-def chain(seed: int = 0) -> list[str]:
-    return [f"moe_adapters--I--s{seed}--{number}-{name}" for number, name in enumerate(small_study.NAMES)]
-
-
-def stop_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:
-    """Learning task `number` is interrupted; returns the list of tasks whose training was begun."""
-    begun, whole = [], learn.learn_task
-
-    def watched(method: Any, task: Any, at: int, *rest: Any) -> list[float]:
-        begun.append(at)
-        if at == number:
-            raise KeyboardInterrupt
-        return whole(method, task, at, *rest)
-
-    monkeypatch.setattr(learn, "learn_task", watched)
-    return begun
 
 
 @pytest.mark.parametrize("run", WHOLE)
@@ -83,7 +51,7 @@ def test_a_result_has_all_that_readers_count_on(home: Path, run: str) -> None:
 
 
 def test_routes_are_counted_for_every_task(home: Path) -> None:
-    routed = learn.learn(study(), "moe_adapters--I--s0")["routed"]
+    routed = learn.learn(study(), KEY)["routed"]
     for rows in (routed[way] for way in ("sample", "batch", "oracle")):
         assert [[len(counts) for counts in row] for row in rows] == [[2] * 3, [3] * 3, [4] * 3]
         assert all(sum(counts) == 12 for row in rows for counts in row)
@@ -91,7 +59,7 @@ def test_routes_are_counted_for_every_task(home: Path) -> None:
 
 
 def test_a_chain_of_stages_gives_the_bytes_of_one_whole_stage(home: Path) -> None:
-    learn.learn(study(), "moe_adapters--I--s0")
+    learn.learn(study(), KEY)
     whole = result(home).read_bytes(), held(home)
     result(home).unlink()
     for number, key in enumerate(chain()):
@@ -121,7 +89,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(home: Path, run: str, at: 
     assert (result(home, run).read_bytes(), held(home, key)) == undisturbed
 
 
-@pytest.mark.parametrize("run", ["moe_adapters", "finetune_single", "finetune"])
+@pytest.mark.parametrize("run", ["moe_adapters", "finetune_single", "finetune", "joint"])
 def test_a_kill_after_the_last_task_trains_nothing_again(home: Path, run: str) -> None:
     key = f"{run}--I--s0"
     learn.learn(study(run), key)
@@ -139,23 +107,91 @@ def test_a_kill_after_the_last_task_trains_nothing_again(home: Path, run: str) -
 
 
 SLOWER = {"methods.moe_adapters": small_study.MOE | {"lr": 0.002}}
-CHANGES = [{"train.steps": 5}, {"train.crop": 0.8}, {"selector.code": 5}, SLOWER, {}]
+CHANGES = [{"train.steps": 5}, {"train.crop": 0.8}, {"selector.code": 5}, SLOWER]
 
 
-@pytest.mark.parametrize("changes", CHANGES)
-def test_progress_under_other_settings_is_not_taken_up(home: Path, changes: dict[str, Any]) -> None:
+def stop_first() -> None:
+    """A study whose second task is interrupted."""
     with pytest.MonkeyPatch.context() as patch:
         stop_at(patch, 1)
         with pytest.raises(KeyboardInterrupt):
-            learn.learn(study(), "moe_adapters--I--s0")
-    if not changes:  # then the code itself is another
-        (home / "lib").mkdir()
-        (home / "lib" / "new.py").write_text("CHANGED = True\n")
+            learn.learn(study(), KEY)
+
+
+def begun_by(changed: params.Study) -> list[int]:
+    """Learns a study; returns the tasks whose training was begun."""
     with pytest.MonkeyPatch.context() as patch:
-        begun = stop_at(patch, 0)
-        with pytest.raises(KeyboardInterrupt):
-            learn.learn(study(changes=changes), "moe_adapters--I--s0")
+        begun = stop_at(patch, 9)
+        learn.learn(changed, KEY)
+    return begun
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("changes", CHANGES)
+def test_progress_under_other_settings_is_not_taken_up(changes: dict[str, Any]) -> None:
+    stop_first()
+    assert begun_by(study(changes=changes)) == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("special", [{"shots": 3}, {"steps": 5}])
+def test_progress_with_other_pictures_or_steps_is_not_taken_up(special: dict[str, int]) -> None:
+    stop_first()
+    assert begun_by(study(set=special)) == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(("module", "begun"), [("train", [0, 1, 2]), ("methods/finetune", [1, 2])])
+def test_progress_of_other_code_is_taken_up_only_where_it_does_not_matter(
+    module: str, begun: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "of_method", small_study.code_of_method.__wrapped__)
+    stop_first()
+    code, digest = (ROOT / "lib" / f"{module}.py").read_text(), sources.digest
+    monkeypatch.setattr(sources, "digest", lambda source: "other" if source == code else digest(source))
+    assert begun_by(study()) == begun
+
+
+def test_a_run_with_fewer_shots_and_other_steps_learns_just_that(home: Path) -> None:
+    few = study(set={"shots": 2, "steps": 11})
+    scene = learn.scene(few, "moe_adapters", "I", 0)
+    assert [len(task.train) for task in scene.tasks] == [6] * 3
+    assert [len(task.test) for task in scene.tasks] == [12] * 3
+    assert (scene.train.steps, scene.train.batch) == (11, few.train.batch)
+    content = learn.learn(few, KEY)
+    assert [len(losses) for losses in content["losses"]] == [2] * 3  # every tenth of eleven
+
+
+def test_a_run_with_tasks_cut_in_two_learns_their_parts_in_order(home: Path) -> None:
+    splits = [[getattr(small_study.task(number), split) for number in (0, 1)] for split in tasks.SPLITS]
+    wide = Task("wide", list("abcdef"), ["{}"], *(together(*each) for each in splits))
+    tasks.save(wide, home / "data" / "tiny" / "tasks" / "wide.safetensors")
+    known = features.compute(small_study.backbone(), wide, study().selector)
+    features.save(known, home / "data" / "tiny" / "features" / "wide.safetensors")
+    cut = study(changes={"tasks.orders": {"I": ["wide"]}}, set={"cut": 2, "shots": 5})
+    scene = learn.scene(cut, "moe_adapters", "I", 3)
+    assert [(lesson.number, lesson.seed) for lesson in scene.lessons] == [(0, [3, 0]), (1, [3, 1])]
+    assert [task.classes for task in scene.tasks] == [["a", "b", "c"], ["d", "e", "f"]]
+    assert [task.train.labels.bincount().tolist() for task in scene.tasks] == [[5, 5, 5]] * 2
+    content = learn.learn(cut, KEY)
+    assert (content["tasks"], content["classes"]) == (["wide.1", "wide.2"], [3, 3])
+
+
+def together(first: Pictures, second: Pictures) -> Pictures:
+    """Two tasks' pictures of three classes each as six classes."""
+    return Pictures(torch.cat([first.images, second.images]), torch.cat([first.labels, second.labels + 3]))
+
+
+def test_joint_learns_everything_at_once(home: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        begun = stop_at(patch, 9)
+        content = learn.learn(study("joint", {"train.steps": 10}), "joint--I--s0")
     assert begun == [0]
+    assert [len(losses) for losses in content["losses"]] == [3, 0, 0]  # thirty steps, then none
+    rows = content["accuracy"]["sample"]
+    assert rows[0] == rows[1] == rows[2]
+    assert content["forgetting"] == {"sample": 0.0}
+    assert content["tasks"] == small_study.NAMES
 
 
 def test_same_seed_same_bytes_and_another_seed_others(home: Path) -> None:
@@ -166,88 +202,3 @@ def test_same_seed_same_bytes_and_another_seed_others(home: Path) -> None:
     assert made[0] == made[1]
     assert made[0][1] != made[2][1]
     assert json.loads(made[0][0])["losses"] != json.loads(made[2][0])["losses"]
-
-
-def test_a_loss_that_is_not_a_number_keeps_the_last_good_state(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    learn.learn(study(by_task=True), chain()[0])
-    good = held(home, chain()[0])
-    nan = torch.tensor(float("nan"), requires_grad=True)
-    monkeypatch.setattr(learn.METHODS["moe_adapters"], "loss", lambda *_: nan)
-    with pytest.raises(TrainingError, match="not a number at step 0 of task green"):
-        learn.learn(study(by_task=True), chain()[1])
-    assert held(home, chain()[0]) == good
-    assert not (home / "data" / "tiny" / "runs" / chain()[1]).exists()
-    assert not list((home / "data" / "tiny" / "scratch").rglob("*.safetensors"))
-    assert not result(home).exists()
-
-
-def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learn, "learn_task", lambda *_: pytest.fail("training began"))
-
-
-WRONG = [
-    ("moe_adapters--I--s7", {}, "study tiny has no stage 'moe_adapters--I--s7'; it has: moe_adapters--I--s0"),
-    (
-        "moe_adapters--I--s0",
-        {"methods.moe_adapters": small_study.MOE | {"top_k": 9}},
-        "top_k is 9; choose 1 to 4",
-    ),
-    (
-        "moe_adapters--I--s0",
-        {"methods.moe_adapters": small_study.MOE | {"lr": {"red": 0.1, "green": 0.1}}},
-        "lr has no entry for task blue; it has: red, green",
-    ),
-    ("moe_adapters--I--s0", {"methods.moe_adapters": {"lr": 0.1}}, "missing key balance, bottleneck"),
-    ("moe_adapters--I--s0", {"tasks.orders": {"I": ["red", "rot"]}}, "rot.safetensors is no prepared task"),
-    (
-        "lwf--I--s0",
-        {"methods.lwf": {}, "runs": {"lwf": {"method": "lwf", "seeds": [0], "set": {}}}},
-        "there is no method 'lwf'; there are: zero_shot,",
-    ),
-]
-
-
-@pytest.mark.usefixtures("home")
-@pytest.mark.parametrize(("key", "changes", "message"), WRONG)
-def test_bad_input_is_refused_before_training(
-    monkeypatch: pytest.MonkeyPatch, key: str, changes: dict[str, Any], message: str
-) -> None:
-    untouched(monkeypatch)
-    with pytest.raises(ValueError, match=message):
-        learn.learn(study(changes=changes), key)
-
-
-def test_a_missing_damaged_or_foreign_parent_is_refused_before_training(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        untouched(patch)
-        with pytest.raises(
-            CheckpointError, match=f"no checkpoint .*{chain()[0]}; the stages before this one"
-        ):
-            learn.learn(study(by_task=True), chain()[1])
-    for seed in (0, 1):
-        learn.learn(study(by_task=True), chain(seed)[0])
-    untouched(monkeypatch)
-    first, other = (home / "data" / "tiny" / "runs" / chain(seed)[0] for seed in (0, 1))
-    with pytest.raises(
-        CheckpointError, match="belongs to run moe_adapters with .*'lr': 0.01.* not .*'lr': 0.5"
-    ):
-        learn.learn(study(by_task=True, set={"lr": 0.5}), chain()[1])
-    shutil.copytree(first, first.with_name(chain()[1]))
-    with pytest.raises(CheckpointError, match=r"'I', 0, \['red'\]\), not .*'I', 0, \['red', 'green'\]\)"):
-        learn.learn(study(by_task=True), chain()[2])
-    with monkeypatch.context() as patch:
-        foreign = dataclasses.replace(small_study.backbone(), fingerprint="f" * 64)
-        patch.setattr(learn, "load_clip", lambda model, pretrained: foreign)
-        with pytest.raises(CheckpointError, match="belongs to another backbone .*, not ffffffffffff"):
-            learn.learn(study(by_task=True), chain()[1])
-    (first / "state.safetensors").write_bytes((first / "state.safetensors").read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match="state.safetensors is damaged"):
-        learn.learn(study(by_task=True), chain()[1])
-    shutil.rmtree(first)
-    shutil.copytree(other, first)
-    with pytest.raises(CheckpointError, match=r"\(study, order, seed, tasks\) .*'I', 1, .* not .*'I', 0,"):
-        learn.learn(study(by_task=True), chain()[1])

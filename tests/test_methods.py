@@ -1,6 +1,5 @@
 """The methods: what each trains and leaves, how it answers, its settings' errors, its state."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,14 +9,18 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lib import clip
-from lib.methods import METHODS, Method
-from lib.methods.finetune import FineTune, FineTuneSingle
+from lib.methods import method_class
+from lib.methods.base import Method
+from lib.methods.finetune import FineTune, FineTuneSingle, Joint
 from lib.methods.moe_adapters import Adapter, MoEAdapters
+from lib.methods.names import METHODS
+from lib.methods.zero_shot import ZeroShot
+from lib.params import ParamsError
 from lib.towers import image_tower, text_tower
 
 HALF = (0.5, 0.5, 0.5)
-TRAINED = ["finetune", "finetune_single", "adapter", "moe_adapters"]
-Names = Callable[[str], bool]
+TRAINED = ["finetune", "finetune_single", "adapter", "moe_adapters", "joint"]
+BOOKS = ("counts", "mass")  # what is written down while training
 
 
 def answers(method: Method, number: int) -> dict[str, Tensor]:
@@ -36,7 +39,8 @@ def moved(method: Any, before: dict[str, Tensor]) -> set[str]:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_frozen_clip_stays_bit_for_bit(name: str) -> None:
+def test_the_frozen_clip_stays_bit_for_bit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_study.give_reference(monkeypatch)
     small_study.teach(small_study.method(name), 0, 1)
     assert clip.fingerprint(small_study.backbone().model) == small_study.backbone().fingerprint
     assert not small_study.backbone().model.training
@@ -58,7 +62,7 @@ def test_adapter_moves_the_experts_alone() -> None:
     small_study.teach(method, 0, 1)
     experts = {name for name in before if ".experts." in name}
     assert experts
-    assert moved(method, before) - {name for name in before if name.endswith("counts")} == experts
+    assert moved(method, before) - {name for name in before if name.endswith(BOOKS)} == experts
     assert not [name for name in method.model.state_dict() if ".routers." in name]
 
 
@@ -67,8 +71,8 @@ def test_moe_moves_the_experts_and_its_own_routers() -> None:
     before = copied(method)
     small_study.teach(method, 1)
     experts = {name for name in before if ".experts." in name}
-    counts = {name for name in before if name.endswith("counts")}
-    assert moved(method, before) == experts | counts
+    books = {name for name in before if name.endswith(BOOKS)}
+    assert moved(method, before) == experts | books
     routers = {n: t for n, t in method.model.state_dict().items() if ".routers.1." in n}
     assert len(routers) == 4
     assert all(tensor.any() for tensor in routers.values())
@@ -86,7 +90,8 @@ def test_frozen_experts_and_earlier_routers_stay_bit_for_bit() -> None:
             old, new = before[f"{name}.experts.{part}"], after[f"{name}.experts.{part}"]
             assert torch.equal(old[mask], new[mask])
             free_moved |= not torch.equal(old[~mask], new[~mask])
-        assert torch.equal(before[f"{name}.counts"], after[f"{name}.counts"][:1])
+        for book in BOOKS:
+            assert torch.equal(before[f"{name}.{book}"], after[f"{name}.{book}"][:1])
     assert free_moved
     assert not [name for name in moved(method, before) if ".routers.0." in name]
 
@@ -100,14 +105,12 @@ def test_counts_are_of_every_training_forward() -> None:
 
 def test_balance_changes_the_routers_gradients() -> None:
     grads, losses = [], []
-    task, start = (
-        small_study.task(0),
-        small_study.teach(small_study.method("moe_adapters", noise=False), 0).state(),
-    )
+    lesson, task = small_study.lessons()[1], small_study.task(0)
+    start = small_study.teach(small_study.method("moe_adapters", noise=False), 0).state()
     for balance in (0.0, 0.5):
         method = small_study.method("moe_adapters", balance=balance, noise=False)
         method.restore(start)
-        method.begin_task(task, 1)
+        method.begin_task(lesson)
         for adapter in method.model.adapters().values():
             torch.nn.init.eye_(adapter.routers[1].weight)
         torch.manual_seed(0)
@@ -121,7 +124,10 @@ def test_balance_changes_the_routers_gradients() -> None:
 
 @pytest.mark.parametrize(
     ("name", "ways"),
-    [(n, ("sample",)) for n in TRAINED[:3]] + [("moe_adapters", ("sample", "batch", "oracle"))],
+    [
+        *((n, ("sample",)) for n in TRAINED if n != "moe_adapters"),
+        ("moe_adapters", ("sample", "batch", "oracle")),
+    ],
 )
 def test_ways_of_deciding(name: str, ways: tuple[str, ...]) -> None:
     made, known = small_study.sequence()
@@ -206,7 +212,36 @@ def test_the_report_says_which_experts_were_used_and_frozen() -> None:
     assert set(method.report()["experts"]["text"]) == {"0", "1"}
 
 
+def test_a_shared_router_goes_on_learning_and_answers_for_every_task() -> None:
+    method = small_study.teach(small_study.method("moe_adapters", router="shared", noise=False), 0)
+    before = copied(method)
+    small_study.teach(method, 1)
+    after = method.model.state_dict()
+    routers = [name for name in after if ".routers." in name]
+    assert len(routers) == 4
+    assert all(".routers.0." in name for name in routers)
+    assert all(after[name].any() for name in routers)
+    assert {name for name in routers if not torch.equal(before[name], after[name])} == set(routers)
+    routes = [torch.full((12,), route) for route in (0, 1)]
+    made, known = small_study.sequence()
+    one, two = method.answer(made[0], known[0], routes)
+    assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("rule", ["most_used", "most_weighted", "all_used", "all_but_fresh"])
+def test_a_freeze_rule_decides_what_is_frozen_and_is_reported(rule: str) -> None:
+    method = small_study.teach(small_study.method("moe_adapters", freeze=2, freeze_rule=rule), 0, 1)
+    for name, adapter in method.model.adapters().items():
+        tower, block = name.split("_adapters.")
+        froze = method.report()["experts"][tower][block]["froze"]
+        assert froze == [adapter.to_freeze(task) for task in (0, 1)]
+        assert set(adapter.frozen.nonzero().flatten().tolist()) == {e for each in froze for e in each}
+
+
 def test_every_method_is_known_by_name() -> None:
-    assert METHODS["adapter"] is Adapter
-    assert METHODS["moe_adapters"] is MoEAdapters
-    assert (METHODS["finetune"], METHODS["finetune_single"]) == (FineTune, FineTuneSingle)
+    known = {"zero_shot": ZeroShot, "finetune": FineTune, "finetune_single": FineTuneSingle, "joint": Joint}
+    known |= {"adapter": Adapter, "moe_adapters": MoEAdapters}
+    assert {name: method_class(name) for name in known} == known
+    assert all(issubclass(method_class(name), Method) for name in METHODS)
+    with pytest.raises(ParamsError, match="no method 'moe'; there are: zero_shot, .*, moe_adapters"):
+        method_class("moe")

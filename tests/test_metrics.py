@@ -1,4 +1,4 @@
-"""Transfer, Average, Last, Forgetting and the interval over seeds, worked by hand."""
+"""Transfer, Average, Last and Forgetting, worked by hand."""
 
 import math
 from collections.abc import Callable
@@ -57,14 +57,3 @@ def test_one_task_has_neither_transfer_nor_forgetting() -> None:
 def test_another_shape_is_refused(formula: Formula, matrix: metrics.Matrix, shape: str) -> None:
     with pytest.raises(ValueError, match=f"T x T .* this one is .{shape}"):
         formula(matrix)
-
-
-def test_interval_is_students() -> None:
-    # mean 4, deviation 2, t of 2 degrees of freedom at 97.5 % is 4.30265: 4.30265 * 2 / sqrt(3)
-    assert metrics.interval([2.0, 4.0, 6.0]) == pytest.approx((4.0, 4.968275), abs=1e-5)
-
-
-def test_one_seed_has_no_interval() -> None:
-    mean, half = metrics.interval([7.0])
-    assert mean == 7
-    assert math.isnan(half)

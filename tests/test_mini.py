@@ -4,7 +4,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from lib import mini
 from lib.drawing import SIZE
@@ -47,35 +46,6 @@ def test_no_picture_is_given_twice(task: str) -> None:
     train, test = (drawn(task, split)[0] for split in ("train", "test"))
     every = [picture.tobytes() for picture in [*train, *test]]
     assert len(set(every)) == len(every)
-
-
-@pytest.mark.parametrize("name", mini.PHOTOS)
-def test_the_splits_of_a_photograph_share_no_pixel(name: str) -> None:
-    picture = mini.photograph(name)
-    assert picture.height == mini.PHOTOS[name][1]
-    covered = np.zeros((picture.height, picture.width), dtype=int)
-    for mark, split in ((1, "train"), (10, "test")):
-        corners = mini.cells(picture.height, picture.width, split)
-        assert corners
-        for top, left in corners:
-            cell = covered[top : top + mini.CELL, left : left + mini.CELL]
-            assert cell.shape == (mini.CELL, mini.CELL)
-            cell += mark
-    assert set(np.unique(covered)) <= {0, 1, 10}  # no pixel in two cells
-
-
-def test_a_photographs_crops_stay_in_the_cells_of_their_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A photograph whose pixels say which split they belong to gives crops of that split alone."""
-    marked = np.zeros((mini.CELL * 3, mini.CELL * 4), dtype=np.uint8)
-    stripes = (np.arange(mini.CELL) // 8 % 2 * 40).astype(np.uint8)
-    for split, base in (("train", 60), ("test", 180)):
-        for top, left in mini.cells(*marked.shape, split):
-            marked[top : top + mini.CELL, left : left + mini.CELL] = base + stripes
-    monkeypatch.setattr(mini, "photograph", lambda name: Image.fromarray(marked))
-    for split, low, high in (("train", 35, 130), ("test", 135, 255)):
-        rng = np.random.default_rng(0)
-        crops = np.stack([mini._photos("any", split, rng) for _ in range(40)])
-        assert low <= crops.min() <= crops.max() <= high
 
 
 @pytest.mark.parametrize("name", mini.DIGITS)

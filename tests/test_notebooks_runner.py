@@ -1,4 +1,4 @@
-"""The runner of notebooks: parameters, streamed output, short errors, no kernel left behind, code-only copies."""
+"""The runner of notebooks: parameters, streamed output, short errors, no kernel left behind."""
 
 import json
 import os
@@ -190,42 +190,3 @@ def wait_for_end(process: int, seconds: float = 15) -> None:
             return
         time.sleep(0.1)
     pytest.fail(f"process {process} is still there after {seconds} s")
-
-
-# --- code-only copies
-
-
-def test_code_only_keeps_sources_and_tags(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "a.ipynb", cell("markdown", "words"), cell("code", "a = 1\nb = 2", tags=["parameters"])
-    )
-    copy = json.loads(notebooks.code_only(path))
-    assert [(c["source"], c["metadata"]) for c in copy["cells"]] == [
-        (["a = 1\n", "b = 2"], {"tags": ["parameters"]})
-    ]
-
-
-def test_code_only_is_the_same_after_opening_running_and_rewording(tmp_path: Path) -> None:
-    code = cell("code", "a = 1\nprint(a)", tags=["parameters"])
-    before = write(tmp_path / "before.ipynb", cell("markdown", "words"), code)
-    run = cell("code", ["a = 1\n", "print(a)"], tags=["parameters"], collapsed=True, execution={"took": 3})
-    run |= {"execution_count": 7, "outputs": [{"output_type": "stream", "name": "stdout", "text": "1\n"}]}
-    after = write(
-        tmp_path / "after.ipynb", cell("markdown", "others"), run, cell("code", ""), kernelspec={"name": "x"}
-    )
-    assert notebooks.code_only(before) == notebooks.code_only(after)
-
-
-def test_code_only_changes_with_the_code_and_the_tags(tmp_path: Path) -> None:
-    copies = {
-        notebooks.code_only(write(tmp_path / "a.ipynb", c))
-        for c in [cell("code", "a = 1"), cell("code", "a = 2"), cell("code", "a = 1", tags=["parameters"])]
-    }
-    assert len(copies) == 3
-
-
-def test_a_copy_is_written_for_every_notebook(tmp_path: Path) -> None:
-    sources = [write(tmp_path / name, cell("code", name)) for name in ("a.ipynb", "b.ipynb")]
-    notebooks.write_code(tmp_path, tmp_path / "code")
-    written = {path.name: path.read_text() for path in (tmp_path / "code").iterdir()}
-    assert written == {path.name: notebooks.code_only(path) for path in sources}

@@ -8,7 +8,7 @@ import pytest
 import small_study
 import yaml
 
-from lib import params, plan
+from lib import params, plan, strict
 from lib.paths import ROOT
 
 GONE = object()
@@ -42,12 +42,30 @@ def test_the_committed_params_load_as_they_are_written() -> None:
     assert study.methods["moe_adapters"] == COMMITTED["methods"]["moe_adapters"]
     assert study.runs["moe_adapters"].by_task
     assert study.runs["moe_adapters+no_freeze"].set == {"freeze": 0}
-    assert study.runs["finetune"] == params.Run("finetune", [0, 1, 2], {}, False)
+    written = COMMITTED["runs"]["finetune"]
+    assert study.runs["finetune"] == params.Run(written["seeds"], written["set"], story=written["story"])
+    assert study.compute.threads == COMMITTED["compute"]["threads"]
+    assert study.reference == params.Reference(**COMMITTED["reference"])
 
 
 def test_what_may_be_left_out_has_its_default(file: Path) -> None:
-    file.write_text(yaml.safe_dump(changed("pretrain", GONE), sort_keys=False))
-    assert params.load(file).pretrain is None
+    raw = {k: v for k, v in COMMITTED.items() if k not in ("pretrain", "reference")}
+    file.write_text(yaml.safe_dump(raw | {"runs": {"finetune": {"seeds": [0], "set": {}}}}, sort_keys=False))
+    found = params.load(file)
+    assert (found.pretrain, found.reference) == (None, None)
+    run = found.runs["finetune"]
+    assert (run.orders, run.story, run.by_task) == ([], False, False)
+
+
+def test_the_method_of_a_run_is_its_name_without_the_variant() -> None:
+    assert [params.method_of(run) for run in ("adapter", "adapter+wide", "adapter+a+b")] == ["adapter"] * 3
+
+
+def test_what_a_run_may_set_of_the_tasks_and_steps_is_kept(file: Path) -> None:
+    run = {"seeds": [0], "set": {"lr": 0.5, "shots": 3, "cut": 2}, "orders": ["II", "I"]}
+    file.write_text(yaml.safe_dump(changed("runs.finetune+few", run), sort_keys=False))
+    found = params.load(file).runs["finetune+few"]
+    assert (found.set, found.orders) == (run["set"], ["II", "I"])
 
 
 def test_a_whole_number_is_taken_where_a_fraction_is_meant(file: Path) -> None:
@@ -72,16 +90,25 @@ WRONG = [
     ("tasks.orders", {}, "tasks.orders is empty"),
     ("pretrain.stepz", 5, "pretrain: unknown key stepz; allowed: seed, pictures"),
     ("pretrain", 7, "pretrain is 7; expected Pretrain or None"),
-    ("runs.finetune.method", "fintune", "runs.finetune.method is 'fintune'; allowed: zero_shot, finetune,"),
-    ("runs.finetune.seeds", [], "runs.finetune.seeds is empty; give at least one"),
+    ("runs.finetune.method", "finetune", "runs.finetune: unknown key method; allowed: seeds, set, orders,"),
     (
-        "runs.mine",
-        {"method": "adapter", "seeds": [0], "set": {}},
-        r"runs.mine must be named adapter or adapter\+<variant>",
+        "runs.fintune",
+        {"seeds": [0], "set": {}},
+        "runs.fintune is a run of method 'fintune'; there are: zero_shot, ",
     ),
-    ("runs.finetune.set", {"experts": 3}, "runs.finetune.set has experts; allowed: lr"),
+    ("runs.+mine", {"seeds": [0], "set": {}}, "is a run of method ''; there are: zero_shot, "),
+    ("runs.finetune.seeds", [], "runs.finetune.seeds is empty; give at least one"),
+    ("runs.finetune.orders", ["I", "IV"], "runs.finetune.orders has IV; there are: I, II, III"),
+    ("runs.finetune.set", {"experts": 3}, "runs.finetune.set has experts; allowed: lr, shots, cut"),
     ("runs.finetune.set", GONE, "runs.finetune: missing key set"),
-    ("runs.zero_shot.set", {"lr": 3}, "runs.zero_shot.set has lr; allowed: nothing"),
+    ("runs.zero_shot.set", {"lr": 3}, "runs.zero_shot.set has lr; allowed: shots, cut"),
+    ("runs.finetune.set", {"shots": -1}, "runs.finetune.set.shots is -1; it is a whole number, 0 or more"),
+    ("runs.finetune.set", {"cut": 0}, "runs.finetune.set.cut is 0; it is a whole number, 1 or more"),
+    ("runs.finetune.set", {"cut": True}, "runs.finetune.set.cut is True; it is a whole number"),
+    ("runs.finetune.set", {"shots": 1.5}, "runs.finetune.set.shots is 1.5; it is a whole number"),
+    ("compute.threads", "all", "compute: threads is 'all'; expected int"),
+    ("reference.source", "web", "reference: source is 'web'; allowed: mini, folder"),
+    ("reference.size", 3, "reference: unknown key size; allowed: source, root, pictures, seed"),
 ]
 
 
@@ -99,11 +126,11 @@ def test_a_key_given_twice_is_refused(file: Path) -> None:
 
 
 def test_a_merged_key_may_be_set_differently(file: Path) -> None:
-    text = (ROOT / "params.yaml").read_text().replace("<<: *adapter", "<<: *adapter\n    lr: 0.5")
+    text = (ROOT / "params.yaml").read_text().replace("<<: *adapter", "<<: *adapter\n    bottleneck: 7", 1)
     file.write_text(text)
     study = params.load(file)
-    assert study.methods["moe_adapters"]["lr"] == 0.5
-    assert study.methods["adapter"]["lr"] == COMMITTED["methods"]["adapter"]["lr"] != 0.5
+    assert study.methods["moe_adapters"]["bottleneck"] == 7
+    assert study.methods["adapter"]["bottleneck"] == COMMITTED["methods"]["adapter"]["bottleneck"] != 7
 
 
 def test_merges_of_merges_are_not_taken_for_keys_given_twice() -> None:
@@ -147,7 +174,7 @@ def test_a_choice_of_types_is_said_in_words() -> None:
         ("rate", r"float or dict\[str, float\]"),
     ):
         with pytest.raises(params.ParamsError, match=f"{name} is 'x'; expected {expected}"):
-            params._value(hints[name], "x", name)
+            strict._value(hints[name], "x", name)
 
 
 def test_learning_rates_by_task() -> None:
@@ -168,6 +195,9 @@ SETTINGS = [
         "image_blocks is 'some'; expected all or first or last or none or",
     ),
     ("moe_adapters", {"image_blocks": [7]}, "image_blocks has 7; the tower's blocks are 0 to 1"),
+    ("moe_adapters", {"router": "both"}, "router is 'both'; allowed: task, shared"),
+    ("moe_adapters", {"freeze_rule": "some"}, "freeze_rule is 'some'; allowed: most_used, most_weighted,"),
+    ("moe_adapters", {"selector": "some"}, "selector is 'some'; allowed: autoencoder, gaussian"),
     ("moe_adapters", {"text_router_token": "mid"}, "text_router_token is 'mid'; allowed: start, end"),
     ("adapter", {"dropout": 1.5}, "dropout is 1.5; it is a share"),
     ("adapter", {"top_k": 1}, "settings of Adapter: unknown key top_k"),

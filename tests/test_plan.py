@@ -1,5 +1,6 @@
 """The plan: a stage for a whole run or for each task, parents first, and the committed files in step."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from lib import params, plan
 from lib.params import Run
 from lib.plan import Item
 
-CHAIN = Run("moe_adapters", [0, 1], {}, by_task=True)
+CHAIN = Run([0, 1], {}, ["I", "II"], story=True, by_task=True)
 
 
 def small(**runs: Run) -> params.Study:
@@ -23,7 +24,7 @@ def small(**runs: Run) -> params.Study:
 
 
 def test_a_whole_run_is_one_stage() -> None:
-    found = plan.items(small(finetune=Run("finetune", [3], {})))
+    found = plan.items(small(finetune=Run([3], {}, ["I", "II"])))
     assert list(found) == ["finetune--I--s3", "finetune--II--s3"]
     assert found["finetune--I--s3"] == Item(
         run="finetune",
@@ -38,10 +39,30 @@ def test_a_whole_run_is_one_stage() -> None:
     )
 
 
+def test_a_run_has_the_orders_it_names_or_the_first() -> None:
+    found = plan.items(small(finetune=Run([3], {}), adapter=Run([0], {}, ["II"])))
+    assert list(found) == ["finetune--I--s3", "adapter--II--s0"]
+
+
+def test_the_method_of_a_stage_is_its_runs() -> None:
+    found = plan.items(small(**{"finetune+few": Run([0], {"shots": 1})}))
+    assert [(item.run, item.method) for item in found.values()] == [("finetune+few", "finetune")]
+
+
+def test_a_task_that_is_cut_counts_as_its_parts() -> None:
+    study = small(moe_adapters=Run([0], {"cut": 2}, story=True, by_task=True), finetune=Run([0], {"cut": 2}))
+    names = ["red.1", "red.2", "green.1", "green.2", "blue.1", "blue.2"]
+    assert plan.tasks_of(study, "moe_adapters", "I") == names
+    found = plan.items(study)
+    assert list(found)[:6] == [f"moe_adapters--I--s0--{i}-{name}" for i, name in enumerate(names)]
+    assert (found["finetune--I--s0"].first, found["finetune--I--s0"].stop) == (0, 6)
+    assert plan.tasks_of(small(finetune=Run([0], {})), "finetune", "II") == ["blue", "red", "green"]
+
+
 def test_a_chain_has_a_stage_for_each_task_from_the_one_before() -> None:
     found = plan.items(small(moe_adapters=CHAIN))
-    name = "moe_adapters--II--s1"
-    keys = [f"{name}--0-blue", f"{name}--1-red", f"{name}--2-green"]
+    name = "moe_adapters--I--s0"
+    keys = [f"{name}--0-red", f"{name}--1-green", f"{name}--2-blue"]
     chain = [found[key] for key in keys]
     assert [(item.first, item.stop) for item in chain] == [(0, 1), (1, 2), (2, 3)]
     assert [item.parent for item in chain] == ["data/tiny/features", *(i.checkpoint for i in chain[:2])]
@@ -51,6 +72,8 @@ def test_a_chain_has_a_stage_for_each_task_from_the_one_before() -> None:
         f"data/tiny/runs/{keys[1]}.json",
         f"reports/results/tiny/{name}.json",  # only the whole sequence is a result
     ]
+    others = ["moe_adapters--I--s1", "moe_adapters--II--s0", "moe_adapters--II--s1"]
+    assert list(found) == [*keys, *others]  # outside the main story a run is one stage
 
 
 def test_parents_come_before_children_and_no_output_is_written_twice() -> None:
@@ -65,8 +88,11 @@ def test_parents_come_before_children_and_no_output_is_written_twice() -> None:
         assert len(outputs) == len(set(outputs))
 
 
-def test_the_main_story_is_every_runs_first_seed_in_the_first_order() -> None:
-    study = small(finetune=Run("finetune", [7, 8], {}), moe_adapters=CHAIN)
+def test_the_main_story_is_the_first_seed_in_the_first_order_of_the_runs_that_belong_to_it() -> None:
+    story = Run([7, 8], {}, ["II", "I"], story=True)
+    study = small(
+        finetune=story, joint=Run([0], {}), moe_adapters=CHAIN, adapter=replace(story, orders=["II"])
+    )
     chain = [f"moe_adapters--I--s0--{i}-{name}" for i, name in enumerate(("red", "green", "blue"))]
     assert plan.main_story(study) == ["finetune--I--s7", *chain]
 

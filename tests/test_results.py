@@ -1,4 +1,4 @@
-"""Result files: what they hold, reading them, tables, and writing whole or not at all."""
+"""Result files: what they hold, and that they are written whole or not at all."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from lib import results
+from lib import provenance, results
 from lib.checkpoint import About
 from lib.evaluate import Row
-from lib.results import ResultError
 
 ROWS = [
     Row({"sample": [90.0, 40.0], "oracle": [92.0, 40.0]}, {"sample": [[3, 1], [0, 4]]}),
@@ -74,66 +73,5 @@ def test_costs_of_a_runs_tasks_gather_in_one_file(tmp_path: Path) -> None:
     assert found["seconds"]["red"] == {"training": 1.23, "evaluation": 0.5}
     assert found["peak_memory_mb"] == {"red": 100, "green": 101}
     assert set(found) == {"seconds", "peak_memory_mb", "machine", "versions", "revision"}
-    assert set(results.PACKAGES) < set(found["versions"])
+    assert set(provenance.PACKAGES) < set(found["versions"])
     assert results.peak_memory_mb() > 50
-
-
-@pytest.fixture
-def reports(tmp_path: Path) -> Path:
-    for seed in range(3):
-        for run in ("zero_shot", "moe_adapters+no_freeze"):
-            file = tmp_path / "results" / "tiny" / f"{results.name(run, 'I', seed)}.json"
-            made = content(run, seed)
-            made["last"] = {decision: value + 2 * seed for decision, value in made["last"].items()}
-            results.write_json(file, made)
-    return tmp_path
-
-
-def test_results_are_read_in_the_order_of_their_names(reports: Path) -> None:
-    found = results.read("tiny", reports)
-    labels = [(results.label(each), each["seed"]) for each in found]
-    assert labels == [(run, seed) for run in ("moe_adapters+no_freeze", "zero_shot") for seed in range(3)]
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"accuracy": 1, "tasks": []}'])
-def test_a_broken_result_is_named(reports: Path, text: str) -> None:
-    file = reports / "results" / "tiny" / "zero_shot--I--s1.json"
-    file.write_text(text)
-    with pytest.raises(ResultError, match=f"{file} is no whole result .*; delete it and run the study again"):
-        results.read("tiny", reports)
-
-
-def test_no_results_say_what_makes_them(tmp_path: Path) -> None:
-    with pytest.raises(
-        ResultError, match="study tiny has no results in .*/results/tiny; `make study` makes them"
-    ):
-        results.read("tiny", tmp_path)
-
-
-def test_table_has_a_line_for_every_run_seed_and_decision(reports: Path) -> None:
-    table = results.table(results.read("tiny", reports))
-    assert len(table) == 2 * 3 * 2
-    lines = table.set_index(["run", "seed", "decision"])
-    found = [
-        lines.at[("zero_shot", 1, "oracle"), name] for name in ("transfer", "average", "last", "forgetting")
-    ]
-    assert found == [40.0, 77.0, 90.0, 1.0]
-
-
-def test_summary_has_mean_and_interval_over_seeds(reports: Path) -> None:
-    summary = results.summary(results.read("tiny", reports))
-    line = summary[(summary["run"] == "zero_shot") & (summary["decision"] == "sample")].iloc[0]
-    # 75, 77, 79: mean 77, deviation 2, half width 4.30265 * 2 / sqrt(3) = 4.97
-    assert (line["last"], line["seeds"]) == ("77.0 ± 5.0", 3)
-    assert line["transfer"] == "40.0 ± 0.0"
-
-
-def test_summary_of_one_seed_has_no_interval() -> None:
-    line = results.summary([content()]).iloc[0]
-    assert (line["last"], line["seeds"]) == ("75.0", 1)
-
-
-def test_provenance_names_versions_and_parameters() -> None:
-    found = results.provenance(seed=3, params="params.yaml")
-    assert "torch " in found
-    assert found.endswith("seed = 3, params = params.yaml")

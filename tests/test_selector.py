@@ -17,6 +17,7 @@ from lib.params import Selector as Settings
 from lib.selector import CLIP, Autoencoder, Selector
 
 WIDTH = 12
+ONE_CLASS = torch.zeros(30, dtype=torch.long)  # DDAS does not ask which
 
 
 def settings(**changes: object) -> Settings:
@@ -33,7 +34,7 @@ def cloud(number: int, count: int = 30) -> Tensor:
 def learned(tasks: int = 3, **changes: object) -> Selector:
     selector = Selector(WIDTH, settings(**changes))
     for number in range(tasks):
-        selector.learn(cloud(number), [0, number])
+        selector.learn(cloud(number), ONE_CLASS, [0, number])
     return selector
 
 
@@ -81,7 +82,7 @@ def test_a_batch_goes_where_its_mean_error_is_least() -> None:
 def test_quantile_threshold_is_read_off_pictures_kept_out_of_training() -> None:
     features = cloud(0)
     selector = Selector(WIDTH, settings(rule="quantile", threshold=0.5))
-    selector.learn(features, [3, 1])
+    selector.learn(features, ONE_CLASS, [3, 1])
     held = features[np.random.default_rng([3, 1]).permutation(30)[:6]]
     errors = selector.tasks[0](held).sort().values
     assert selector.thresholds[0].item() == pytest.approx((errors[2] + errors[3]).item() / 2)
@@ -91,9 +92,9 @@ def test_held_out_pictures_do_not_train() -> None:
     features = cloud(0)
     held = np.random.default_rng([3, 1]).permutation(30)[:6]
     first, second = (Selector(WIDTH, settings()) for _ in range(2))
-    first.learn(features, [3, 1])
+    first.learn(features, ONE_CLASS, [3, 1])
     features[held] += 1
-    second.learn(features, [3, 1])
+    second.learn(features, ONE_CLASS, [3, 1])
     assert save(first.tasks[0].state_dict()) == save(second.tasks[0].state_dict())
     assert first.thresholds != second.thresholds
 
@@ -104,7 +105,7 @@ def test_absolute_threshold_is_the_number_given() -> None:
 
 def test_two_pictures_are_enough() -> None:
     selector = Selector(WIDTH, settings())
-    selector.learn(cloud(0, 2), [0, 0])
+    selector.learn(cloud(0, 2), ONE_CLASS[:2], [0, 0])
     assert selector.thresholds.isfinite().all()
 
 
@@ -136,13 +137,13 @@ def test_tasks_not_yet_learned_never_compete() -> None:
         for decided in selector.decide(features):
             assert set(decided.tolist()) <= routes
         assert selector.errors(features).shape == (15, learned_so_far)
-        selector.learn(cloud(learned_so_far), [0, learned_so_far])
+        selector.learn(cloud(learned_so_far), ONE_CLASS, [0, learned_so_far])
 
 
 def test_a_new_task_leaves_the_others_bit_equal() -> None:
     selector = learned(1)
     before = save(selector.state_dict())
-    selector.learn(cloud(1), [0, 1])
+    selector.learn(cloud(1), ONE_CLASS, [0, 1])
     kept = {k: v for k, v in selector.state_dict().items() if not k.startswith("tasks.1")}
     assert save(kept | {"thresholds": kept["thresholds"][:1]}) == before
 
@@ -155,7 +156,7 @@ def test_same_seed_same_bytes_and_torchs_random_state_untouched() -> None:
     assert torch.rand(1) == drawn
     assert save(learned(1).state_dict()) == first
     other = Selector(WIDTH, settings())
-    other.learn(cloud(0), [1, 0])
+    other.learn(cloud(0), ONE_CLASS, [1, 0])
     assert save(other.state_dict()) != first
 
 
@@ -210,7 +211,7 @@ def test_a_router_answers_as_its_towers_do() -> None:
 
 def test_the_reference_decides_against_every_task(monkeypatch: pytest.MonkeyPatch) -> None:
     made, known = small_study.sequence()
-    changes = {"selector.reference": "some", "selector.steps": 200}
+    changes = {"selector.reference": True, "selector.steps": 200}
     monkeypatch.setattr("lib.methods.moe_adapters.load_reference", lambda study: known[2].train)
     method = small_study.teach(small_study.method("moe_adapters", changes), 0)
     routed = method.predict(made[2], known[2], 2).routes["sample"]

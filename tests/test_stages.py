@@ -1,48 +1,25 @@
-"""The stages: every module that a stage's notebook reaches is a dep of the stage, every name it passes exists."""
+"""The stages: each depends on what it runs, passes and tracks only what exists; notebooks are committed clean."""
 
-import ast
 import json
 import re
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from lib import plan
+from lib import params, plan, sources
 from lib.notebooks import parameters_of
-from lib.params import load
 from lib.paths import NOTEBOOKS, ROOT
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-SHARED = yaml.safe_load((ROOT / "notebooks" / "dvc.yaml").read_text())["stages"]
-# what makes a stage's inputs, where these are deps themselves
-THROUGH = {"data/${study}/tasks": {"drawing", "mini", "symbols"}}
-# these show, read or write; they cannot change a number, so they make nothing stale
-SILENT = {"figures", "notebooks", "params", "paths", "plan", "progress", "report", "results"}
+SHARED = yaml.safe_load((ROOT / "studies" / "dvc.yaml").read_text())["stages"]
+NOTEBOOK_FILES = sorted(NOTEBOOKS.glob("*.ipynb"))
 
 
-def imported(source: str) -> set[str]:
-    """Names of the modules of lib that a source imports."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module == "lib":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lib."):
-            found.add((node.module or "").split(".")[1])
-    return found
-
-
-def reached(modules: set[str]) -> set[str]:
-    """The modules that can change a number, and all that they import in turn; a package counts as one."""
-    known = set(SILENT)
-    while modules - known:
-        name = (modules - known).pop()
-        known.add(name)
-        file = ROOT / "lib" / f"{name}.py"
-        sources = [file] if file.exists() else sorted((ROOT / "lib" / name).glob("*.py"))
-        for source in sources:
-            modules = modules | imported(source.read_text())
-    return known - SILENT
+def stages() -> dict[str, dict]:
+    return {name: stage.get("do", stage) for name, stage in (STAGES | SHARED).items()}
 
 
 def notebook_of(stage: dict) -> Path | None:
@@ -50,59 +27,103 @@ def notebook_of(stage: dict) -> Path | None:
     return NOTEBOOKS / f"{found[1]}.ipynb" if found else None
 
 
-def stages() -> dict[str, dict]:
-    return {name: stage.get("do", stage) for name, stage in (STAGES | SHARED).items()}
+BY_NOTEBOOK = {name: (stage, run) for name, stage in stages().items() if (run := notebook_of(stage))}
+
+
+digests = cache(sources.files)
 
 
 def source(notebook: Path) -> str:
-    cells = json.loads(notebook.read_text())["cells"]
-    return "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    return "\n".join(sources.cells(notebook))
 
 
-@pytest.mark.parametrize("name", [n for n, s in stages().items() if notebook_of(s)])
-def test_a_stage_depends_on_every_module_it_reaches(name: str) -> None:
-    stage = stages()[name]
-    notebook = notebook_of(stage)
-    assert notebook is not None
-    deps = {Path(d).stem for d in stage["deps"] if d.startswith("lib/")}
-    through = [made for dep, made in THROUGH.items() if dep in stage["deps"]]
-    needed = reached(imported(source(notebook))).difference(*through)
-    assert needed <= deps, f"{name} does not list lib/{{{', '.join(sorted(needed - deps))}}}.py"
-    assert f"data/code/{notebook.name}" in stage["deps"]
+def filled(text: str, item: plan.Item) -> str:
+    """A line of dvc.yaml with an item of the plan in its places."""
+    return re.sub(r"\$\{item\.(\w+)\}", lambda found: str(getattr(item, found[1])), text)
 
 
-@pytest.mark.parametrize("name", [n for n, s in stages().items() if notebook_of(s)])
+def test_every_notebook_is_run_by_one_stage() -> None:
+    assert sorted(notebook for _, notebook in BY_NOTEBOOK.values()) == NOTEBOOK_FILES
+
+
+@pytest.mark.parametrize("name", BY_NOTEBOOK)
+def test_a_stage_depends_on_the_code_of_its_notebook_and_of_no_other(name: str) -> None:
+    stage, notebook = BY_NOTEBOOK[name]
+    method = "--${item.method}" if notebook.stem == sources.LEARN else ""
+    code = [dep for dep in stage["deps"] if dep.startswith("data/code")]
+    assert code == [f"data/code/{notebook.stem}{method}.json"]
+    assert not [dep for dep in stage["deps"] if dep.endswith((".py", ".ipynb"))]  # digests stand for them
+
+
+def test_the_code_that_stages_depend_on_is_digested() -> None:
+    made = {f"data/code/{name}" for name in digests()}
+    asked = {dep for stage in stages().values() for dep in stage["deps"] if dep.startswith("data/code/")}
+    for folder in plan.studies().values():
+        study = params.load(folder / "params.yaml")
+        wanted = {filled(dep, item) for dep in asked for item in plan.items(study).values()}
+        assert wanted <= made
+    assert SHARED["code"]["cmd"] == "python -m lib.sources"
+    assert {"lib", "notebooks"} <= set(SHARED["code"]["deps"])
+
+
+@pytest.mark.parametrize("name", BY_NOTEBOOK)
 def test_a_stage_passes_only_parameters_that_its_notebook_has(name: str) -> None:
-    stage = stages()[name]
-    notebook = notebook_of(stage)
-    assert notebook is not None
+    stage, notebook = BY_NOTEBOOK[name]
     assert set(re.findall(r"-p (\w+) ", stage["cmd"])) <= set(parameters_of(notebook))
 
 
-def test_the_backbone_stands_on_modules_of_its_own() -> None:
-    ours = {d for d in SHARED["pretrain"]["deps"] if d.startswith("lib/")}
-    others = {d for s in STAGES.values() for d in s.get("do", s)["deps"] if d.startswith("lib/")}
-    assert ours & others <= {"lib/drawing.py", "lib/symbols.py", "lib/tiny_clip.py"}
+def tracked(stage: dict) -> list[str]:
+    """The numbers that a stage watches, as paths into the params file."""
+    return [key for each in stage.get("params", []) for keys in each.values() for key in keys]
 
 
-def test_the_copied_notebooks_are_all_notebooks() -> None:
-    names = {p.name for p in NOTEBOOKS.glob("*.ipynb")}
-    assert {Path(d).name for d in SHARED["code"]["deps"] if d.endswith(".ipynb")} == names
-    assert {Path(next(iter(o))).name for o in SHARED["code"]["outs"]} == names
+def has(raw: Any, path: str) -> bool:
+    for key in path.split("."):
+        if not isinstance(raw, dict) or key not in raw:
+            return False
+        raw = raw[key]
+    return True
+
+
+@pytest.mark.parametrize("study", plan.studies())
+def test_every_number_that_a_stage_watches_is_in_the_params(study: str) -> None:
+    folder = plan.studies()[study]
+    raw = yaml.safe_load((ROOT / folder / "params.yaml").read_text())
+    plain = {name: stage for name, stage in STAGES.items() if "foreach" not in stage}
+    wanted = {(name, key) for name, stage in plain.items() for key in tracked(stage)}
+    for key, item in plan.items(params.load(folder / "params.yaml")).items():
+        wanted |= {(key, filled(path, item)) for path in tracked(STAGES["learn"]["do"])}
+    assert not [(name, path) for name, path in wanted if not has(raw, path)]
+
+
+def test_a_learning_stage_watches_its_own_methods_and_runs_numbers() -> None:
+    watched = tracked(STAGES["learn"]["do"])
+    assert {"methods.${item.method}", "runs.${item.run}.set", "tasks.orders.${item.order}"} <= set(watched)
+    assert {"backbone", "compute", "selector", "train"} <= set(watched)
+    assert not {"methods", "runs", "tasks", "tasks.orders"} & set(
+        watched
+    )  # those of others change nothing here
 
 
 def test_every_dep_exists_or_is_made() -> None:
     made = {str(next(iter(o)) if isinstance(o, dict) else o) for s in stages().values() for o in s["outs"]}
     for name, stage in stages().items():
         for dep in stage["deps"]:
-            assert "${" in dep or dep in made or (ROOT / dep).exists(), f"{name}: {dep}"
+            inside = any(dep.startswith(f"{out}/") for out in made)
+            assert "${" in dep or dep in made or inside or (ROOT / dep).exists(), f"{name}: {dep}"
+
+
+def test_the_backbone_stands_on_modules_of_its_own() -> None:
+    found = {name: set(content["modules"]) for name, content in digests().items()}
+    others = [modules for name, modules in found.items() if not name.startswith(tuple(sources.PAINTERS))]
+    assert found["02_pretrain.json"] & set().union(*others) <= {"lib.tiny_clip"}
 
 
 def test_plans_are_in_step_with_the_params() -> None:
     assert plan.out_of_step() == {}
 
 
-@pytest.mark.parametrize("notebook", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("notebook", NOTEBOOK_FILES, ids=lambda p: p.stem)
 def test_notebooks_are_committed_without_outputs_and_say_where_they_come_from(notebook: Path) -> None:
     cells = json.loads(notebook.read_text())["cells"]
     code = [c for c in cells if c["cell_type"] == "code"]
@@ -116,4 +137,4 @@ def test_notebooks_are_committed_without_outputs_and_say_where_they_come_from(no
 def test_default_parameters_of_the_engine_name_an_item_of_the_plan() -> None:
     default = re.search(r'item: str = "([^"]+)"', source(NOTEBOOKS / "05_learn.ipynb"))
     assert default is not None
-    assert default[1] in plan.items(load())
+    assert default[1] in plan.items(params.load())

@@ -13,8 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from lib import snapshot, train
-from lib.features import Features
-from lib.methods import Method
+from lib.methods.base import Lesson, Method
 from lib.progress import Progress
 from lib.tasks import Task
 from lib.train import TrainingError, batches, learn_task, random_crop, warmup_cosine
@@ -30,12 +29,14 @@ class Slope(Method):
         self.weight = nn.Parameter(torch.tensor([1.0]))
         self.spoil, self.calls = spoil, 0
         self.log: list[str] = []
+        self.before: list[tuple[float, float]] = []  # weight and gradient before every step
+        self.after: list[float] = []  # the weight after it
 
     def learning_rate(self, task: Task) -> float:
         return 0.1
 
-    def begin_task(self, task: Task, number: int) -> list[nn.Parameter]:
-        self.log.append(f"begin {number}")
+    def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
+        self.log.append(f"begin {lesson.number}")
         return [self.weight]
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -44,15 +45,21 @@ class Slope(Method):
         return (self.weight.square() + images.mean() + bad).sum()
 
     def before_step(self) -> None:
-        self.log.append("step")
+        assert self.weight.grad is not None
+        self.before.append((self.weight.item(), self.weight.grad.item()))
+        self.log.append("before")
 
-    def end_task(self, features: Features, seed: list[int]) -> None:
-        self.log.append(f"end {seed}")
+    def after_step(self) -> None:
+        self.after.append(self.weight.item())
+        self.log.append("after")
+
+    def end_task(self, lesson: Lesson) -> None:
+        self.log.append(f"end {lesson.seed}")
 
 
 def run(method: Method, seed: int = 0, number: int = 0, **changes: Any) -> list[float]:
-    made, known = small_study.sequence()
-    return learn_task(method, made[number], number, known[number], replace(SETTINGS, **changes), seed)
+    lesson = replace(small_study.lessons()[number], seed=[seed, number])
+    return learn_task(method, lesson, replace(SETTINGS, **changes))
 
 
 def test_schedule_by_hand() -> None:
@@ -113,16 +120,34 @@ def test_crops_are_the_same_by_seed(images: Tensor) -> None:
 def test_a_task_is_begun_stepped_and_ended_in_order() -> None:
     method = Slope()
     losses = run(method, seed=5, number=1)
-    assert method.log == ["begin 1", "step", "step", "step", "step", "end [5, 1]"]
+    assert method.log == ["begin 1", *["before", "after"] * 4, "end [5, 1]"]
     assert len(losses) == 4
     assert method.weight.item() < 1
 
 
+def test_a_step_lies_between_the_two_hooks_and_the_first_sees_the_gradient() -> None:
+    method = Slope()
+    run(method, steps=3, warmup=0)
+    assert method.before[0] == (1, 2)  # the square's gradient at 1
+    assert [place for place, _ in method.before[1:]] == method.after[:-1]
+    assert len({1.0, *method.after}) == 4
+
+
+def test_several_tasks_together_take_the_steps_of_all_on_one_schedule() -> None:
+    method = Slope()
+    lesson = replace(small_study.lessons()[0], parts=3)
+    assert len(learn_task(method, lesson, replace(SETTINGS, steps=4, warmup=0))) == 12
+    moves = np.abs(np.diff([1, *method.after]))
+    assert moves[0] == pytest.approx(0.1, rel=1e-3)
+    assert moves[-1] < 0.1 * moves[0]  # one cosine over all twelve
+    assert moves[4] > 0.5 * moves[0]
+
+
 def test_steps_follow_the_schedule() -> None:
     """AdamW's first steps on an even slope are as long as the learning rate: 0.1 times the schedule."""
-    method, places = Slope(), []
-    method.before_step = lambda: places.append(method.weight.item())
+    method = Slope()
     run(method, steps=3, warmup=1)
+    places = [place for place, _ in method.before]
     shares = [warmup_cosine(step, 3, 1) for step in range(2)]
     assert places[0] - places[1] == pytest.approx(0.1 * shares[0], rel=1e-3)
     assert places[1] - places[2] == pytest.approx(0.1 * shares[1], rel=0.02)
@@ -131,14 +156,13 @@ def test_steps_follow_the_schedule() -> None:
 def test_same_seed_same_losses_and_every_task_has_its_own_randomness() -> None:
     first, again, other = (run(Slope(), seed=seed) for seed in (0, 0, 1))
     assert first == again != other
-    made, known = small_study.sequence()
-    as_second = learn_task(Slope(), made[0], 1, known[0], SETTINGS, 0)
+    as_second = learn_task(Slope(), replace(small_study.lessons()[0], seed=[0, 1]), SETTINGS)
     assert as_second != first
 
 
 def test_a_method_with_nothing_to_train_takes_no_step() -> None:
     method = Slope()
-    method.begin_task = lambda task, number: []
+    method.begin_task = lambda lesson: []
     assert run(method) == []
     assert method.log == ["end [0, 0]"]
     assert method.weight.item() == 1

@@ -1,0 +1,106 @@
+"""What each method costs, all measured in one go: a process of its own for each, one thread, the same two tasks.
+
+Seconds a step are the median over the steps of the second task (some methods do more from there on), after the
+first has been learned in a few steps; memory is the process's peak beyond what it held before the method was made.
+"""
+
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import torch
+
+from lib import learn, params
+from lib.features import ClsToken
+from lib.methods.base import Method
+from lib.results import peak_memory_mb
+from lib.selector import Selector
+from lib.train import learn_task
+
+
+class Stopwatch:
+    """Notes when each training step of a method ended."""
+
+    def __init__(self, method: Method) -> None:
+        self.ends: list[float] = []
+        inner = method.after_step
+
+        def after_step() -> None:
+            inner()
+            self.ends.append(time.perf_counter())
+
+        method.after_step = after_step
+
+    @property
+    def step(self) -> float:
+        """Median seconds a step, of two steps or more."""
+        return float(np.median(np.diff(self.ends)))
+
+
+def measure(file: str, run: str, steps: int) -> dict[str, Any]:
+    """One run's costs on the first two tasks, `steps` steps each; in a process that does nothing else."""
+    study = params.load(file)
+    torch.set_num_threads(study.compute.threads)
+    here = learn.scene(study, run, next(iter(study.tasks.orders)), 0)
+    train, before = replace(here.train, steps=steps), peak_memory_mb()
+    method = learn.new_method(study, here.backbone, run, 0)
+    step, around, sizes = float("nan"), 0.0, []
+    for number in range(2):
+        lesson = method.lesson(here.lessons[:2], number)
+        watch, began = Stopwatch(method), time.perf_counter()
+        if lesson is not None:
+            learn_task(method, lesson, train)
+        around = time.perf_counter() - began - float(np.sum(np.diff(watch.ends)))
+        step = watch.step if len(watch.ends) > 1 else step
+        sizes.append(method.size())
+    task, known = here.tasks[1], here.features[1]
+    began = time.perf_counter()
+    method.predict(task, known, 1)
+    return {
+        "run": run,
+        "trainable parameters": sizes[1]["trainable_parameters"],
+        "stored bytes a task": sizes[1]["stored_bytes"] - sizes[0]["stored_bytes"],
+        "stored bytes": sizes[1]["stored_bytes"],
+        "seconds a step": step,
+        "seconds around a task": around,
+        "peak memory (MB)": peak_memory_mb() - before,
+        "ms a picture": 1000 * (time.perf_counter() - began) / len(task.test),
+    }
+
+
+def measure_all(file: str, runs: list[str], steps: int) -> list[dict[str, Any]]:
+    """The costs of some runs, one after the other, each in a new process."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        return [pool.submit(measure, file, run, steps).result() for run in runs]
+
+
+@torch.no_grad()
+def selector_scaling(
+    backbone: Any, images: torch.Tensor, selector: Selector, counts: list[int]
+) -> dict[str, list[float]]:
+    """Milliseconds a picture of the image encoder (once) and of a selector with T tasks, for each T of `counts`.
+
+    The tasks are copies of the selector's first: their number matters for the time, not what they have learned.
+    """
+    tower = ClsToken(backbone)
+    features = tower(images)
+    encoder = _milliseconds(lambda: tower(images), len(images))
+    found: dict[str, list[float]] = {"encoder": [encoder], "selector": []}
+    first = selector.tasks[0]
+    for count in counts:
+        selector.tasks = torch.nn.ModuleList([first] * count)
+        selector.thresholds = selector.thresholds[:1].expand(count)
+        found["selector"].append(_milliseconds(lambda: selector.decide(features), len(images)))
+    return found
+
+
+def _milliseconds(work: Any, pictures: int, repeats: int = 5) -> float:
+    times = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return 1000 * float(np.median(times[1:])) / pictures

@@ -1,0 +1,128 @@
+"""Expert Gate: a fully fine-tuned model for every task, and autoencoders that choose one (Aljundi et al. 2017).
+
+    answer by expert argmin_t error_t(picture)                                     (Sec. 3.2: smallest error wins)
+    Rel(a) = 1 - (Er_a - Er_new) / Er_new;  start from expert argmax_a Rel(a)      (Sec. 3.3)
+
+Er_t: the mean error of task t's autoencoder on all training pictures of the new task; the paper takes validation
+pictures, and so does its code. The first expert starts from CLIP. The autoencoders are the study's (lib.selector), with
+its numbers but without a threshold, so that an expert answers every picture, and without one for reference pictures.
+
+Where we differ: the paper trains by LwF instead of fine-tuning if the two tasks are related above a threshold; here
+always by fine-tuning. Since the new task keeps a model of its own, this cannot harm the earlier ones.
+"""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lib import params
+from lib.clip import Backbone
+from lib.features import Features
+from lib.methods.base import Lesson, Predictions, classify, stored_bytes
+from lib.methods.finetune import FineTune
+from lib.selector import CLIP, Selector
+from lib.tasks import Task
+from lib.towers import image_tower, text_tower
+
+
+def relatedness(errors: Tensor) -> Tensor:
+    """Of each earlier task (T,) to a new one, from mean errors (T+1,) on its pictures, its own last; 1 = as good."""
+    return 1 - (errors[:-1] - errors[-1]) / errors[-1]
+
+
+class ExpertGate(FineTune):
+    """Experts and gates. `model` is where one expert at a time is put to be trained or asked."""
+
+    decisions = ("sample", "batch", "oracle")
+
+    def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
+        super().__init__(backbone, settings, study)
+        self.experts: list[dict[str, Tensor]] = []
+        self.started: list[int] = []  # each expert from another's number, or from CLIP
+        self.gates: Selector | None = None  # made with the first task: then its width is known
+
+    def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
+        """The task's gate first; the new expert starts from the most related one."""
+        seen = lesson.features.train
+        if self.gates is None:
+            self.gates = self._new_gates(seen.shape[1])
+        self.gates.learn(seen, lesson.task.train.labels, lesson.seed)
+        related = relatedness(self.gates.errors(seen).mean(dim=0))
+        self.started.append(int(related.argmax()) if len(related) else CLIP)
+        self._put(self.started[-1])
+        return super().begin_task(lesson)
+
+    def _new_gates(self, width: int) -> Selector:
+        return Selector(width, replace(self.study.selector, rule="absolute", threshold=math.inf))
+
+    def _put(self, expert: int) -> None:
+        weights = self.backbone.model.state_dict() if expert == CLIP else self.experts[expert]
+        self.model.load_state_dict(weights, strict=False)
+
+    def end_task(self, lesson: Lesson) -> None:
+        """Keeps the expert."""
+        self.experts.append({name: p.detach().clone() for name, p in self.trained().items()})
+
+    @torch.no_grad()
+    def predict(self, task: Task, features: Features, number: int) -> Predictions:
+        """Answers by each way of deciding; an expert sees the pictures that any of them sends to it, once.
+
+        The oracle sends tasks not yet learned to CLIP. Raises ValueError before the first task.
+        """
+        if self.gates is None:
+            raise ValueError("the gates have learned no task yet; learn one before predicting")
+        decided = self.gates.decide(features.test)
+        oracle = torch.full_like(decided.sample, number if number < len(self.experts) else CLIP)
+        routes = torch.stack([decided.sample, decided.batch, oracle])  # (3, N)
+        answers = features.zero_shot.repeat(3, 1)
+        for expert in set(routes.unique().tolist()) - {CLIP}:
+            asked = (routes == expert).any(dim=0)
+            found = self.ask(expert, task, task.test.images[asked])
+            answers[:, asked] = torch.where(routes[:, asked] == expert, found, answers[:, asked])
+        return Predictions(*(dict(zip(self.decisions, each, strict=True)) for each in (answers, routes)))
+
+    def ask(self, expert: int, task: Task, images: Tensor) -> Tensor:
+        """An expert's answers (N,) on uint8 images (N, 3, H, W)."""
+        self._put(expert)
+        towers = (lambda x: image_tower(self.model, x), lambda t: text_tower(self.model, t))
+        return classify(*towers, self.backbone, images, task)
+
+    def size(self) -> dict[str, int]:
+        """All experts, and the gates' parameters."""
+        trained = len(self.experts) * sum(p.numel() for p in self.trained().values())
+        gates = [] if self.gates is None else self.gates.tasks.parameters()
+        return {
+            "trainable_parameters": trained,
+            "stored_bytes": stored_bytes(self.state()),
+            "selector_parameters": sum(p.numel() for p in gates),
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """Every expert's trained tensors, where each started, and the gates."""
+        own = {} if self.gates is None else self.gates.state_dict()
+        return (
+            {f"experts.{n}.{k}": v for n, expert in enumerate(self.experts) for k, v in expert.items()}
+            | {"started": torch.tensor(self.started, dtype=torch.long)}
+            | {f"gates.{k}": v for k, v in own.items()}
+        )
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Loads them."""
+        self.started = state["started"].tolist()
+        self.experts = [under(f"experts.{number}.", state) for number in range(len(self.started))]
+        own = under("gates.", state)
+        if own:
+            self.gates = self._new_gates(int(own["stored_width"]))
+            self.gates.restore(own)
+
+    def report(self) -> dict[str, Any]:
+        """Which expert each task's started from; -1 is CLIP."""
+        return {"started_from": self.started}
+
+
+def under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of a state whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

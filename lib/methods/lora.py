@@ -1,0 +1,93 @@
+"""LoRA: one low-rank update of the attention, trained on task after task (Hu et al. 2021, "LoRA", Sec. 4.1).
+
+    W = W_0 + alpha / rank * B A        for the projections of queries and values in every block of both towers
+
+A (rank, D) starts at random, B (D, rank) at zero: a new model's weights equal CLIP's bit for bit (its text features to
+the last bits: torch multiplies by a parameter and by a computed weight in different ways). A is drawn Kaiming-uniform
+as in the authors' code (the paper says Gaussian). The paper adapts queries and values, too (Sec. 7.1),
+keeps biases, MLPs and norms as they are, and has one update for each task; here one goes on learning, as the single
+adapter does. The update is added to the weight before it is used, so nothing else of CLIP changes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from lib import params
+from lib.clip import Backbone
+from lib.features import Features
+from lib.methods.base import Predictions
+from lib.methods.finetune import FineTune, FineTuneSettings
+from lib.tasks import Task
+
+
+@dataclass(frozen=True)
+class LoRASettings(FineTuneSettings):
+    """rank R of an update, and alpha: it is scaled by alpha / rank."""
+
+    rank: int
+    alpha: float
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a rank of nothing."""
+        if self.rank < 1:
+            raise ValueError(f"rank is {self.rank}; it is a width, 1 or more")
+
+
+class LowRank(nn.Module):
+    """The update of one block: A (2, R, D) and B (2, D, R), of queries and values."""
+
+    def __init__(self, width: int, rank: int, alpha: float) -> None:
+        super().__init__()
+        self.scale = alpha / rank
+        self.a = nn.Parameter(torch.empty(2, rank, width))
+        self.b = nn.Parameter(torch.zeros(2, width, rank))
+        for matrix in self.a:
+            nn.init.kaiming_uniform_(matrix, a=5**0.5)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The updated weight (3D, D) of queries, keys and values."""
+        query, key, value = weight.chunk(3)
+        update = self.scale * self.b @ self.a  # (2, D, D)
+        return torch.cat([query + update[0], key, value + update[1]])
+
+
+class LoRA(FineTune):
+    """A copy of CLIP whose attention weights have updates; these alone learn and are kept."""
+
+    Settings = LoRASettings
+
+    def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
+        super().__init__(backbone, settings, study)
+        model: Any = self.model.requires_grad_(False)
+        self.updates = nn.ModuleDict()
+        for tower, transformer in (("image", model.visual.transformer), ("text", model.transformer)):
+            for index, block in enumerate(transformer.resblocks):
+                update = LowRank(transformer.width, self.settings.rank, self.settings.alpha)
+                parametrize.register_parametrization(block.attn, "in_proj_weight", update)
+                self.updates[f"{tower}_{index}"] = update
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """A and B of every block."""
+        return dict(self.updates.named_parameters())
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Smoothed cross entropy over the task's classes, first template; a weight is made once for a step."""
+        with parametrize.cached():
+            return super().loss(images, labels)
+
+    def predict(self, task: Task, features: Features, number: int) -> Predictions:
+        """The answers of the model as it is now."""
+        with parametrize.cached():
+            return super().predict(task, features, number)
+
+    def state(self) -> dict[str, Tensor]:
+        """The updates alone."""
+        return self.updates.state_dict()
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Loads them."""
+        self.updates.load_state_dict(state)

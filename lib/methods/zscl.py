@@ -1,0 +1,115 @@
+"""ZSCL: distil from the original CLIP on pictures and captions of no task, and average the weights (Zheng et al. 2023).
+
+    loss = CE + weight * (image distillation + text distillation)                      (Sec. 3.2)
+
+Both compare the logits between n reference pictures and n reference captions with those of the original CLIP by
+T^2 * KL(CLIP || student): in the image direction each picture has a softmax over the captions, in the text direction
+each caption one over the pictures. Pictures and captions are drawn apart: they need not be pairs (Sec. 3.2).
+
+    average_t = t / (t + 1) * average_{t-1} + 1 / (t + 1) * theta_t,  average_0 = theta before the task    (Sec. 3.3)
+
+is taken every `average_every` steps and becomes the model after the task. CLIP's features of the whole reference set
+are computed once; nothing of the teacher is computed during training.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lib import params, reference
+from lib.clip import Backbone, encode_text, preprocess
+from lib.methods.base import Lesson, distillation
+from lib.methods.finetune import FineTune, FineTuneSettings
+from lib.methods.lwf import logits
+from lib.reference import ReferenceSet
+from lib.towers import image_tower, text_tower
+
+DRAWN = 3  # marks the random stream of reference pictures and captions
+
+
+@dataclass(frozen=True)
+class ZSCLSettings(FineTuneSettings):
+    """weight and temperature of the distillation; pictures (and captions) of a step; steps between the weights that
+    are averaged, 0 = no averaging."""
+
+    weight: float
+    temperature: float
+    reference_batch: int
+    average_every: int
+
+
+class ZSCL(FineTune):
+    """Fine-tuning that is held to CLIP in what it says of a reference set, and in its weights."""
+
+    Settings = ZSCLSettings
+
+    def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
+        super().__init__(backbone, settings, study)
+        every = self.settings.average_every
+        if every > study.train.steps:
+            raise ValueError(
+                f"average_every is {every}, so no weights are averaged; choose 1 to {study.train.steps} or 0"
+            )
+
+    @cached_property
+    def reference(self) -> ReferenceSet:
+        """The study's reference set."""
+        return reference.load(self.study)
+
+    @cached_property
+    @torch.no_grad()
+    def taught(self) -> tuple[Tensor, Tensor]:
+        """The original CLIP's features (N, F) of all reference pictures, and of all captions."""
+        clip = self.backbone.model
+        parts = [image_tower(clip, self.normalised(part)) for part in self.reference.images.split(256)]
+        return torch.cat(parts), encode_text(clip, self.reference.tokens)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """uint8 pictures as the towers take them."""
+        return preprocess(images, self.backbone.mean, self.backbone.std)
+
+    def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
+        """Begins the average at the weights as they are."""
+        self.rng = np.random.default_rng([*lesson.seed, DRAWN])
+        parameters = super().begin_task(lesson)
+        self.average = [parameter.detach().clone() for parameter in parameters]
+        self.steps = 0
+        return parameters
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy of the current task and the weighted distillation."""
+        return super().loss(images, labels) + self.settings.weight * self.drift()
+
+    def drift(self) -> Tensor:
+        """The distillation in both directions, on a fresh draw of pictures and captions."""
+        count, (image, text) = len(self.reference.images), self.taught
+        size = min(self.settings.reference_batch, count)
+        pictures, captions = (torch.from_numpy(self.rng.choice(count, size, replace=False)) for _ in range(2))
+        found = logits(
+            image_tower(self.model, self.normalised(self.reference.images[pictures])),
+            text_tower(self.model, self.reference.tokens[captions]),
+            self.model.logit_scale,
+        )
+        wanted = logits(image[pictures], text[captions], self.model.logit_scale)
+        heat = self.settings.temperature
+        return distillation(found, wanted, heat) + distillation(found.T, wanted.T, heat)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Every so many steps the weights join the average."""
+        self.steps += 1
+        every = self.settings.average_every
+        if every and self.steps % every == 0:
+            joined = self.steps // every
+            for mean, now in zip(self.average, self.trained().values(), strict=True):
+                mean.lerp_(now, 1 / (joined + 1))
+
+    @torch.no_grad()
+    def end_task(self, lesson: Lesson) -> None:
+        """The average becomes the model."""
+        if self.settings.average_every:
+            for mean, now in zip(self.average, self.trained().values(), strict=True):
+                now.copy_(mean)

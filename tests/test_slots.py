@@ -1,0 +1,130 @@
+"""Slots: stages in the order of their needs, so many at a time, failures that stop only what depends on them."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lib.slots import UNCHANGED, Slots, environment
+
+# a stage that notes when it starts and ends, and does what its name says
+SCRIPT = """
+import subprocess, sys, time
+from pathlib import Path
+home, stage = Path(sys.argv[1]), sys.argv[2]
+def note(what):
+    with (home / "log").open("a") as log:
+        log.write(f"{what} {stage}\\n")
+note("start")
+if "child" in stage:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    (home / "child").write_text(str(child.pid))
+    time.sleep(60)
+time.sleep(0.15)
+if "quiet" in stage:
+    print("Stage '" + stage + "' didn't change, skipping")
+note("end")
+sys.exit("broken" in stage)
+"""
+
+
+class Fakes(Slots):
+    """Slots whose stages are small scripts instead of DVC's."""
+
+    home: Path
+
+    def command(self, stage: str) -> list[str]:
+        return [sys.executable, "-c", SCRIPT, str(self.home), stage]
+
+
+def fakes(home: Path, jobs: int, weights: dict[str, float] | None = None) -> Fakes:
+    slots = Fakes(jobs, weights or {})
+    slots.home = home
+    return slots
+
+
+def log(home: Path) -> list[tuple[str, str]]:
+    return [(line.split()[0], line.split()[1]) for line in (home / "log").read_text().splitlines()]
+
+
+DIAMOND = {"top": set(), "left": {"top"}, "right": {"top"}, "bottom": {"left", "right"}}
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_a_stage_starts_after_all_that_it_waits_for(tmp_path: Path, jobs: int) -> None:
+    slots = fakes(tmp_path, jobs)
+    slots.run(DIAMOND)
+    seen = log(tmp_path)
+    for stage, needs in DIAMOND.items():
+        for need in needs:
+            assert seen.index(("end", need)) < seen.index(("start", stage))
+    assert sorted(slots.ran) == sorted(DIAMOND)
+    assert slots.summary() == 0
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+def test_never_more_run_at_once_than_there_are_slots(tmp_path: Path, jobs: int) -> None:
+    fakes(tmp_path, jobs).run({name: set() for name in "abcdef"})
+    running = most = 0
+    for what, _ in log(tmp_path):
+        running += 1 if what == "start" else -1
+        most = max(most, running)
+    assert most == jobs
+
+
+def test_a_failure_stops_only_what_depends_on_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slots = fakes(tmp_path, 2)
+    slots.run({"broken": set(), "after": {"broken"}, "later": {"after"}, "other": set(), "more": {"other"}})
+    assert (slots.failed, sorted(slots.ran), slots.skipped) == (
+        ["broken"],
+        ["more", "other"],
+        ["after", "later"],
+    )
+    assert slots.summary() == 1
+    said = capsys.readouterr().err
+    assert "failed: broken" in said
+    assert "waits for a stage that failed: later" in said
+
+
+def test_a_stage_with_nothing_to_do_is_counted_as_such(tmp_path: Path) -> None:
+    slots = fakes(tmp_path, 1)
+    slots.run({"quiet": set(), "loud": {"quiet"}})
+    assert (slots.unchanged, slots.ran) == (["quiet"], ["loud"])
+    assert UNCHANGED in "Stage 'x' didn't change, skipping"  # the words of DVC 3.67
+
+
+def test_the_longest_chain_starts_first(tmp_path: Path) -> None:
+    waiting = {"heavy": set(), "one": set(), "two": {"one"}, "three": {"two"}}
+    slots = fakes(tmp_path, 1, {"heavy": 2.5, "one": 1, "two": 1, "three": 1})
+    slots.run(waiting)
+    assert log(tmp_path)[0] == ("start", "one")  # 3 in all, against 2.5
+
+
+def test_stopping_ends_a_stage_with_all_that_it_started(tmp_path: Path) -> None:
+    slots = fakes(tmp_path, 1)
+    slots._start("child")
+    while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
+        time.sleep(0.02)
+    child = int((tmp_path / "child").read_text())
+    slots.stop()
+    assert slots.running["child"].wait(5) != 0
+    assert subprocess.run(["ps", "-p", str(child), "-o", "stat="], capture_output=True).stdout.strip() in (
+        b"",
+        b"Z",
+    )
+
+
+def test_no_slots_is_an_error() -> None:
+    with pytest.raises(ValueError, match="jobs is 0; choose 1 or more"):
+        Slots(0, {})
+
+
+def test_the_cores_are_divided_between_the_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert environment(2)["OMP_NUM_THREADS"] == "4"
+    assert environment(16)["OMP_NUM_THREADS"] == "1"
+    assert environment(1)["PATH"].startswith(str(Path(sys.executable).parent))
