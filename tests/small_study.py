@@ -10,7 +10,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load, save, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lib import features, learn, params, reference, sources, tasks, tiny_clip
@@ -18,7 +18,6 @@ from lib.clip import Backbone, fingerprint, preprocess
 from lib.features import Features
 from lib.methods import method_class
 from lib.methods.base import Lesson, Method
-from lib.metrics import accuracy
 from lib.reference import ReferenceSet
 from lib.tasks import Pictures, Task
 from lib.train import learn_task
@@ -201,31 +200,6 @@ def shown(number: int) -> tuple[Tensor, Tensor]:
     """A task's training pictures (18, 3, 32, 32) as a method's loss takes them, and their labels (18,)."""
     train, half = sequence()[0][number].train, (0.5, 0.5, 0.5)
     return preprocess(train.images, half, half), train.labels
-
-
-@cache
-def colours() -> Lesson:
-    """A second lesson: all tasks' pictures, named by colour. Sixty steps are enough for it; stripes take hundreds."""
-    images = torch.cat([made.train.images for made in sequence()[0]])
-    pictures = Pictures(images, torch.arange(3).repeat_interleave(len(images) // 3))
-    made = Task("colours", NAMES, TEMPLATES, pictures, pictures)
-    return Lesson(made, 1, features.compute(backbone(), made, study().selector), [0, 1])
-
-
-def after_colours(name: str, **settings: Any) -> tuple[list[float], float]:
-    """A method's losses on the colours, learned after stripes, and the percentage that it then names rightly."""
-    pupil = teach(method(name, {"train.steps": 60, "train.smoothing": 0.0}, **settings), 0)
-    losses, asked = learn_task(pupil, colours(), pupil.study.train), colours()
-    found = pupil.predict(asked.task, asked.features, 1).classes["sample"]
-    return losses, accuracy(found, asked.task.test.labels)
-
-
-def in_one_go_and_taken_up(name: str) -> tuple[bytes, bytes]:
-    """A method's state after three tasks: learned in one go, and taken up from its state after the second."""
-    first = teach(method(name), 0, 1)
-    again = method(name)
-    again.restore(load(save(first.state())))  # as a checkpoint holds it
-    return save(teach(first, 2).state()), save(teach(again, 2).state())
 
 
 def give_reference(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import small_study
 import torch
@@ -87,8 +88,7 @@ def test_a_panel_shows_the_variants_that_were_run_on_the_order() -> None:
     ablations.panel(runs, names, figure)
     ticks = [label.get_text() for label in figure.axes[1].get_xticklabels()]
     assert ticks == ["E = 2\nn = 1", "E = 12\nn = 2"]
-    heights = sorted(
-        float(line.get_ydata()[0]) for line in figure.axes[1].get_lines() if len(line.get_ydata()) == 1
-    )
-    assert {60.0, 61.0, 71.0, 72.0} <= set(heights)
+    points = [np.asarray(line.get_ydata()) for line in figure.axes[1].get_lines()]
+    heights = {float(values[0]) for values in points if len(values) == 1}
+    assert {60.0, 61.0, 71.0, 72.0} <= heights
     plt.close(figure)

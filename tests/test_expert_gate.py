@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import small_lessons
 import small_study
 import torch
 from torch import Tensor
@@ -130,14 +131,14 @@ def test_predicting_before_learning_is_refused() -> None:
 
 
 def test_it_learns() -> None:
-    losses, right = small_study.after_colours("expert_gate")
+    losses, right = small_lessons.after_colours("expert_gate")
     assert losses[-1] < losses[0] / 2
     assert right > 70  # a third is chance
     assert clip.fingerprint(small_study.backbone().model) == small_study.backbone().fingerprint
 
 
 def test_a_run_taken_up_gives_the_same_bytes() -> None:
-    whole, resumed = small_study.in_one_go_and_taken_up("expert_gate")
+    whole, resumed = small_lessons.in_one_go_and_taken_up("expert_gate")
     assert whole == resumed
 
 

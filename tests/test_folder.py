@@ -1,6 +1,7 @@
 """The folder study on real pictures, with the mini backbone, from pictures on disk to the result."""
 
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,11 @@ def test_real_pictures_from_folder_to_result(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(learn, "REPORTS", tmp_path / "reports")
     given = params.load("studies/folder/params.yaml")
     raw = {
-        "tasks": params.dataclasses.replace(given.tasks, root=str(tmp_path / "pictures")),
-        "train": params.dataclasses.replace(given.train, steps=5, batch=8),
-        "selector": params.dataclasses.replace(given.selector, steps=20, batch=16),
+        "tasks": replace(given.tasks, root=str(tmp_path / "pictures")),
+        "train": replace(given.train, steps=5, batch=8),
+        "selector": replace(given.selector, steps=20, batch=16),
     }
-    study = params.dataclasses.replace(given, **raw)
+    study = replace(given, **raw)
     made = tasks.prepare(study)
     assert [len(t.classes) for t in made] == [10, 10, 8]
     assert [len(t.train) for t in made] == [80, 80, 64]
@@ -49,7 +50,6 @@ def test_real_pictures_from_folder_to_result(tmp_path: Path, monkeypatch: pytest
     features.ensure(study, lambda: learn.load_clip(study.backbone.model, ""), made)
     monkeypatch.setattr(learn, "ROOT", tmp_path)
     monkeypatch.setattr(learn, "load_clip", lambda model, _: learn_clip(model))
-    (tmp_path / "lib").mkdir()
     keys = [key for key in learn.items(study) if key.startswith("moe_adapters--")]
     content = [learn.learn(study, key) for key in keys][-1]
     assert content["tasks"] == SETS

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_lessons
 import small_study
 import torch
 import torch.nn.functional as F
@@ -166,7 +167,7 @@ def test_a_task_not_learned_is_answered_by_the_models_own_text() -> None:
 def test_it_learns() -> None:
     method = small_study.method("icarl", {"train.steps": 30, "train.smoothing": 0.0}, exemplars=30)
     small_study.teach(method, 0)
-    lesson = small_study.colours()
+    lesson = small_lessons.colours()
     losses = learn_task(method, lesson, method.study.train)
     found = method.predict(lesson.task, lesson.features, 1).classes["sample"]
     assert losses[-1] < 0.6 * losses[0]
@@ -175,7 +176,7 @@ def test_it_learns() -> None:
 
 
 def test_a_run_taken_up_gives_the_same_bytes() -> None:
-    whole, resumed = small_study.in_one_go_and_taken_up("icarl")
+    whole, resumed = small_lessons.in_one_go_and_taken_up("icarl")
     assert whole == resumed
 
 

@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import pytest
+import small_lessons
 import small_study
 import torch
 from torch import Tensor
@@ -113,14 +114,14 @@ def test_a_weight_is_made_once_for_a_step(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_it_learns() -> None:
-    losses, right = small_study.after_colours("lora")
+    losses, right = small_lessons.after_colours("lora")
     assert losses[-1] < losses[0] / 2
     assert right > 70  # a third is chance
     assert clip.fingerprint(small_study.backbone().model) == small_study.backbone().fingerprint
 
 
 def test_a_run_taken_up_gives_the_same_bytes() -> None:
-    whole, resumed = small_study.in_one_go_and_taken_up("lora")
+    whole, resumed = small_lessons.in_one_go_and_taken_up("lora")
     assert whole == resumed
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import small_lessons
 import small_study
 import torch
 import torch.nn.functional as F
@@ -128,7 +129,7 @@ def test_captions_are_drawn_anew_at_each_step_and_by_the_lessons_seed() -> None:
 
 @pytest.mark.parametrize("name", BOTH)
 def test_it_learns(name: str) -> None:
-    losses, right = small_study.after_colours(name)
+    losses, right = small_lessons.after_colours(name)
     assert losses[-1] < losses[0] / 2
     assert right > 70  # a third is chance
     assert clip.fingerprint(small_study.backbone().model) == small_study.backbone().fingerprint
@@ -136,7 +137,7 @@ def test_it_learns(name: str) -> None:
 
 @pytest.mark.parametrize("name", BOTH)
 def test_a_run_taken_up_gives_the_same_bytes(name: str) -> None:
-    whole, resumed = small_study.in_one_go_and_taken_up(name)
+    whole, resumed = small_lessons.in_one_go_and_taken_up(name)
     assert whole == resumed
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import small_lessons
 import small_study
 import torch
 from safetensors.torch import save
@@ -107,14 +108,14 @@ def test_the_first_task_is_finetune_and_the_next_is_held() -> None:
 
 
 def test_it_learns() -> None:
-    losses, right = small_study.after_colours("mas")
+    losses, right = small_lessons.after_colours("mas")
     assert losses[-1] < losses[0] / 2
     assert right > 70  # a third is chance
     assert clip.fingerprint(small_study.backbone().model) == small_study.backbone().fingerprint
 
 
 def test_a_run_taken_up_gives_the_same_bytes() -> None:
-    whole, resumed = small_study.in_one_go_and_taken_up("mas")
+    whole, resumed = small_lessons.in_one_go_and_taken_up("mas")
     assert whole == resumed
 
 

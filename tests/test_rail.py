@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import small_lessons
 import small_study
 import torch
 import torch.nn.functional as F
@@ -129,7 +130,7 @@ def test_the_projection_is_the_seeds_and_of_a_linear_layers_size() -> None:
 
 @pytest.mark.parametrize("name", BOTH)
 def test_nothing_is_trained_by_gradient_and_it_learns(name: str) -> None:
-    method, lesson = small_study.teach(small_study.method(name), 0), small_study.colours()
+    method, lesson = small_study.teach(small_study.method(name), 0), small_lessons.colours()
     assert learn_task(method, lesson, method.study.train) == []
     found = method.predict(lesson.task, lesson.features, 1).classes["sample"]
     assert accuracy(found, lesson.task.test.labels) > 90  # a third is chance
@@ -138,7 +139,7 @@ def test_nothing_is_trained_by_gradient_and_it_learns(name: str) -> None:
 
 @pytest.mark.parametrize("name", BOTH)
 def test_a_run_taken_up_gives_the_same_bytes_and_answers(name: str) -> None:
-    whole, resumed = small_study.in_one_go_and_taken_up(name)
+    whole, resumed = small_lessons.in_one_go_and_taken_up(name)
     assert whole == resumed
     method, again = small_study.learned(name), small_study.method(name)
     again.restore(method.state())

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,4 +42,4 @@ def test_costs_add_up(tmp_path: Path) -> None:
 
 def test_a_study_without_results_says_which_command_makes_them() -> None:
     with pytest.raises(ValueError, match="make study"):
-        report.page(params.dataclasses.replace(params.load(), study="nothing"))
+        report.page(replace(params.load(), study="nothing"))

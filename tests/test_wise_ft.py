@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import small_lessons
 import small_study
 import torch
 from safetensors.torch import save
@@ -54,12 +55,12 @@ def test_alphas_outside_0_to_1_are_refused(alpha: float) -> None:
 
 
 def test_it_learns() -> None:
-    losses, right = small_study.after_colours("wise_ft")
+    losses, right = small_lessons.after_colours("wise_ft")
     assert losses[-1] < losses[0] / 2
     assert right > 70  # a third is chance
     assert clip.fingerprint(small_study.backbone().model) == small_study.backbone().fingerprint
 
 
 def test_a_run_taken_up_gives_the_same_bytes() -> None:
-    whole, resumed = small_study.in_one_go_and_taken_up("wise_ft")
+    whole, resumed = small_lessons.in_one_go_and_taken_up("wise_ft")
     assert whole == resumed

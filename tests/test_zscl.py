@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_lessons
 import small_study
 import torch
 import torch.nn.functional as F
@@ -119,12 +120,12 @@ def test_averaging_that_would_never_happen_is_refused() -> None:
 
 
 def test_it_learns() -> None:
-    losses, right = small_study.after_colours("zscl")
+    losses, right = small_lessons.after_colours("zscl")
     assert losses[-1] < losses[0] / 2
     assert right > 70  # a third is chance
     assert clip.fingerprint(small_study.backbone().model) == small_study.backbone().fingerprint
 
 
 def test_a_run_taken_up_gives_the_same_bytes() -> None:
-    whole, resumed = small_study.in_one_go_and_taken_up("zscl")
+    whole, resumed = small_lessons.in_one_go_and_taken_up("zscl")
     assert whole == resumed

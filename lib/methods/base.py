@@ -127,10 +127,14 @@ def classify(
     return (F.normalize(torch.cat(parts), dim=-1) @ names.T).argmax(dim=1)
 
 
+def logits(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+    """exp(scale) * cosine (B, C) of image features (B, F) and text features (C, F), both normalised here."""
+    return scale.exp() * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
+
+
 def cross_entropy(image: Tensor, text: Tensor, labels: Tensor, scale: Tensor, smoothing: float) -> Tensor:
     """Smoothed cross entropy of image features (B, F) against class features (C, F), both normalised here."""
-    logits = scale.exp() * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
-    return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    return F.cross_entropy(logits(image, text, scale), labels, label_smoothing=smoothing)
 
 
 def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -138,5 +142,5 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
 
     Hinton et al. 2015, Sec. 2.1; LwF's modified cross entropy (Li and Hoiem 2016, Eq. 2) but for a constant.
     """
-    found, wanted = (F.log_softmax(logits / temperature, dim=-1) for logits in (student, teacher))
+    found, wanted = (F.log_softmax(scores / temperature, dim=-1) for scores in (student, teacher))
     return temperature**2 * F.kl_div(found, wanted, reduction="batchmean", log_target=True)

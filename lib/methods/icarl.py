@@ -24,9 +24,8 @@ from torch import Tensor, nn
 from lib import params
 from lib.clip import Backbone, encode_text, preprocess
 from lib.features import Features
-from lib.methods.base import Lesson, Predictions, distillation
+from lib.methods.base import Lesson, Predictions, distillation, logits
 from lib.methods.finetune import FineTune, FineTuneSettings
-from lib.methods.lwf import logits
 from lib.tasks import Task
 from lib.towers import image_tower, text_tower
 from lib.train import random_crop

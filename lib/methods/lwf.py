@@ -15,12 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib import params, reference
 from lib.clip import Backbone, encode_text
-from lib.methods.base import Lesson, distillation
+from lib.methods.base import Lesson, distillation, logits
 from lib.methods.finetune import FineTune, FineTuneSettings
 from lib.towers import image_tower, text_tower
 
@@ -41,11 +40,6 @@ class LwFVRSettings(LwFSettings):
     """sentences: how many captions a step draws."""
 
     sentences: int
-
-
-def logits(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """exp(scale) * cosine (B, C) of image features (B, F) and text features (C, F), both normalised here."""
-    return scale.exp() * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
 
 
 class Taught(FineTune):

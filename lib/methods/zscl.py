@@ -21,9 +21,8 @@ from torch import Tensor, nn
 
 from lib import params, reference
 from lib.clip import Backbone, encode_text, preprocess
-from lib.methods.base import Lesson, distillation
+from lib.methods.base import Lesson, distillation, logits
 from lib.methods.finetune import FineTune, FineTuneSettings
-from lib.methods.lwf import logits
 from lib.reference import ReferenceSet
 from lib.towers import image_tower, text_tower
 
