@@ -27,7 +27,7 @@ NOISE = (
     "WARNING: Process",
     "Running stage",
 )
-UNCHANGED = "didn't change, skipping"
+UNCHANGED, RUNNING = "didn't change, skipping", "Running stage"  # DVC's words
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 
 
@@ -78,8 +78,6 @@ class Slots:
         return way
 
     def _start(self, stage: str) -> None:
-        done = len(self.ran) + len(self.unchanged) + len(self.running)
-        print(f"[{done + 1}/{len(self.weights)}] {stage}{self._left()}", flush=True)
         self.running[stage] = subprocess.Popen(
             self.command(stage),
             cwd=ROOT,
@@ -112,9 +110,15 @@ class Slots:
             for line in lines:
                 text = line.rstrip()
                 changed &= UNCHANGED not in text
-                if text and UNCHANGED not in text and not text.startswith(NOISE):
+                if text.startswith(RUNNING):
+                    self._announce(stage)
+                if text and UNCHANGED not in text and not text.startswith((*NOISE, RUNNING)):
                     print(f"    {short} | {text}" if self.jobs > 1 else f"    {text}", flush=True)
         self.ended.put((stage, process.wait() == 0, changed))
+
+    def _announce(self, stage: str) -> None:
+        done = len(self.ran) + len(self.unchanged) + len(self.failed) + 1
+        print(f"[{done}/{len(self.weights)}] {stage}{self._left()}", flush=True)
 
     def _left(self) -> str:
         done = sum(self.weights.get(stage, 1.0) for stage in [*self.ran, *self.unchanged])
