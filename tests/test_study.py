@@ -47,9 +47,9 @@ def test_a_target_is_one_stage_and_a_report_runs_nothing_for_it() -> None:
 def test_a_learning_stage_weighs_the_tasks_that_it_learns() -> None:
     mini = load()
     tasks = len(mini.tasks.orders["I"])
-    assert study.weight(mini, "learn@finetune--I--s0") == tasks
-    assert study.weight(mini, "learn@moe_adapters--I--s0--0-digits") == 1
-    assert study.weight(mini, "learn@zero_shot--I--s0") == 0
+    assert study.weight(mini, "learn@finetune--I--s0") == tasks + 0.5
+    assert study.weight(mini, "learn@moe_adapters--I--s0--0-digits") == 1.5
+    assert study.weight(mini, "learn@zero_shot--I--s0") == 0.5
     assert study.weight(mini, "tasks") == 1
 
 
