@@ -19,12 +19,16 @@ class Graph:
     """The targets and all stages that they need. Raises ValueError for a target that dvc.yaml does not have."""
 
     def __init__(self, targets: list[str]) -> None:
+        self.repo: Any = Repo(str(ROOT))
         try:
-            self.repo: Any = Repo(str(ROOT))
             whole = self.repo.index.graph  # from a stage to those whose outputs it reads
-            wanted = {stage for target in targets for stage in self.repo.stage.collect(target)}
         except DvcException as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(f"dvc.yaml cannot be read: {error}") from error
+        named = {stage.addressing: stage for stage in whole}
+        unknown = [target for target in targets if target not in named]
+        if unknown:
+            raise ValueError(f"there is no stage {', '.join(unknown)}; `dvc stage list --all` names all")
+        wanted = {named[target] for target in targets}
         self.graph = whole.subgraph(wanted.union(*(nx.descendants(whole, stage) for stage in wanted)))
 
     def waits_for(self) -> dict[str, set[str]]:

@@ -66,7 +66,7 @@ def test_a_lost_output_is_made_again(repository: Path) -> None:
 
 
 def test_an_unknown_target_is_named(repository: Path) -> None:
-    with pytest.raises(ValueError, match="three"):
+    with pytest.raises(ValueError, match="there is no stage three"):
         Graph(["three"])
 
 
