@@ -25,7 +25,7 @@ NOISE = (
     "\tgit",
     "Use `dvc",
     "WARNING: Process",
-    "Running stage",
+    "Data and pipelines",
 )
 UNCHANGED, RUNNING = "didn't change, skipping", "Running stage"  # DVC's words
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
