@@ -129,7 +129,7 @@ def selectors(n: Numbers) -> str:
     return (
         f"With a mean for each class and one covariance a task instead of autoencoders, nothing trained, the same "
         f"experts end at Last {n.text(run, 'last')} % and Transfer {n.text(run, 'transfer')} % per picture "
-        f"({gain:+.1f} points of Last). The decision, not the experts, is where the method has most to gain."
+        f"({gain:+.1f} points of Last)."
     )
 
 
