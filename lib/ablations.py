@@ -18,19 +18,10 @@ from lib.figures import AMBER, BLUE, METRIC_NAMES, ORANGE, SKY
 from lib.methods.base import Lesson
 from lib.methods.moe_adapters import MoEAdapters
 from lib.selector import CLIP, Selector
-from lib.tables import interval, label
+from lib.tables import interval
 
 PAPER = "moe_adapters"
 SHOWN = ("transfer", "last")
-
-
-def chosen(results: list[dict[str, Any]], order: str) -> dict[str, list[dict[str, Any]]]:
-    """The results of one order by run."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for content in results:
-        if content["order"] == order:
-            found.setdefault(label(content), []).append(content)
-    return found
 
 
 def panel(runs: Mapping[str, list[dict[str, Any]]], variants: Mapping[str, str], figure: Figure) -> None:
@@ -54,6 +45,23 @@ def panel(runs: Mapping[str, list[dict[str, Any]]], variants: Mapping[str, str],
         axes.grid(axis="x", visible=False)
     figure.axes[0].legend(fontsize=8)
     figure.tight_layout()
+
+
+def outcome(runs: Mapping[str, list[dict[str, Any]]], variants: Mapping[str, str]) -> str:
+    """What came out, in a sentence: which variants leave the paper's band of Last per picture, and by how much.
+
+    Without seeds enough for a band every difference counts. Points are differences of means, percent of pictures.
+    """
+    there = {name: runs[run] for name, run in variants.items() if run in runs}
+    last = {name: interval([c["last"]["sample"] for c in contents])[0] for name, contents in there.items()}
+    mean, half = interval([c["last"]["sample"] for c in runs[PAPER]])
+    band, width = (0.0, "one seed") if np.isnan(half) else (half, f"± {half:.1f}")
+    others = sorted((v - mean, name) for name, v in last.items() if variants[name] != PAPER)
+    away = [f"{name} {gap:+.1f}" for gap, name in others if abs(gap) > band]
+    inside = [f"{name} {gap:+.1f}" for gap, name in others if abs(gap) <= band]
+    told = f"Last per picture, in points from the paper's setting ({mean:.1f} %, {width})."
+    told += f" Outside its interval: {', '.join(away) or 'none'}."
+    return told + (f" Inside, so not told apart: {', '.join(inside)}." if inside else "")
 
 
 def _points(

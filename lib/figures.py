@@ -12,6 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lib import tables
 from lib.tables import interval, label
 
 # Okabe and Ito's colours by family, ordered so that neighbours also differ in lightness; marker and line say it again
@@ -65,10 +66,8 @@ def style(run: str) -> tuple[str, str, Any]:
 def by_run(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Results grouped by run, in the order of LOOK, then by name."""
     place = {run: number for number, run in enumerate(LOOK)}
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for content in sorted(results, key=lambda c: (place.get(label(c), len(place)), label(c))):
-        groups.setdefault(label(content), []).append(content)
-    return groups
+    groups = tables.by_run(results)
+    return {run: groups[run] for run in sorted(groups, key=lambda run: (place.get(run, len(place)), run))}
 
 
 def pictures(images: np.ndarray, names: list[str], title: str, axes: Axes, columns: int = 12) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lib.figures import NAMES
-from lib.tables import interval, label
+from lib.tables import by_run, interval
 
 METHOD, BOUNDS = "moe_adapters", ("joint", "finetune_single")
 Finding = tuple[str, str]  # a title and a paragraph
@@ -18,10 +18,7 @@ class Numbers:
     """Means and intervals of one order's results, by run, metric and decision."""
 
     def __init__(self, results: list[dict[str, Any]], order: str) -> None:
-        self.runs: dict[str, list[dict[str, Any]]] = {}
-        for content in results:
-            if content["order"] == order:
-                self.runs.setdefault(label(content), []).append(content)
+        self.runs = by_run(results, order)
 
     def mean(self, run: str, metric: str, decision: str = "sample") -> float:
         """The mean over seeds, in percent or points. Raises KeyError for a run that is not there."""

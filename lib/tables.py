@@ -41,6 +41,15 @@ def label(content: dict[str, Any]) -> str:
     return content["method"] + (f"+{content['variant']}" if content["variant"] else "")
 
 
+def by_run(results: list[dict[str, Any]], order: str | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Results grouped by run, as they come; of one order of the tasks if it is named."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for content in results:
+        if order in (None, content["order"]):
+            groups.setdefault(label(content), []).append(content)
+    return groups
+
+
 def interval(values: list[float]) -> tuple[float, float]:
     """Mean and half width of its 95 % interval (Student's t over seeds); the half width of one value is nan."""
     sample = np.asarray(values, dtype=np.float64)

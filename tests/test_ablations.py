@@ -9,7 +9,7 @@ import small_study
 import torch
 from torch import Tensor
 
-from lib import ablations
+from lib import ablations, tables
 from lib.params import Selector as Settings
 from lib.params import build
 from lib.selector import CLIP, Selector
@@ -76,7 +76,7 @@ def result(seed: int, last: float, order: str = "A", variant: str = "") -> dict[
 
 
 def test_a_panel_shows_the_variants_that_were_run_on_the_order() -> None:
-    runs = ablations.chosen(
+    runs = tables.by_run(
         [result(0, 70), result(1, 72), result(0, 60, variant="experts_2"), result(0, 9, order="I")], "A"
     )
     assert {run: len(contents) for run, contents in runs.items()} == {
@@ -92,3 +92,21 @@ def test_a_panel_shows_the_variants_that_were_run_on_the_order() -> None:
     heights = {float(values[0]) for values in points if len(values) == 1}
     assert {60.0, 61.0, 71.0, 72.0} <= heights
     plt.close(figure)
+
+
+def test_what_came_out_sets_each_variant_against_the_papers_band() -> None:
+    runs = tables.by_run(
+        [result(0, 70), result(1, 72), result(0, 40, variant="top_1"), result(0, 75, variant="top_4")]
+    )
+    names = {"K = 1": "moe_adapters+top_1", "K = 2": "moe_adapters", "K = 4": "moe_adapters+top_4"}
+    told = ablations.outcome(runs, names | {"K = 9": "moe_adapters+never_run"})
+    assert "(71.0 %, ± 12.7)" in told  # t(0.975, 1) / sqrt(2) * sd(70, 72)
+    assert "Outside its interval: K = 1 -31.0." in told
+    assert "not told apart: K = 4 +4.0." in told
+
+
+def test_without_a_band_every_difference_is_told() -> None:
+    runs = tables.by_run([result(0, 70), result(0, 70.5, variant="top_4")])
+    told = ablations.outcome(runs, {"K = 2": "moe_adapters", "K = 4": "moe_adapters+top_4"})
+    assert "(70.0 %, one seed)" in told
+    assert "Outside its interval: K = 4 +0.5." in told

@@ -140,7 +140,7 @@ def cross_entropy(image: Tensor, text: Tensor, labels: Tensor, scale: Tensor, sm
 def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Mean over rows of T^2 * KL(softmax(teacher / T) || softmax(student / T)) of logits (N, C); 0 where they agree.
 
-    Hinton et al. 2015, Sec. 2.1; LwF's modified cross entropy (Li and Hoiem 2016, Eq. 2) but for a constant.
+    Hinton et al. 2015, Sec. 2; LwF's modified cross entropy (Li and Hoiem 2016, Eq. 2) but for a constant.
     """
     found, wanted = (F.log_softmax(scores / temperature, dim=-1) for scores in (student, teacher))
     return temperature**2 * F.kl_div(found, wanted, reduction="batchmean", log_target=True)

@@ -1,7 +1,7 @@
 """MAS, memory aware synapses: what the model's output is sensitive to must not move (Aljundi et al. 2018).
 
-    loss    = CE + weight * sum over parameters of omega * (theta - theta_before)^2              (Eq. 5)
-    omega  += mean over samples x of |d ||f(x)||^2 / d theta|, after each task                    (Eqs. 2 to 4)
+    loss    = CE + weight * sum over parameters of omega * (theta - theta_before)^2          (Sec. 4.2)
+    omega  += mean over samples x of |d ||f(x)||^2 / d theta|, after each task                 (Sec. 4.1)
 
 theta_before is the model before the task. The importances of the tasks are added up, as in the paper; they grow with
 the number of tasks. The paper's f is one network's output. CLIP has two: f is the image features, not normalised, for

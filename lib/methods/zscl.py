@@ -1,15 +1,15 @@
 """ZSCL: distil from the original CLIP on pictures and captions of no task, and average the weights (Zheng et al. 2023).
 
-    loss = CE + weight * (image distillation + text distillation)                      (Sec. 3.2)
+    loss = CE + weight * (image distillation + text distillation)                  (in feature space)
 
 Both compare the logits between n reference pictures and n reference captions with those of the original CLIP by
 T^2 * KL(CLIP || student): in the image direction each picture has a softmax over the captions, in the text direction
-each caption one over the pictures. Pictures and captions are drawn apart: they need not be pairs (Sec. 3.2).
+each caption one over the pictures. Pictures and captions are drawn apart: they need not be pairs.
 
-    average_t = t / (t + 1) * average_{t-1} + 1 / (t + 1) * theta_t,  average_0 = theta before the task    (Sec. 3.3)
+    average_t = t / (t + 1) * average_{t-1} + 1 / (t + 1) * theta_t,  average_0 = theta before the task
 
-is taken every `average_every` steps and becomes the model after the task. CLIP's features of the whole reference set
-are computed once; nothing of the teacher is computed during training.
+is taken in parameter space every `average_every` steps and becomes the model after the task. CLIP's features of the
+whole reference set are computed once; nothing of the teacher is computed during training.
 """
 
 from dataclasses import dataclass
