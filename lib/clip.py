@@ -32,7 +32,7 @@ UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingErro
 
 @dataclass(frozen=True)
 class Backbone:
-    """A CLIP in eval mode on the CPU and what its inputs are made with.
+    """A CLIP in eval mode and what its inputs are made with.
 
     image_size: pixels a side; mean, std: of pixels from 0 to 1; name: what it was loaded by; fingerprint: a
     hash of all its weights.
@@ -45,6 +45,15 @@ class Backbone:
     std: Colours
     name: str
     fingerprint: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.logit_scale.device
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """uint8 images (B, 3, H, W), wherever they are, as the model takes them, where it is."""
+        return preprocess(images.to(self.device), self.mean, self.std)
 
 
 def load_clip(model: str, pretrained: str | None = None) -> Backbone:

@@ -4,18 +4,25 @@ Seconds a step are the median over the steps of the second task (some methods do
 first has been learned in a few steps; memory is the process's peak beyond what it held before the method was made.
 """
 
+import json
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from lib import learn, params
+from lib.adapter import MoEConfig
+from lib.clip import Backbone
 from lib.features import ClsToken
 from lib.methods.base import Method
+from lib.moe import MoECLIP
+from lib.paths import REPORTS
 from lib.results import peak_memory_mb
 from lib.selector import Selector
 from lib.train import learn_task
@@ -77,27 +84,47 @@ def measure_all(file: str, runs: list[str], steps: int) -> list[dict[str, Any]]:
         return [pool.submit(measure, file, run, steps).result() for run in runs]
 
 
-@torch.no_grad()
-def selector_scaling(
-    backbone: Any, images: torch.Tensor, selector: Selector, counts: list[int]
-) -> dict[str, list[float]]:
-    """Milliseconds a picture of the image encoder (once) and of a selector with T tasks, for each T of `counts`.
+def minutes_of_study(study: str) -> pd.DataFrame:
+    """Minutes of training and of evaluation of every run by its name, from the cost files that runs leave.
 
-    The tasks are copies of the selector's first: their number matters for the time, not what they have learned.
+    They are of whatever machine a run had, with whatever ran beside it.
     """
-    tower = ClsToken(backbone)
-    features = tower(images)
-    encoder = _milliseconds(lambda: tower(images), len(images))
-    found: dict[str, list[float]] = {"encoder": [encoder], "selector": []}
-    first = selector.tasks[0]
+    lines = {}
+    for path in sorted((REPORTS / "cost" / study).glob("*.json")):
+        seconds = json.loads(path.read_text())["seconds"].values()
+        lines[path.stem] = {part: sum(s[part] for s in seconds) / 60 for part in ("training", "evaluation")}
+    return pd.DataFrame.from_dict(lines, orient="index", columns=["training", "evaluation"])
+
+
+@torch.no_grad()
+def scaling(
+    backbone: Backbone, images: torch.Tensor, selector: Selector, config: MoEConfig, counts: list[int]
+) -> dict[str, list[float]]:
+    """Milliseconds a picture with T learned tasks, for each T of `counts`.
+
+    encoder: the frozen image tower; routed: the tower with adapters and T routers in each block, asked by the last;
+    selector: its errors and decision. The tasks are copies of the selector's first and new routers: their number
+    matters for the time, not what they have learned.
+    """
+    tower, model = ClsToken(backbone), MoECLIP(backbone.model, config).eval()
+    features, first = tower(images), selector.tasks[0]
+    found: dict[str, list[float]] = {"encoder": [], "routed": [], "selector": []}
     for count in counts:
+        while model.num_tasks < count:
+            model.add_task()
         selector.tasks = torch.nn.ModuleList([first] * count)
         selector.thresholds = selector.thresholds[:1].expand(count)
-        found["selector"].append(_milliseconds(lambda: selector.decide(features), len(images)))
+        ways: dict[str, Callable[[], object]] = {
+            "encoder": lambda: tower(images),
+            "routed": lambda last=count - 1: model.encode_image(images, last),
+            "selector": lambda: selector.decide(features),
+        }
+        for name, work in ways.items():
+            found[name].append(_milliseconds(work, len(images)))
     return found
 
 
-def _milliseconds(work: Any, pictures: int, repeats: int = 5) -> float:
+def _milliseconds(work: Callable[[], object], pictures: int, repeats: int = 7) -> float:
     times = []
     for _ in range(repeats + 1):
         began = time.perf_counter()

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lib import params, reference
-from lib.clip import Backbone, encode_text, preprocess, zero_shot_classifier
+from lib.clip import Backbone, encode_text, zero_shot_classifier
 from lib.paths import DATA
 from lib.tasks import Pictures, Task
 
@@ -83,7 +83,7 @@ class ClsToken(nn.Module):
 def extract(module: nn.Module, pictures: Pictures | Tensor, backbone: Backbone, batch: int = 256) -> Tensor:
     """Features (N, S) of uint8 pictures, in order."""
     images = pictures.images if isinstance(pictures, Pictures) else pictures
-    parts = [module(preprocess(part, backbone.mean, backbone.std)) for part in images.split(batch)]
+    parts = [module(backbone.pixels(part)) for part in images.split(batch)]
     return torch.cat(parts)
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib import params
+from lib.states import under
 
 CLIP = -1  # the route of pictures that no task claims
 
@@ -139,16 +140,12 @@ class Selector(nn.Module):
         """Grows to the tasks that a `state_dict` holds, then loads it."""
         self.thresholds = torch.zeros_like(state["thresholds"])
         self.tasks = nn.ModuleList(
-            self._blank(_under(f"tasks.{i}.", state)) for i in range(len(self.thresholds))
+            self._blank(under(f"tasks.{i}.", state)) for i in range(len(self.thresholds))
         )
-        other = _under("reference.", state)
+        other = under("reference.", state)
         self.reference = self._blank(other) if other else None
         self.load_state_dict(state)
         self.eval().requires_grad_(False)
-
-
-def _under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def _mean_by(groups: Tensor, values: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Parameter
 
-from lib.clip import preprocess
 from lib.methods.base import Lesson, Method
 from lib.params import Train
 from lib.progress import Progress
@@ -68,7 +67,7 @@ def _train(
     progress, losses = Progress(task.name, steps), []
     for step, batch in enumerate(batches(len(task.train), settings.batch, steps, rng)):
         optimizer.param_groups[0]["lr"] = peak * warmup_cosine(step, steps, settings.warmup)
-        pictures = preprocess(task.train.images[batch], method.backbone.mean, method.backbone.std)
+        pictures = method.backbone.pixels(task.train.images[batch])
         loss = method.loss(random_crop(pictures, settings.crop, rng), task.train.labels[batch])
         optimizer.zero_grad()
         loss.backward()

@@ -1,5 +1,6 @@
 """Costs: sizes are counted, times are of the steps that were taken, a selector is timed with as many tasks as asked."""
 
+import json
 import math
 from pathlib import Path
 
@@ -45,10 +46,22 @@ def test_a_stopwatch_counts_the_steps_and_lets_the_method_do_its_own() -> None:
     assert watch.step >= 0
 
 
-def test_a_selector_is_timed_at_every_number_of_tasks() -> None:
+def test_selector_and_routers_are_timed_at_every_number_of_tasks() -> None:
     pupil = small_study.teach(small_study.method("moe_adapters"), 0)
-    images = torch.zeros(4, 3, 32, 32)
-    found = cost.selector_scaling(small_study.backbone(), images, pupil.selector, [1, 5])
-    assert len(found["selector"]) == 2
+    config, images = pupil.settings.config(), torch.zeros(4, 3, 32, 32)
+    found = cost.scaling(small_study.backbone(), images, pupil.selector, config, [1, 5])
+    assert {name: len(times) for name, times in found.items()} == {"encoder": 2, "routed": 2, "selector": 2}
     assert len(pupil.selector.tasks) == 5
-    assert min([*found["selector"], *found["encoder"]]) > 0
+    assert min(time for times in found.values() for time in times) > 0
+
+
+def test_minutes_of_a_study_are_the_sums_over_its_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "REPORTS", tmp_path)
+    seconds = {"digits": {"training": 60, "evaluation": 6}, "plots": {"training": 30, "evaluation": 12}}
+    (tmp_path / "cost" / "tiny").mkdir(parents=True)
+    (tmp_path / "cost" / "tiny" / "lwf--I--s0.json").write_text(json.dumps({"seconds": seconds}))
+    found = cost.minutes_of_study("tiny")
+    assert found.loc["lwf--I--s0"].tolist() == [1.5, 0.3]
+    assert cost.minutes_of_study("none").empty

@@ -114,15 +114,16 @@ def test_answers_are_those_of_the_routed_experts(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_expert_sees_only_what_is_sent_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    method, seen = small_study.learned("expert_gate"), {}
+    method, put, counts = small_study.learned("expert_gate"), [], []
     routes = torch.tensor([1, 1, 1, *[0] * 9])
     monkeypatch.setattr(method.gates, "decide", lambda _: Decision(routes, routes))
-    ask = method.ask
-    monkeypatch.setattr(method, "ask", lambda e, task, x: seen.update({e: len(x)}) or ask(e, task, x))
+    place, ask = method._put, method.ask
+    monkeypatch.setattr(method, "_put", lambda expert: put.append(expert) or place(expert))
+    monkeypatch.setattr(method, "ask", lambda task, x: counts.append(len(x)) or ask(task, x))
     predicted(method, 2)
-    assert seen == {0: 9, 1: 3}
-    predicted(method, 0)
-    assert seen == {0: 12, 1: 3}  # the oracle sends everything to the first
+    predicted(method, 0)  # the oracle sends everything to the first
+    assert dict(zip(put[:2], counts[:2], strict=True)) == {0: 9, 1: 3}
+    assert dict(zip(put[2:], counts[2:], strict=True)) == {0: 12, 1: 3}
 
 
 def test_predicting_before_learning_is_refused() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lib import clip
 from lib.methods import method_class
-from lib.methods.base import Method
+from lib.methods.base import Method, answers_by_route
 from lib.methods.finetune import FineTune, FineTuneSingle, Joint
 from lib.methods.moe_adapters import Adapter, MoEAdapters
 from lib.methods.names import METHODS
@@ -245,3 +245,16 @@ def test_every_method_is_known_by_name() -> None:
     assert all(issubclass(method_class(name), Method) for name in METHODS)
     with pytest.raises(ParamsError, match="no method 'moe'; there are: zero_shot, .*, moe_adapters"):
         method_class("moe")
+
+
+def test_a_picture_is_asked_about_once_for_each_router_that_a_way_sends_it_to() -> None:
+    asked: list[tuple[int, list[int]]] = []
+
+    def ask(number: int, places: torch.Tensor) -> torch.Tensor:
+        asked.append((number, places.tolist()))
+        return 10 * number + places
+
+    zero_shot, sample, batch = (torch.tensor(r) for r in ([7, 7, 7], [0, 1, -1], [0, 0, -1]))
+    answers = answers_by_route(zero_shot, [sample, batch], ask)
+    assert [a.tolist() for a in answers] == [[0, 11, 7], [0, 1, 7]]
+    assert sorted(asked) == [(0, [0, 1]), (1, [1])]

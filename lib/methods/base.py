@@ -1,5 +1,6 @@
 """What every method of the comparison is: begin a task, a loss, end a task, predict; and its state."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -8,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib import params
-from lib.clip import Backbone, Encode, preprocess, zero_shot_classifier
+from lib.clip import Backbone, Encode, zero_shot_classifier
 from lib.features import Features
+from lib.selector import CLIP
 from lib.tasks import Task
 
 
@@ -123,8 +125,26 @@ def classify(
 ) -> Tensor:
     """Predicted classes (N,) of uint8 images (N, 3, H, W): the nearest of the class names over all templates."""
     names = zero_shot_classifier(encode_text, backbone.tokenizer, task.classes, task.templates)
-    parts = [encode_image(preprocess(part, backbone.mean, backbone.std)) for part in images.split(batch)]
+    parts = [encode_image(backbone.pixels(part)) for part in images.split(batch)]
     return (F.normalize(torch.cat(parts), dim=-1) @ names.T).argmax(dim=1)
+
+
+def answers_by_route(
+    zero_shot: Tensor, routes: Sequence[Tensor], ask: Callable[[int, Tensor], Tensor]
+) -> list[Tensor]:
+    """Classes (N,) for each of several routes (N,): the zero-shot ones (N,) where a route says CLIP.
+
+    ask: a route's number and the places (n,) of pictures to their classes (n,). A picture is asked about once for
+    each number that any of the routes has for it.
+    """
+    wanted = torch.stack(list(routes))  # (W, N)
+    answers = zero_shot.repeat(len(wanted), 1)
+    for number in set(wanted.unique().tolist()) - {CLIP}:
+        places = (wanted == number).any(dim=0).nonzero().flatten()
+        found = torch.full_like(zero_shot, -1)
+        found[places] = ask(number, places)
+        answers = torch.where(wanted == number, found, answers)
+    return list(answers)
 
 
 def logits(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from lib import params
 from lib.clip import Backbone
 from lib.features import Features
-from lib.methods.base import Lesson, Predictions, classify, stored_bytes
+from lib.methods.base import Lesson, Predictions, answers_by_route, stored_bytes
 from lib.methods.finetune import FineTune
 from lib.selector import CLIP, Selector
+from lib.states import joined, under
 from lib.tasks import Task
-from lib.towers import image_tower, text_tower
 
 
 def relatedness(errors: Tensor) -> Tensor:
@@ -76,19 +76,14 @@ class ExpertGate(FineTune):
             raise ValueError("the gates have learned no task yet; learn one before predicting")
         decided = self.gates.decide(features.test)
         oracle = torch.full_like(decided.sample, number if number < len(self.experts) else CLIP)
-        routes = torch.stack([decided.sample, decided.batch, oracle])  # (3, N)
-        answers = features.zero_shot.repeat(3, 1)
-        for expert in set(routes.unique().tolist()) - {CLIP}:
-            asked = (routes == expert).any(dim=0)
-            found = self.ask(expert, task, task.test.images[asked])
-            answers[:, asked] = torch.where(routes[:, asked] == expert, found, answers[:, asked])
-        return Predictions(*(dict(zip(self.decisions, each, strict=True)) for each in (answers, routes)))
+        routes = [decided.sample, decided.batch, oracle]
 
-    def ask(self, expert: int, task: Task, images: Tensor) -> Tensor:
-        """An expert's answers (N,) on uint8 images (N, 3, H, W)."""
-        self._put(expert)
-        towers = (lambda x: image_tower(self.model, x), lambda t: text_tower(self.model, t))
-        return classify(*towers, self.backbone, images, task)
+        def ask(expert: int, places: Tensor) -> Tensor:
+            self._put(expert)
+            return self.ask(task, task.test.images[places])
+
+        answers = answers_by_route(features.zero_shot, routes, ask)
+        return Predictions(*(dict(zip(self.decisions, each, strict=True)) for each in (answers, routes)))
 
     def size(self) -> dict[str, int]:
         """All experts, and the gates' parameters."""
@@ -102,12 +97,10 @@ class ExpertGate(FineTune):
 
     def state(self) -> dict[str, Tensor]:
         """Every expert's trained tensors, where each started, and the gates."""
-        own = {} if self.gates is None else self.gates.state_dict()
-        return (
-            {f"experts.{n}.{k}": v for n, expert in enumerate(self.experts) for k, v in expert.items()}
-            | {"started": torch.tensor(self.started, dtype=torch.long)}
-            | {f"gates.{k}": v for k, v in own.items()}
-        )
+        found = {"started": torch.tensor(self.started, dtype=torch.long)}
+        for number, expert in enumerate(self.experts):
+            found |= joined(f"experts.{number}.", expert)
+        return found | joined("gates.", {} if self.gates is None else self.gates.state_dict())
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Loads them."""
@@ -121,8 +114,3 @@ class ExpertGate(FineTune):
     def report(self) -> dict[str, Any]:
         """Which expert each task's started from; -1 is CLIP."""
         return {"started_from": self.started}
-
-
-def under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of a state whose names begin so, by the rest of their names."""
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -62,15 +62,12 @@ class FineTune(Method):
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
         """The answers of the model as it is now."""
-        model = self.model
-        found = classify(
-            lambda x: image_tower(model, x),
-            lambda t: text_tower(model, t),
-            self.backbone,
-            task.test.images,
-            task,
-        )
-        return Predictions({"sample": found}, {})
+        return Predictions({"sample": self.ask(task, task.test.images)}, {})
+
+    def ask(self, task: Task, images: Tensor) -> Tensor:
+        """The model's answers (N,) on uint8 images (N, 3, H, W) of a task."""
+        towers = (lambda x: image_tower(self.model, x), lambda t: text_tower(self.model, t))
+        return classify(*towers, self.backbone, images, task)
 
     def state(self) -> dict[str, Tensor]:
         """The trained tensors."""

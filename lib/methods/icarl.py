@@ -22,16 +22,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib import params
-from lib.clip import Backbone, encode_text, preprocess
+from lib.clip import Backbone, encode_text
 from lib.features import Features
 from lib.methods.base import Lesson, Predictions, distillation, logits
 from lib.methods.finetune import FineTune, FineTuneSettings
+from lib.states import beside, listed, numbered
 from lib.tasks import Task
 from lib.towers import image_tower, text_tower
 from lib.train import random_crop
 
-EARLIER = "earlier."  # of the state: the prompts of each task
-EXEMPLARS = ("images", "labels")  # of the state
+EARLIER, EXEMPLARS = "earlier.", ("images", "labels")  # of the state: each task's prompts, and the memory
 DRAWN = 5  # marks the random stream of the replay
 
 
@@ -101,7 +101,7 @@ class ICaRL(FineTune):
         """Mean over a draw of exemplars of their cross entropy and distillation, each among its own task's classes."""
         count = min(self.settings.replay, len(self.labels))
         drawn = torch.from_numpy(self.rng.choice(len(self.labels), count, replace=False))
-        images, labels = self.normalised(self.images[drawn]), self.labels[drawn]
+        images, labels = self.backbone.pixels(self.images[drawn]), self.labels[drawn]
         images = random_crop(images, self.study.train.crop, self.rng)
         image, text = image_tower(self.model, images), text_tower(self.model, torch.cat(self.earlier))
         with torch.no_grad():
@@ -118,13 +118,9 @@ class ICaRL(FineTune):
                 total = total + (new + self.settings.weight * kept) * mine.sum()
         return total / count
 
-    def normalised(self, images: Tensor) -> Tensor:
-        """uint8 pictures as the towers take them."""
-        return preprocess(images, self.backbone.mean, self.backbone.std)
-
     def phi(self, images: Tensor) -> Tensor:
         """Unit image features (N, F) of uint8 pictures, by the model as it is now."""
-        parts = [image_tower(self.model, self.normalised(part)) for part in images.split(256)]
+        parts = [image_tower(self.model, self.backbone.pixels(part)) for part in images.split(256)]
         return F.normalize(torch.cat(parts), dim=-1)
 
     @torch.no_grad()
@@ -153,15 +149,14 @@ class ICaRL(FineTune):
 
     def state(self) -> dict[str, Tensor]:
         """The model, the exemplars, and the prompts of the tasks so far."""
-        prompts = {f"{EARLIER}{n}": prompts for n, prompts in enumerate(self.earlier)}
-        return super().state() | prompts | {name: getattr(self, name) for name in EXEMPLARS}
+        exemplars = {name: getattr(self, name) for name in EXEMPLARS}
+        return super().state() | numbered(EARLIER, self.earlier) | exemplars
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Loads them."""
-        self.images, self.labels = state["images"], state["labels"]
-        held = [name for name in state if name.startswith(EARLIER)]
-        self.earlier = [state[f"{EARLIER}{n}"] for n in range(len(held))]
-        super().restore({name: v for name, v in state.items() if name not in (*held, *EXEMPLARS)})
+        self.images, self.labels = (state[name] for name in EXEMPLARS)
+        self.earlier = listed(EARLIER, state)
+        super().restore({k: v for k, v in beside(EARLIER, state).items() if k not in EXEMPLARS})
 
 
 def places(labels: Tensor, label: int) -> Tensor:

@@ -21,6 +21,7 @@ from lib import params, reference
 from lib.clip import Backbone, encode_text
 from lib.methods.base import Lesson, distillation, logits
 from lib.methods.finetune import FineTune, FineTuneSettings
+from lib.states import beside, listed, numbered
 from lib.towers import image_tower, text_tower
 
 EARLIER = "earlier."  # of the state: the prompts of each task
@@ -109,13 +110,12 @@ class LwF(Taught):
 
     def state(self) -> dict[str, Tensor]:
         """The model, and the prompts of the tasks so far."""
-        return super().state() | {f"{EARLIER}{n}": prompts for n, prompts in enumerate(self.earlier)}
+        return super().state() | numbered(EARLIER, self.earlier)
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Loads both."""
-        held = [name for name in state if name.startswith(EARLIER)]
-        self.earlier = [state[f"{EARLIER}{n}"] for n in range(len(held))]
-        super().restore({name: v for name, v in state.items() if name not in held})
+        self.earlier = listed(EARLIER, state)
+        super().restore(beside(EARLIER, state))
 
 
 class LwFVR(Taught):

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from lib import params
-from lib.clip import Backbone, preprocess
+from lib.clip import Backbone
 from lib.methods.base import Lesson
 from lib.methods.finetune import FineTune, FineTuneSettings
+from lib.states import beside, joined, under
 from lib.towers import image_tower, text_tower
 
 OMEGA = "omega."  # of the state: the importances
@@ -84,7 +85,7 @@ class MAS(FineTune):
         """Of a task, for all trained parameters: the image tower's over pictures, the text tower's over prompts."""
         rng, images = np.random.default_rng([*lesson.seed, DRAWN]), lesson.task.train.images
         drawn = rng.permutation(len(images))[: self.settings.pictures]
-        pictures = preprocess(images[drawn], self.backbone.mean, self.backbone.std)
+        pictures = self.backbone.pixels(images[drawn])
         towers: tuple[Named, Named] = ({}, {})
         for name, parameter in self.trained().items():
             towers[not name.startswith("visual.")][name] = parameter
@@ -93,9 +94,9 @@ class MAS(FineTune):
 
     def state(self) -> dict[str, Tensor]:
         """The model, which is also theta_before of the next task, and the importances."""
-        return super().state() | {f"{OMEGA}{name}": value for name, value in self.omega.items()}
+        return super().state() | joined(OMEGA, self.omega)
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Loads both."""
-        self.omega = {name.removeprefix(OMEGA): v for name, v in state.items() if name.startswith(OMEGA)}
-        super().restore({name: v for name, v in state.items() if not name.startswith(OMEGA)})
+        self.omega = {name: v.to(self.backbone.device) for name, v in under(OMEGA, state).items()}
+        super().restore(beside(OMEGA, state))

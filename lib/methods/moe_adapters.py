@@ -15,10 +15,19 @@ from lib.adapter import Blocks, FreezeRule, MoEConfig, RouterOf
 from lib.clip import Backbone
 from lib.features import Features, load_reference
 from lib.gaussian import GaussianSelector
-from lib.methods.base import Lesson, Method, Predictions, classify, cross_entropy, stored_bytes
+from lib.methods.base import (
+    Lesson,
+    Method,
+    Predictions,
+    answers_by_route,
+    classify,
+    cross_entropy,
+    stored_bytes,
+)
 from lib.moe import MoECLIP
 from lib.router import balance_loss
 from lib.selector import CLIP, Selector
+from lib.states import joined, under
 from lib.tasks import Task
 
 
@@ -106,22 +115,17 @@ class Adapter(Method):
 
     def answer(self, task: Task, features: Features, routes: list[Tensor]) -> list[Tensor]:
         """Classes (N,) for each of several routes (N,). A picture is run once for each router that it is sent to."""
-        answers = [features.zero_shot.clone() for _ in routes]
-        for router in torch.stack(routes).unique().tolist():
-            wanted = torch.stack([route == router for route in routes])
-            asked = wanted.any(dim=0)
-            if router == CLIP:
-                continue
-            found = torch.full_like(features.zero_shot, -1)
-            found[asked] = classify(
-                lambda x, r=router: self.model.encode_image(x, r).features,
-                lambda t, r=router: self.model.encode_text(t, r).features,
+
+        def ask(router: int, places: Tensor) -> Tensor:
+            return classify(
+                lambda x: self.model.encode_image(x, router).features,
+                lambda t: self.model.encode_text(t, router).features,
                 self.backbone,
-                task.test.images[asked],
+                task.test.images[places],
                 task,
             )
-            answers = [torch.where(w, found, a) for w, a in zip(wanted, answers, strict=True)]
-        return answers
+
+        return answers_by_route(features.zero_shot, routes, ask)
 
     def size(self) -> dict[str, int]:
         """Experts and the routers of all tasks; a selector is counted by itself."""
@@ -130,11 +134,11 @@ class Adapter(Method):
 
     def state(self) -> dict[str, Tensor]:
         """Experts, routers, what is frozen, counts."""
-        return {f"moe.{k}": v for k, v in self.model.adapter_state().items()}
+        return joined("moe.", self.model.adapter_state())
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Loads them."""
-        self.model.load_adapter_state({k[4:]: v for k, v in state.items() if k.startswith("moe.")})
+        self.model.load_adapter_state(under("moe.", state))
 
 
 class MoEAdapters(Adapter):
@@ -194,12 +198,12 @@ class MoEAdapters(Adapter):
     def state(self) -> dict[str, Tensor]:
         """The adapters' state and the selector's."""
         own = {} if self.selector is None else self.selector.state_dict()
-        return super().state() | {f"selector.{k}": v for k, v in own.items()}
+        return super().state() | joined("selector.", own)
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Loads both."""
         super().restore(state)
-        own = {k[9:]: v for k, v in state.items() if k.startswith("selector.")}
+        own = under("selector.", state)
         if own:
             self.selector = self._new_selector(int(own["stored_width"]))
             self.selector.restore(own)

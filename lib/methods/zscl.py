@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lib import params, reference
-from lib.clip import Backbone, encode_text, preprocess
+from lib.clip import Backbone, encode_text
 from lib.methods.base import Lesson, distillation, logits
 from lib.methods.finetune import FineTune, FineTuneSettings
 from lib.reference import ReferenceSet
@@ -63,12 +63,8 @@ class ZSCL(FineTune):
     def taught(self) -> tuple[Tensor, Tensor]:
         """The original CLIP's features (N, F) of all reference pictures, and of all captions."""
         clip = self.backbone.model
-        parts = [image_tower(clip, self.normalised(part)) for part in self.reference.images.split(256)]
+        parts = [image_tower(clip, self.backbone.pixels(part)) for part in self.reference.images.split(256)]
         return torch.cat(parts), encode_text(clip, self.reference.tokens)
-
-    def normalised(self, images: Tensor) -> Tensor:
-        """uint8 pictures as the towers take them."""
-        return preprocess(images, self.backbone.mean, self.backbone.std)
 
     def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
         """Begins the average at the weights as they are."""
@@ -88,7 +84,7 @@ class ZSCL(FineTune):
         size = min(self.settings.reference_batch, count)
         pictures, captions = (torch.from_numpy(self.rng.choice(count, size, replace=False)) for _ in range(2))
         found = logits(
-            image_tower(self.model, self.normalised(self.reference.images[pictures])),
+            image_tower(self.model, self.backbone.pixels(self.reference.images[pictures])),
             text_tower(self.model, self.reference.tokens[captions]),
             self.model.logit_scale,
         )
