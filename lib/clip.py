@@ -51,6 +51,11 @@ class Backbone:
         """Where the model is."""
         return self.model.logit_scale.device
 
+    def to(self, device: torch.device) -> "Backbone":
+        """The same backbone, its model moved."""
+        self.model.to(device)
+        return self
+
     def pixels(self, images: Tensor) -> Tensor:
         """uint8 images (B, 3, H, W), wherever they are, as the model takes them, where it is."""
         return preprocess(images.to(self.device), self.mean, self.std)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import learn, params
+from lib import compute, learn, params
 from lib.adapter import MoEConfig
 from lib.clip import Backbone
 from lib.features import ClsToken
@@ -50,7 +50,7 @@ class Stopwatch:
 def measure(file: str, run: str, steps: int) -> dict[str, Any]:
     """One run's costs on the first two tasks, `steps` steps each; in a process that does nothing else."""
     study = params.load(file)
-    torch.set_num_threads(study.compute.threads)
+    compute.begin(study.compute)
     here = learn.scene(study, run, next(iter(study.tasks.orders)), 0)
     train, before = replace(here.train, steps=steps), peak_memory_mb()
     method = learn.new_method(study, here.backbone, run, 0)
@@ -59,7 +59,7 @@ def measure(file: str, run: str, steps: int) -> dict[str, Any]:
         lesson = method.lesson(here.lessons[:2], number)
         watch, began = Stopwatch(method), time.perf_counter()
         if lesson is not None:
-            learn_task(method, lesson, train)
+            learn_task(method, lesson, train, study.compute)
         around = time.perf_counter() - began - float(np.sum(np.diff(watch.ends)))
         step = watch.step if len(watch.ends) > 1 else step
         sizes.append(method.size())

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from lib import compute as computing
 from lib import params, reference
 from lib.clip import Backbone, encode_text, zero_shot_classifier
 from lib.paths import DATA
@@ -83,7 +84,7 @@ class ClsToken(nn.Module):
 def extract(module: nn.Module, pictures: Pictures | Tensor, backbone: Backbone, batch: int = 256) -> Tensor:
     """Features (N, S) of uint8 pictures, in order."""
     images = pictures.images if isinstance(pictures, Pictures) else pictures
-    parts = [module(backbone.pixels(part)) for part in images.split(batch)]
+    parts = [module(backbone.pixels(part)).cpu() for part in images.split(batch)]
     return torch.cat(parts)
 
 
@@ -92,9 +93,9 @@ def compute(backbone: Backbone, task: Task, settings: params.Selector) -> Featur
     """Zero-shot answers with all of the task's templates, and both kinds of features of both splits."""
     tower = ClsToken(backbone)
     pooled = [extract(tower, split, backbone) for split in (task.train, task.test)]
-    image = [F.normalize(p @ tower.visual.proj, dim=-1) for p in pooled]
+    image = [F.normalize(p @ tower.visual.proj.cpu(), dim=-1) for p in pooled]
     if settings.features != "clip":
-        other = selector_features(backbone, settings.features)
+        other = selector_features(backbone, settings.features).to(backbone.device)
         pooled = [extract(other, split, backbone) for split in (task.train, task.test)]
     return Features(zero_shot(backbone, task, image[1]), *pooled, *image)
 
@@ -107,9 +108,8 @@ def zero_shot(backbone: Backbone, task: Task, image: Tensor) -> Tensor:
 
 def class_features(backbone: Backbone, task: Task) -> Tensor:
     """The frozen CLIP's unit class features (C, F) of a task, over all its templates."""
-    return zero_shot_classifier(
-        lambda tokens: encode_text(backbone.model, tokens), backbone.tokenizer, task.classes, task.templates
-    )
+    encode = lambda tokens: encode_text(backbone.model, tokens).cpu()  # noqa: E731
+    return zero_shot_classifier(encode, backbone.tokenizer, task.classes, task.templates)
 
 
 def path(study: str, task: str) -> Path:
@@ -119,11 +119,12 @@ def path(study: str, task: str) -> Path:
 
 def prepare(study: params.Study, backbone: Backbone, sequence: list[Task]) -> list[Features]:
     """Computes and writes the features of all tasks."""
-    torch.set_num_threads(study.compute.threads)
+    backbone.to(computing.begin(study.compute))
     known = []
     if study.selector.reference:
         others = reference.load(study).images
-        found = extract(selector_features(backbone, study.selector.features), others, backbone)
+        module = selector_features(backbone, study.selector.features).to(backbone.device)
+        found = extract(module, others, backbone)
         target = path(study.study, REFERENCE)
         target.parent.mkdir(parents=True, exist_ok=True)
         save_file({"features": found}, target)

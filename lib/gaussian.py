@@ -68,5 +68,5 @@ class GaussianSelector(Selector):
         """Errors (N, T) of features (N, S) under each learned task."""
         if not len(self.tasks):
             return features.new_zeros(len(features), 0)
-        parts = [torch.stack([task(part) for task in self.tasks], dim=1) for part in features.split(chunk)]
-        return torch.cat(parts)
+        moved = (part.to(self.device) for part in features.split(chunk))
+        return torch.cat([torch.stack([task(part) for task in self.tasks], dim=1).cpu() for part in moved])

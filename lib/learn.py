@@ -3,13 +3,15 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
-from lib import checkpoint, params, results, sources, subsets, tasks
+from lib import checkpoint, compute, params, results, sources, subsets, tasks
 from lib import features as feature_files
 from lib.checkpoint import About
 from lib.clip import Backbone, load_clip
@@ -18,7 +20,8 @@ from lib.features import Features
 from lib.methods import method_class
 from lib.methods.base import Lesson, Method
 from lib.paths import DATA, REPORTS, ROOT
-from lib.plan import Item, items
+from lib.plan import Item, folder_of, items
+from lib.process import end_with_parent
 from lib.progress import minutes
 from lib.tasks import Task
 from lib.train import learn_task
@@ -43,10 +46,15 @@ class Scene:
         """What the frozen CLIP says of each task."""
         return [lesson.features for lesson in self.lessons]
 
+    @property
+    def counts(self) -> list[int]:
+        """The number of classes of each task."""
+        return [len(task.classes) for task in self.tasks]
+
 
 def scene(study: params.Study, run: str, order: str, seed: int) -> Scene:
     """Loads the frozen CLIP, the prepared tasks and their features; fewer shots or smaller tasks if the run says so."""
-    backbone = load_clip(study.backbone.model, study.backbone.pretrained)
+    backbone = load_clip(study.backbone.model, study.backbone.pretrained).to(compute.device_of(study.compute))
     special = params.SPECIAL | {k: v for k, v in study.runs[run].set.items() if k in params.SPECIAL}
     lessons: list[Lesson] = []
     for task in tasks.sequence(study, order):
@@ -84,7 +92,9 @@ def find(study: params.Study, key: str) -> Item:
 def learn(study: params.Study, key: str) -> dict:
     """Learns the tasks of one item of the plan; writes its checkpoint, its result and its cost; returns the result."""
     item = find(study, key)
-    torch.set_num_threads(study.compute.threads)
+    if study.compute.processes > 1 and not compute.joined():
+        return _in_processes(study, key)
+    compute.begin(study.compute)
     here = scene(study, item.run, item.order, item.seed)
     method = new_method(study, here.backbone, item.run, item.seed)
     about = About(
@@ -102,13 +112,36 @@ def learn(study: params.Study, key: str) -> dict:
             print(f"{item.run}: task {number + 1}/{item.stop} was finished before", flush=True)
         else:
             _learn_one(here, method, about, number)
-            checkpoint.save(saved, about, method.state())
-    checkpoint.save(ROOT / item.checkpoint, about, method.state())
-    classes = [len(task.classes) for task in here.tasks]
-    content = results.result(about, classes, method.size(), method.report())
-    results.write_json(ROOT / item.result, content)
-    shutil.rmtree(scratch.parent, ignore_errors=True)
+            if compute.rank() == 0:
+                checkpoint.save(saved, about, method.state())
+            compute.wait()
+    content = results.result(about, here.counts, method.size(), method.report())
+    if compute.rank() == 0:
+        checkpoint.save(ROOT / item.checkpoint, about, method.state())
+        results.write_json(ROOT / item.result, content)
+        shutil.rmtree(scratch.parent, ignore_errors=True)
+    compute.wait()
     return content
+
+
+def _in_processes(study: params.Study, key: str) -> dict:
+    """Has torchrun learn an item in as many processes as the params say, and passes on what the first one prints."""
+    file = str(folder_of(study.study) / "params.yaml")
+    options = ["--standalone", f"--nproc-per-node={study.compute.processes}", "--local-ranks-filter=0"]
+    command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", "lib.learn", file, key]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=end_with_parent,
+    ) as group:
+        for line in group.stdout or ():
+            print(line, end="", flush=True)
+    if group.returncode:
+        raise RuntimeError(f"the processes of {key} failed; the first error above says why")
+    return json.loads((ROOT / find(study, key).result).read_text())
 
 
 def _take_up(folder: Path, here: Scene, method: Method, about: About, learned: int) -> About:
@@ -130,16 +163,18 @@ def _learn_one(here: Scene, method: Method, about: About, number: int) -> None:
     task, began = here.tasks[number], time.monotonic()
     print(f"{about.run}, seed {about.seed}: task {number + 1}/{len(here.tasks)}, {task.name}", flush=True)
     lesson = method.lesson(here.lessons, number)
-    losses = learn_task(method, lesson, here.train) if lesson else []
+    losses = learn_task(method, lesson, here.train, here.study.compute) if lesson else []
     learned = time.monotonic()
-    before = about.rows[-1] if about.rows else zero_shot_row(here.tasks, here.features, method.decisions)
-    row = evaluate(method, here.tasks, here.features, number, before)
+    row = about.rows[-1] if about.rows else zero_shot_row(here.tasks, here.features, method.decisions)
+    if compute.rank() == 0:  # the others hold the same model and wait
+        row = evaluate(method, here.tasks, here.features, number, row)
     about.rows.append(row)
     about.tasks.append(task.name)
     about.losses.append([round(loss, 4) for loss in losses[::10]])
     seconds = {"training": learned - began, "evaluation": time.monotonic() - learned}
     cost = REPORTS / "cost" / about.study / f"{results.name(about.run, about.order, about.seed)}.json"
-    results.write_cost(cost, task.name, seconds, results.peak_memory_mb())
+    if compute.rank() == 0:
+        results.write_cost(cost, task.name, seconds, results.peak_memory_mb(), compute.peak_gpu_mb())
     print(f"  {_summary(row, number)} after {minutes(sum(seconds.values()))}", flush=True)
 
 
@@ -167,5 +202,11 @@ def _key(here: Scene, item: Item, about: About) -> str:
     digest = hashlib.sha256(json.dumps([*known, about.tensors, sources.of_method(item.method)]).encode())
     names = [*study.tasks.orders[item.order], *([feature_files.REFERENCE] if study.reference else [])]
     for file in (where(study.study, name) for where in (tasks.path, feature_files.path) for name in names):
-        digest.update(file.read_bytes() if file.exists() else b"")
+        if file.exists():  # its date instead of its bytes, which can be gigabytes
+            digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
+
+
+if __name__ == "__main__":  # one of torchrun's processes
+    end_with_parent()
+    learn(params.load(sys.argv[1]), sys.argv[2])

@@ -64,9 +64,17 @@ class Reference:
 
 @dataclass(frozen=True)
 class Compute:
-    """How a run computes. A fixed number of threads: the same bytes whatever the number of cores."""
+    """How a run computes. A fixed number of threads on the CPU: the same bytes whatever the number of cores.
+
+    precision: of the products in training; auto: bf16 on a GPU, else fp32. accumulate: parts that a batch is cut
+    into, one after the other, to save memory. processes: that share every batch, one a GPU.
+    """
 
     threads: int
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    accumulate: int = 1
+    processes: int = 1
 
 
 @dataclass(frozen=True)

@@ -59,11 +59,15 @@ def _metric(formula: Callable[[list[list[float]]], float], matrix: list[list[flo
     return None if math.isnan(value) else round(value, 4)
 
 
-def write_cost(path: Path, task: str, seconds: dict[str, float], peak_mb: float) -> None:
+def write_cost(
+    path: Path, task: str, seconds: dict[str, float], peak_mb: float, gpu_mb: float | None = None
+) -> None:
     """Adds a task's seconds and peak memory to a run's cost file, beside machine, versions and revision."""
     content = json.loads(path.read_text()) if path.exists() else {}
     content["seconds"] = content.get("seconds", {}) | {task: {k: round(v, 2) for k, v in seconds.items()}}
     content["peak_memory_mb"] = content.get("peak_memory_mb", {}) | {task: round(peak_mb)}
+    if gpu_mb is not None:
+        content["peak_gpu_memory_mb"] = content.get("peak_gpu_memory_mb", {}) | {task: round(gpu_mb)}
     write_json(path, content | origin())
 
 

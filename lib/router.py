@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.compute import exactly
+
 LEAST_NOISE = 0.01  # keeps the noise alive when softplus goes to zero
 
 
@@ -69,6 +71,10 @@ class Router(nn.Module):
 
         Noise acts in training mode only. Its standard normal draws (B, E) are `noise`, or torch's own.
         """
+        with exactly(x0.device):  # a choice should not hang on bf16's eight bits
+            return self._route(x0.float(), noise)
+
+    def _route(self, x0: Tensor, noise: Tensor | None) -> Routing:
         logits = clean = x0 @ self.weight  # (B, E)
         spread = None
         if self.training and self.noise_weight is not None:

@@ -6,9 +6,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Parameter
 
+from lib import compute
 from lib.methods.base import Lesson, Method
-from lib.params import Train
+from lib.params import Compute, Train
 from lib.progress import Progress
+
+ON_CPU = Compute(threads=1)
 
 
 class TrainingError(RuntimeError):
@@ -45,22 +48,28 @@ def random_crop(images: Tensor, smallest: float, rng: np.random.Generator) -> Te
     return F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
 
 
-def learn_task(method: Method, lesson: Lesson, settings: Train) -> list[float]:
+def learn_task(method: Method, lesson: Lesson, settings: Train, how: Compute = ON_CPU) -> list[float]:
     """Teaches a method a lesson and returns the loss of every step.
 
-    All randomness comes from the lesson's seed, so a task learned again from the same state gives the same bytes.
+    All randomness comes from the lesson's seed, so a task learned again from the same state gives the same bytes (on
+    the CPU). Several processes draw the same batches and crops, and each takes its part of them.
     Raises TrainingError when a loss is not a number; the method is then not fit for use, its checkpoint is.
     """
     rng = np.random.default_rng(lesson.seed)
     torch.manual_seed(int(rng.integers(2**31)))
     parameters = method.begin_task(lesson)
-    losses = _train(method, lesson, settings, parameters, rng) if parameters else []
+    losses = _train(method, lesson, settings, how, parameters, rng) if parameters else []
     method.end_task(lesson)
     return losses
 
 
 def _train(
-    method: Method, lesson: Lesson, settings: Train, parameters: list[Parameter], rng: np.random.Generator
+    method: Method,
+    lesson: Lesson,
+    settings: Train,
+    how: Compute,
+    parameters: list[Parameter],
+    rng: np.random.Generator,
 ) -> list[float]:
     task, steps, peak = lesson.task, settings.steps * lesson.parts, method.learning_rate(lesson.task)
     optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.999), weight_decay=0.0, fused=True)
@@ -68,17 +77,34 @@ def _train(
     for step, batch in enumerate(batches(len(task.train), settings.batch, steps, rng)):
         optimizer.param_groups[0]["lr"] = peak * warmup_cosine(step, steps, settings.warmup)
         pictures = method.backbone.pixels(task.train.images[batch])
-        loss = method.loss(random_crop(pictures, settings.crop, rng), task.train.labels[batch])
+        labels = task.train.labels[batch].to(pictures.device)
         optimizer.zero_grad()
-        loss.backward()
+        loss = _backward(method, random_crop(pictures, settings.crop, rng), labels, how)
+        compute.average(parameters)
         method.before_step()
         optimizer.step()
         method.after_step()
-        losses.append(loss.detach())
+        losses.append(loss)
         if progress.due(step + 1):
             _check(losses, task.name)
             progress.step(step + 1, loss.item())
-    return torch.stack(losses).tolist()
+    return (compute.total(torch.stack(losses)) / compute.processes()).tolist()
+
+
+def _backward(method: Method, images: Tensor, labels: Tensor, how: Compute) -> Tensor:
+    """Adds up the gradients of this process's part of a batch, in so many parts; returns its share of the loss."""
+    whole, total = len(images), images.new_zeros(())
+    mine = zip(
+        compute.share(images).chunk(how.accumulate), compute.share(labels).chunk(how.accumulate), strict=True
+    )
+    for some, told in mine:
+        with compute.autocast(how, images.device):
+            loss = method.loss(some, told)
+        if len(some) < whole:
+            loss = loss * (len(some) * compute.processes() / whole)
+        loss.backward()
+        total = total + loss.detach()
+    return total
 
 
 def _check(losses: list[Tensor], task: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lib import features, learn, params, sources
+from lib import compute, features, learn, params, sources
 from lib.clip import Backbone
 from lib.evaluate import evaluate, zero_shot_row
 from lib.methods import method_class
@@ -51,7 +51,7 @@ def validation(backbone: Backbone, lesson: Lesson) -> Lesson:
 
 def score(study: params.Study, method: str, changes: dict[str, Any]) -> tuple[float, int]:
     """Average in percent over the first two tasks' validation cuts with some settings changed, and their pictures."""
-    torch.set_num_threads(study.compute.threads)
+    compute.begin(study.compute)
     seed, order = 0, next(iter(study.tasks.orders))
     here = learn.scene(study, method, order, seed)
     lessons = [validation(here.backbone, lesson) for lesson in here.lessons[:2]]
@@ -62,7 +62,7 @@ def score(study: params.Study, method: str, changes: dict[str, Any]) -> tuple[fl
     for number in range(2):
         lesson = pupil.lesson(lessons, number)
         if lesson is not None:
-            learn_task(pupil, lesson, here.train)
+            learn_task(pupil, lesson, here.train, study.compute)
         rows.append(evaluate(pupil, tasks, known, number, rows[-1]))
     pictures = sum(len(task.test) for task in tasks)
     return round(average([row.accuracy["sample"] for row in rows[1:]]), 2), pictures

@@ -35,11 +35,11 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:
     """Learning task `number` is interrupted; returns the numbers of the tasks whose training was begun."""
     begun, whole = [], learn.learn_task
 
-    def watched(method: Method, lesson: Lesson, settings: params.Train) -> list[float]:
+    def watched(method: Method, lesson: Lesson, *how: Any) -> list[float]:
         begun.append(lesson.number)
         if lesson.number == number:
             raise KeyboardInterrupt
-        return whole(method, lesson, settings)
+        return whole(method, lesson, *how)
 
     monkeypatch.setattr(learn, "learn_task", watched)
     return begun

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lib import params
 from lib.clip import Backbone, Encode, zero_shot_classifier
+from lib.compute import exactly
 from lib.features import Features
 from lib.selector import CLIP
 from lib.tasks import Task
@@ -126,7 +127,7 @@ def classify(
     """Predicted classes (N,) of uint8 images (N, 3, H, W): the nearest of the class names over all templates."""
     names = zero_shot_classifier(encode_text, backbone.tokenizer, task.classes, task.templates)
     parts = [encode_image(backbone.pixels(part)) for part in images.split(batch)]
-    return (F.normalize(torch.cat(parts), dim=-1) @ names.T).argmax(dim=1)
+    return (F.normalize(torch.cat(parts), dim=-1) @ names.T).argmax(dim=1).cpu()
 
 
 def answers_by_route(
@@ -149,7 +150,8 @@ def answers_by_route(
 
 def logits(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     """exp(scale) * cosine (B, C) of image features (B, F) and text features (C, F), both normalised here."""
-    return scale.exp() * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
+    with exactly(image.device):
+        return scale.exp() * F.normalize(image.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T
 
 
 def cross_entropy(image: Tensor, text: Tensor, labels: Tensor, scale: Tensor, smoothing: float) -> Tensor:

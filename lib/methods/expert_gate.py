@@ -56,7 +56,8 @@ class ExpertGate(FineTune):
         return super().begin_task(lesson)
 
     def _new_gates(self, width: int) -> Selector:
-        return Selector(width, replace(self.study.selector, rule="absolute", threshold=math.inf))
+        gates = Selector(width, replace(self.study.selector, rule="absolute", threshold=math.inf))
+        return gates.to(self.backbone.device)
 
     def _put(self, expert: int) -> None:
         weights = self.backbone.model.state_dict() if expert == CLIP else self.experts[expert]

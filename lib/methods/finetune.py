@@ -150,7 +150,7 @@ class Joint(FineTune):
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """The mean over the batch of each picture's smoothed cross entropy over its own task's classes."""
         image, text = image_tower(self.model, images), text_tower(self.model, self.prompts)
-        owner = torch.bucketize(labels, self.offsets, right=True) - 1
+        owner = torch.bucketize(labels, self.offsets.to(labels.device), right=True) - 1
         total = image.new_zeros(())
         for task in owner.unique().tolist():
             first, end = self.offsets[task : task + 2].tolist()

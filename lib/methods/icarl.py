@@ -101,8 +101,8 @@ class ICaRL(FineTune):
         """Mean over a draw of exemplars of their cross entropy and distillation, each among its own task's classes."""
         count = min(self.settings.replay, len(self.labels))
         drawn = torch.from_numpy(self.rng.choice(len(self.labels), count, replace=False))
-        images, labels = self.backbone.pixels(self.images[drawn]), self.labels[drawn]
-        images = random_crop(images, self.study.train.crop, self.rng)
+        images = random_crop(self.backbone.pixels(self.images[drawn]), self.study.train.crop, self.rng)
+        labels = self.labels[drawn].to(images.device)
         image, text = image_tower(self.model, images), text_tower(self.model, torch.cat(self.earlier))
         with torch.no_grad():
             wanted = image_tower(self.teacher, images)
@@ -119,8 +119,8 @@ class ICaRL(FineTune):
         return total / count
 
     def phi(self, images: Tensor) -> Tensor:
-        """Unit image features (N, F) of uint8 pictures, by the model as it is now."""
-        parts = [image_tower(self.model, self.backbone.pixels(part)) for part in images.split(256)]
+        """Unit image features (N, F) of uint8 pictures, by the model as it is now, on the CPU."""
+        parts = [image_tower(self.model, self.backbone.pixels(part)).cpu() for part in images.split(256)]
         return F.normalize(torch.cat(parts), dim=-1)
 
     @torch.no_grad()

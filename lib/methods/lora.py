@@ -67,6 +67,7 @@ class LoRA(FineTune):
         for tower, transformer in (("image", model.visual.transformer), ("text", model.transformer)):
             for index, block in enumerate(transformer.resblocks):
                 update = LowRank(transformer.width, self.settings.rank, self.settings.alpha)
+                update.to(backbone.device)
                 parametrize.register_parametrization(block.attn, "in_proj_weight", update)
                 self.updates[f"{tower}_{index}"] = update
 

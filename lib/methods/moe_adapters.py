@@ -104,8 +104,8 @@ class Adapter(Method):
         return loss, [*image.routings.values(), *text.routings.values()]
 
     def end_task(self, lesson: Lesson) -> None:
-        """Back to eval mode."""
-        self.model.eval()
+        """Back to eval mode; what other processes counted is added."""
+        self.model.eval().add_up_counts(self.task)
 
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
@@ -174,7 +174,7 @@ class MoEAdapters(Adapter):
 
     def _new_selector(self, width: int) -> Selector:
         kind = GaussianSelector if self.settings.selector == "gaussian" else Selector
-        return kind(width, self.study.selector)
+        return kind(width, self.study.selector).to(self.backbone.device)
 
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:

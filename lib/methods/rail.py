@@ -92,7 +92,7 @@ class RAIL(Method):
         if task.name not in self.names:
             self.names[task.name] = class_features(self.backbone, task)
         image, share = features.image_test, self.settings.zero_shot_share
-        scale = self.backbone.model.logit_scale.exp()
+        scale = self.backbone.model.logit_scale.exp().cpu()
         known = (scale * image @ self.names[task.name].T).softmax(dim=1)
         learned = self.scores(image).split(self.counts, dim=1)[number]  # (N, C) of this task's classes
         return Predictions({"sample": (share * known + (1 - share) * learned).argmax(dim=1)}, {})
