@@ -26,14 +26,17 @@ def zero_shot_row(tasks: list[Task], features: list[Features], decisions: tuple[
     return Row({d: list(scores) for d in decisions}, {})
 
 
-def evaluate(method: Method, tasks: list[Task], features: list[Features], learned: int, before: Row) -> Row:
+def evaluate(
+    method: Method, tasks: list[Task], features: list[Features], learned: int, before: Row | None
+) -> Row:
     """The row after learning task number `learned`, given the row before it.
 
-    Answers that surely did not change are taken over; pictures that go to CLIP were answered once per study.
+    Answers that surely did not change are taken over (before None: none, since the classes to choose from are
+    others now); pictures that go to CLIP were answered once per study.
     """
     row = Row({d: [] for d in method.decisions}, {})
     for number, (task, known) in enumerate(zip(tasks, features, strict=True)):
-        if method.settled(number, learned):
+        if before and method.settled(number, learned):
             for decision, scores in row.accuracy.items():
                 scores.append(before.accuracy[decision][number])
             continue

@@ -17,6 +17,7 @@ from lib.checkpoint import About
 from lib.clip import Backbone, load_clip
 from lib.evaluate import Row, evaluate, zero_shot_row
 from lib.features import Features
+from lib.labels import LabelSpace
 from lib.methods import method_class
 from lib.methods.base import Lesson, Method
 from lib.paths import DATA, REPORTS, ROOT
@@ -35,6 +36,7 @@ class Scene:
     backbone: Backbone
     lessons: list[Lesson]
     train: params.Train
+    space: LabelSpace
 
     @property
     def tasks(self) -> list[Task]:
@@ -59,11 +61,12 @@ def scene(study: params.Study, run: str, order: str, seed: int) -> Scene:
     lessons: list[Lesson] = []
     for task in tasks.sequence(study, order):
         known = feature_files.load(feature_files.path(study.study, task.name))
-        for part, told in subsets.cut(backbone, task, known, special["cut"]):
+        for part, told in subsets.cut(backbone, task, known, study.tasks.cut or special["cut"]):
             few = subsets.shots(part, told, special["shots"], seed)
             lessons.append(Lesson(few[0], len(lessons), few[1], [seed, len(lessons)]))
     train = replace(study.train, steps=special["steps"] or study.train.steps)
-    return Scene(study, backbone, lessons, train)
+    told = [lesson.task for lesson in lessons], [lesson.features for lesson in lessons]
+    return Scene(study, backbone, lessons, train, LabelSpace(study.tasks.labels, backbone, *told))
 
 
 def settings_of(study: params.Study, run: str) -> dict:
@@ -115,7 +118,8 @@ def learn(study: params.Study, key: str) -> dict:
             if compute.rank() == 0:
                 checkpoint.save(saved, about, method.state())
             compute.wait()
-    content = results.result(about, here.counts, method.size(), method.report())
+    pictures = None if here.space.fixed else [len(task.test) for task in here.tasks]
+    content = results.result(about, here.counts, method.size(), method.report(), pictures)
     if compute.rank() == 0:
         checkpoint.save(ROOT / item.checkpoint, about, method.state())
         results.write_json(ROOT / item.result, content)
@@ -165,17 +169,24 @@ def _learn_one(here: Scene, method: Method, about: About, number: int) -> None:
     lesson = method.lesson(here.lessons, number)
     losses = learn_task(method, lesson, here.train, here.study.compute) if lesson else []
     learned = time.monotonic()
-    row = about.rows[-1] if about.rows else zero_shot_row(here.tasks, here.features, method.decisions)
     if compute.rank() == 0:  # the others hold the same model and wait
-        row = evaluate(method, here.tasks, here.features, number, row)
-    about.rows.append(row)
+        about.rows.append(_tested(here, method, number, about.rows))
     about.tasks.append(task.name)
     about.losses.append([round(loss, 4) for loss in losses[::10]])
     seconds = {"training": learned - began, "evaluation": time.monotonic() - learned}
     cost = REPORTS / "cost" / about.study / f"{results.name(about.run, about.order, about.seed)}.json"
     if compute.rank() == 0:
         results.write_cost(cost, task.name, seconds, results.peak_memory_mb(), compute.peak_gpu_mb())
-    print(f"  {_summary(row, number)} after {minutes(sum(seconds.values()))}", flush=True)
+        print(f"  {_summary(about.rows[-1], number)} after {minutes(sum(seconds.values()))}", flush=True)
+
+
+def _tested(here: Scene, method: Method, number: int, rows: list[Row]) -> Row:
+    """The row of the accuracy matrix after task `number`, given those before."""
+    tested, known = here.space.after(number)
+    if not here.space.fixed:
+        return evaluate(method, tested, known, number, None)
+    before = rows[-1] if rows else zero_shot_row(tested, known, method.decisions)
+    return evaluate(method, tested, known, number, before)
 
 
 def _summary(row: Row, number: int) -> str:

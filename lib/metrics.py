@@ -4,6 +4,8 @@ A[i, j] is the accuracy in percent on task j after learning task i, rows and col
 (definitions of ZSCL, Zheng et al. 2023, which the paper uses).
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -53,6 +55,32 @@ def forgetting(matrix: Matrix) -> float:
     values = _square(matrix)
     drops = [values[j:, j].max() - values[-1, j] for j in range(len(values) - 1)]
     return float(np.mean(drops)) if drops else float("nan")
+
+
+def seen(matrix: list[list[float]], pictures: list[int]) -> list[float]:
+    """Class-incremental: after each task the percent of all test pictures so far that are right.
+
+    Row i of the matrix has the i + 1 tasks learned so far, answered among all their classes; pictures: how many test
+    pictures each task has. As the released code counts.
+    """
+    return [float(np.average(row, weights=pictures[: len(row)])) for row in matrix]
+
+
+def incremental(pictures: list[int]) -> dict[str, Callable[[list[list[float]]], float]]:
+    """The four metrics of class-incremental learning: Average and Last are of `seen`; there is no Transfer."""
+
+    def forgotten(matrix: list[list[float]]) -> float:
+        size = len(matrix)
+        return forgetting(
+            [[*row, *[0.0] * (size - len(row))] for row in matrix]
+        )  # looks below the diagonal only
+
+    return {
+        "transfer": lambda matrix: float("nan"),
+        "average": lambda matrix: float(np.mean(seen(matrix, pictures))),
+        "last": lambda matrix: seen(matrix, pictures)[-1],
+        "forgetting": forgotten,
+    }
 
 
 METRICS = {"transfer": transfer, "average": average, "last": last, "forgetting": forgetting}

@@ -38,7 +38,11 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Tasks:
-    """Where the pictures come from and in which orders the tasks are learned."""
+    """Where the pictures come from and in which orders the tasks are learned.
+
+    labels: among which classes a test picture is answered (lib/labels.py). cut: into tasks of how many classes each
+    data set is cut; class_order: in which order its classes come before that (class-incremental learning).
+    """
 
     source: Literal["mini", "folder"]
     root: str
@@ -47,6 +51,9 @@ class Tasks:
     test_per_class: int
     templates: list[str]
     orders: dict[str, list[str]]
+    labels: Literal["own", "union", "seen"] = "own"
+    cut: list[int] = field(default_factory=list)
+    class_order: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

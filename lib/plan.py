@@ -48,7 +48,7 @@ def main_order(study: params.Study) -> str:
 
 def tasks_of(study: params.Study, run: str, order: str) -> list[str]:
     """The names of the tasks that a run learns, in order; a task cut in two is name.1 and name.2."""
-    cut = study.runs[run].set.get("cut", 1)
+    cut = len(study.tasks.cut) or study.runs[run].set.get("cut", 1)
     names = study.tasks.orders[order]
     return names if cut == 1 else [f"{name}.{part + 1}" for name in names for part in range(cut)]
 

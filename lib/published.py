@@ -101,19 +101,18 @@ def by_task(results: Rows, study: str, order: str = "I", facts: Rows | None = No
 def measured(content: dict[str, Any], decision: str) -> dict[tuple[str, str], float]:
     """A result's percentages by metric and data set, or one of WHOLE; none if the method has no such decision.
 
-    Of task j: Transfer = mean of A[i, j] over i < j, Average = mean of A[i, j], Last = A[T-1, j]. Class-incremental:
-    s_i = mean of A[i, j] over j <= i, weighted by classes (equal test pictures each); Average = mean s_i, Last = s_T-1.
+    Of task j: Transfer = mean of A[i, j] over i < j, Average = mean of A[i, j], Last = A[T-1, j]. Class-incremental
+    results have no tasks of their own: their Average and Last are of all pictures (lib/metrics.py).
     """
     if decision not in content["accuracy"]:
         return {}
-    matrix, classes = np.array(content["accuracy"][decision]), content["classes"]
-    if len(matrix) != len(classes):
-        raise PublishedError(f"{label(content)}: {len(matrix)} of {len(classes)} tasks; run it to its end")
+    rows, classes = content["accuracy"][decision], content["classes"]
+    if len(rows) != len(classes):
+        raise PublishedError(f"{label(content)}: {len(rows)} of {len(classes)} tasks; run it to its end")
     if content["study"].startswith("cil_"):
-        seen = [float(np.average(row[: i + 1], weights=classes[: i + 1])) for i, row in enumerate(matrix)]
-        return {("Average", "all"): float(np.mean(seen)), ("Last", "all"): seen[-1]}
+        return {(metric, "all"): content[metric.lower()][decision] for metric in ("Average", "Last")}
     found = {(metric, "mean"): content[metric.lower()][decision] for metric in METRICS}
-    for j, (task, column) in enumerate(zip(content["tasks"], matrix.T, strict=True)):
+    for j, (task, column) in enumerate(zip(content["tasks"], np.array(rows).T, strict=True)):
         found |= {("Transfer", task): column[:j].mean()} if j else {}
         found |= {("Average", task): column.mean(), ("Last", task): column[-1]}
     return found

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lib.metrics import METRICS
+from lib.metrics import METRICS, incremental
 from lib.provenance import origin
 
 
@@ -30,10 +30,17 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     os.replace(partial, path)
 
 
-def result(about: Any, classes: list[int], size: dict[str, int], report: dict[str, Any]) -> dict[str, Any]:
+def result(
+    about: Any,
+    classes: list[int],
+    size: dict[str, int],
+    report: dict[str, Any],
+    pictures: list[int] | None = None,
+) -> dict[str, Any]:
     """The content of a result file from a checkpoint's `about`: matrices in percent and what follows from them.
 
-    In the middle of a sequence the metrics are those of the tasks learned so far.
+    In the middle of a sequence the metrics are those of the tasks learned so far. pictures: the test pictures of
+    each task where only learned tasks are tested, among all classes so far (class-incremental).
     """
     method, _, variant = about.run.partition("+")
     rows = [asdict(row) for row in about.rows]
@@ -49,7 +56,8 @@ def result(about: Any, classes: list[int], size: dict[str, int], report: dict[st
         "classes": classes,
         "accuracy": accuracy,
     }
-    for metric, formula in METRICS.items():
+    formulas = METRICS if pictures is None else incremental(pictures)
+    for metric, formula in formulas.items():
         content[metric] = {decision: _metric(formula, matrix) for decision, matrix in accuracy.items()}
     return content | size | {"routed": routed, "losses": about.losses} | report
 

@@ -34,15 +34,24 @@ def shots(task: Task, known: Features, count: int, seed: int) -> tuple[Task, Fea
     return replace(task, train=train), picked
 
 
-def cut(backbone: Backbone, task: Task, known: Features, parts: int) -> list[tuple[Task, Features]]:
-    """The task's classes cut into `parts` tasks of neighbouring classes; CLIP then answers among fewer classes."""
+def cut(
+    backbone: Backbone, task: Task, known: Features, parts: int | list[int]
+) -> list[tuple[Task, Features]]:
+    """The task's classes cut into tasks of neighbouring classes; CLIP then answers among fewer classes.
+
+    parts: their number, or how many classes each has. Raises ValueError where the classes are too few or do not add up.
+    """
     if parts == 1:
         return [(task, known)]
-    if parts > len(task.classes) // 2:
-        raise ValueError(
-            f"task {task.name} has {len(task.classes)} classes: too few to cut it into {parts} tasks"
-        )
-    edges = np.linspace(0, len(task.classes), parts + 1).round().astype(int)
+    count = len(task.classes)
+    if isinstance(parts, list):
+        if sum(parts) != count:
+            raise ValueError(f"tasks.cut adds up to {sum(parts)} classes; task {task.name} has {count}")
+        edges = np.cumsum([0, *parts])
+    elif parts > count // 2:
+        raise ValueError(f"task {task.name} has {count} classes: too few to cut it into {parts} tasks")
+    else:
+        edges = np.linspace(0, count, parts + 1).round().astype(int)
     return [
         _between(backbone, task, known, first, end, f"{task.name}.{number + 1}")
         for number, (first, end) in enumerate(pairwise(edges.tolist()))

@@ -6,7 +6,7 @@ decoded once into one safetensors file a task, so that training never waits for 
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -40,17 +40,25 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Task:
-    """A data set to learn: class names, prompts (the training template first), and two splits."""
+    """A data set to learn: class names, prompts (the training template first), and two splits.
+
+    places: where the classes are not the task's own (lib/labels.py), for each task number the places (C,) of its.
+    """
 
     name: str
     classes: list[str]
     templates: list[str]
     train: Pictures
     test: Pictures
+    places: dict[int, Tensor] = field(default_factory=dict)
 
     def prompts(self, template: str) -> list[str]:
         """One prompt for each class."""
         return [template.format(name) for name in self.classes]
+
+    def places_or_own(self, number: int) -> dict[int, Tensor]:
+        """`places`, or the task's own classes as those of task number `number`."""
+        return self.places or {number: torch.arange(len(self.classes))}
 
 
 def make(name: str, params: Tasks, size: int) -> Task:
@@ -69,7 +77,7 @@ def _mini(name: str, params: Tasks, size: int) -> Task:
     for split, count in zip(SPLITS, (params.train_per_class, params.test_per_class), strict=True):
         pictures, labels = mini.draw(name, split, count, params.seed)
         splits.append(Pictures(_channels_first(pictures), torch.from_numpy(labels)))
-    return Task(name, mini.MINI[name].classes, mini.MINI[name].templates, *splits)
+    return Task(name, mini.MINI[name].classes, mini.MINI[name].templates, splits[0], splits[1])
 
 
 def _channels_first(pictures: np.ndarray) -> Tensor:
@@ -91,7 +99,7 @@ def _folder(name: str, params: Tasks, size: int) -> Task:
         )
     limits = (params.train_per_class, params.test_per_class)
     splits = [_read(found[s], most, size, params.seed) for s, most in zip(SPLITS, limits, strict=True)]
-    return Task(name, [n.replace("_", " ") for n in names["train"]], params.templates, *splits)
+    return Task(name, [n.replace("_", " ") for n in names["train"]], params.templates, splits[0], splits[1])
 
 
 def class_folders(split: Path) -> list[Path]:
@@ -169,7 +177,7 @@ def load(file: Path) -> Task:
             ]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TaskError(f"{file} is no prepared task ({error}); the stage `tasks` makes it again") from error
-    return Task(about["name"], about["classes"], about["templates"], *splits)
+    return Task(about["name"], about["classes"], about["templates"], splits[0], splits[1])
 
 
 def sequence(study: Study, order: str) -> list[Task]:

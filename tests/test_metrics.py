@@ -57,3 +57,15 @@ def test_one_task_has_neither_transfer_nor_forgetting() -> None:
 def test_another_shape_is_refused(formula: Formula, matrix: metrics.Matrix, shape: str) -> None:
     with pytest.raises(ValueError, match=f"T x T .* this one is .{shape}"):
         formula(matrix)
+
+
+def test_class_incremental_metrics_by_hand() -> None:
+    rows, pictures = [[90.0], [60.0, 80.0], [30.0, 60.0, 90.0]], [100, 50, 50]
+    assert metrics.seen(rows, pictures) == pytest.approx(
+        [90, (6000 + 4000) / 150, (3000 + 3000 + 4500) / 200]
+    )
+    found = {name: formula(rows) for name, formula in metrics.incremental(pictures).items()}
+    assert math.isnan(found["transfer"])
+    assert found["average"] == pytest.approx((90 + 66.6667 + 52.5) / 3, abs=1e-3)
+    assert found["last"] == pytest.approx(52.5)
+    assert found["forgetting"] == pytest.approx(((90 - 30) + (80 - 60)) / 2)

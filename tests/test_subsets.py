@@ -102,6 +102,14 @@ def test_a_cut_parts_the_classes_and_loses_no_picture(parts: int, sizes: list[in
         assert sorted(seen) == list(range(len(whole)))
 
 
+def test_parts_have_the_sizes_that_are_named() -> None:
+    task, known = both(0, 1)
+    made = subsets.cut(small_study.backbone(), task, known, [4, 1, 1])
+    assert [part.classes for part, _ in made] == [task.classes[:4], task.classes[4:5], task.classes[5:]]
+    with pytest.raises(ValueError, match="tasks.cut adds up to 5 classes; task both has 6"):
+        subsets.cut(small_study.backbone(), task, known, [4, 1])
+
+
 def test_parts_are_as_even_as_can_be() -> None:
     task, known = both(0, 1, 2)
     sizes = [len(part.classes) for part, _ in subsets.cut(small_study.backbone(), task, known, 4)]

@@ -138,14 +138,18 @@ class ICaRL(FineTune):
 
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
-        """The nearest mean of exemplars among a learned task's classes; the model's own zero-shot on others."""
+        """The nearest mean of exemplars among learned classes for a learned task; the model's own text for others."""
         if number >= len(self.earlier):
             return super().predict(task, features, number)
-        first, end = self.edges()[number : number + 2]
-        mine = (self.labels >= first) & (self.labels < end)
-        owners = F.one_hot(self.labels[mine] - first, end - first).float()  # (m, C)
+        learned = {t: at for t, at in task.places_or_own(number).items() if t < len(self.earlier)}
+        edges, place = self.edges(), torch.full((self.edges()[-1],), -1)
+        for t, at in learned.items():
+            place[edges[t] : edges[t + 1]] = at
+        mine = place[self.labels] >= 0
+        owners = F.one_hot(place[self.labels[mine]], len(task.classes)).float()  # (m, C)
         means = F.normalize(owners.T @ self.phi(self.images[mine]), dim=-1)  # (C, F): of sums as of means
-        return Predictions({"sample": (self.phi(task.test.images) @ means.T).argmax(dim=1)}, {})
+        near = (self.phi(task.test.images) @ means.T).where(owners.any(dim=0), -torch.inf)
+        return Predictions({"sample": near.argmax(dim=1)}, {})
 
     def state(self) -> dict[str, Tensor]:
         """The model, the exemplars, and the prompts of the tasks so far."""

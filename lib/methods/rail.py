@@ -10,8 +10,8 @@ both by Woodbury's identity, a part of the new pictures at a time; the dual form
 after each task, as in the authors' code. Both equal the solution on all tasks' pictures together. In double precision.
 
 The mixture is for pictures whose zero-shot answer is a learned class; all others are zero-shot's. Where a test task's
-own classes are the choice these are the tasks learned so far. As in the authors' code the regression's numbers are
-mixed as they are, without a softmax, and P is uniform in +-1 / sqrt(F), torch's own for a linear layer.
+own classes are the choice these are the pictures of the tasks learned so far. As in the authors' code the regression's
+numbers are mixed as they are, without a softmax, and P is uniform in +-1 / sqrt(F), torch's own for a linear layer.
 """
 
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ class RAIL(Method):
     def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
         super().__init__(backbone, settings, study)
         self.counts: list[int] = []  # classes of each task
-        self.names: dict[str, Tensor] = {}  # class features (C, F) by task, once asked for
+        self.names: dict[tuple[str, int], Tensor] = {}  # class features (C, F) by task and C, once asked for
 
     def fit(self, features: Tensor, labels: Tensor, seed: int) -> None:
         """Takes up unit features (N, F) and labels (N,) among all classes so far; `seed` is the run's."""
@@ -86,16 +86,28 @@ class RAIL(Method):
 
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
-        """The mixture's answers on a learned task, zero-shot's on others."""
-        if number >= len(self.counts):
+        """The mixture's answers among learned classes where zero-shot answers with one, zero-shot's elsewhere."""
+        places = {t: at for t, at in task.places_or_own(number).items() if t < len(self.counts)}
+        if not places:
             return Predictions({"sample": features.zero_shot}, {})
-        if task.name not in self.names:
-            self.names[task.name] = class_features(self.backbone, task)
-        image, share = features.image_test, self.settings.zero_shot_share
-        scale = self.backbone.model.logit_scale.exp().cpu()
-        known = (scale * image @ self.names[task.name].T).softmax(dim=1)
-        learned = self.scores(image).split(self.counts, dim=1)[number]  # (N, C) of this task's classes
-        return Predictions({"sample": (share * known + (1 - share) * learned).argmax(dim=1)}, {})
+        learned = torch.zeros(len(task.classes), dtype=torch.bool)
+        learned[torch.cat(list(places.values()))] = True
+        mixture = self._mixture(task, features.image_test, places).where(learned, -torch.inf)
+        answers = torch.where(learned[features.zero_shot], mixture.argmax(dim=1), features.zero_shot)
+        return Predictions({"sample": answers}, {})
+
+    def _mixture(self, task: Task, image: Tensor, places: dict[int, Tensor]) -> Tensor:
+        """Zero-shot and regression (N, C); of the regression the learned tasks' classes, at their places."""
+        key = (task.name, len(task.classes))
+        if key not in self.names:
+            self.names[key] = class_features(self.backbone, task)
+        share, scale = self.settings.zero_shot_share, self.backbone.model.logit_scale.exp().cpu()
+        known = (scale * image @ self.names[key].T).softmax(dim=1)
+        scores = self.scores(image).split(self.counts, dim=1)
+        regression = torch.zeros(known.shape, dtype=torch.float64)
+        for number, at in places.items():
+            regression[:, at] += scores[number]  # a class of two tasks has both
+        return share * known + (1 - share) * regression
 
     def settled(self, task: int, learned: int) -> bool:
         """Zero-shot answers never change; a learned task's can, since its pictures' regression sees new pictures."""
