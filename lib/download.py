@@ -1,0 +1,199 @@
+"""Fetching a file from the web: resumed where it was cut, checked, and under its name only when it is right.
+
+What has come so far lies beside the target as `<name>.part`. It stays after a failure only where a checksum can tell
+later whether it is the beginning of the right file.
+"""
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from lib.paths import DATA
+from lib.progress import minutes
+
+WAITS = (1.0, 5.0, 20.0, 60.0)  # seconds before each further try
+TIMEOUT = (15.0, 60.0)  # seconds for a connection, and between two pieces of an answer
+EVERY = 5.0  # seconds between two lines of progress
+CHUNK = 1 << 16  # bytes
+CUT = (requests.ReadTimeout, requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
+SUM = "md5:[0-9a-fA-F]{32}|sha256:[0-9a-fA-F]{64}"
+
+
+class DownloadError(ValueError):
+    """A file that cannot be had; the message names the URL, the file and what to do."""
+
+
+class _CutError(Exception):
+    """A try that failed in a way that the next one may not; offline: no connection could be made."""
+
+    def __init__(self, why: str, offline: bool = False) -> None:
+        super().__init__(why)
+        self.offline = offline
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is to be fetched."""
+
+    url: str
+    target: Path
+    size: int | None
+    checksum: str | None
+
+    @property
+    def part(self) -> Path:
+        return self.target.with_name(f"{self.target.name}.part")
+
+    @property
+    def advice(self) -> str:
+        return f"check the address, or download it by hand to {self.target}"
+
+    def fault(self, file: Path) -> str | None:
+        """What is wrong with a file, as the rest of a sentence; None if nothing is."""
+        found = file.stat().st_size
+        if self.size is not None and found != self.size:
+            return f"has {found} bytes, not {self.size}"
+        if self.checksum is None:
+            return None
+        kind, _, wanted = self.checksum.partition(":")
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, kind).hexdigest()
+        return None if digest == wanted.lower() else f"has {kind} {digest}, not {wanted}"
+
+
+def fetch(
+    url: str, target: Path, size: int | None = None, checksum: str | None = None, root: Path = DATA
+) -> Path:
+    """The file of an http(s) address as `target`, a file below `root`. Returns the target.
+
+    size: in bytes. checksum: "md5:..." or "sha256:...". A target that is there and right (its checksum is computed
+    again) costs no connection. Raises DownloadError if an argument is refused, if the target that is there is not
+    right, if the server cannot be reached, refuses or fails again and again, or if what it sends is not right.
+    """
+    _check_arguments(url, target, checksum, root)
+    wanted = _Wanted(url, target, size, checksum)
+    try:
+        there = target.exists()
+        if not there:
+            _fetch(wanted)
+        elif fault := wanted.fault(target):  # perhaps somebody's own file
+            raise DownloadError(f"{target} is there but {fault}; delete it to fetch {url} again")
+        wanted.part.unlink(missing_ok=True)
+    except OSError as error:
+        raise DownloadError(f"{url} cannot be kept as {target} ({error}); mend that and run again") from error
+    right = f"{checksum.partition(':')[0]} right" if checksum else "no checksum known"
+    print(f"{target.name}: {'is there' if there else 'fetched'}, {right}", flush=True)
+    return target
+
+
+def _check_arguments(url: str, target: Path, checksum: str | None, root: Path) -> None:
+    if not re.match(r"https?://[^/]", url, re.IGNORECASE):
+        raise DownloadError(f"{url!r} is no address that starts with http:// or https://")
+    place, top = target.absolute(), root.absolute()
+    if place == top or not place.is_relative_to(top) or ".." in place.relative_to(top).parts:
+        raise DownloadError(f"{target}, for {url}, does not lie below {root}; it must, and without '..'")
+    if checksum is not None and not re.fullmatch(SUM, checksum):
+        raise DownloadError(f"checksum {checksum!r} of {url} must be md5:<32 hex digits> or sha256:<64 hex digits>")
+
+
+def _fetch(wanted: _Wanted) -> None:
+    """Downloads, checks, and gives the file its name."""
+    part, target = wanted.part, wanted.target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if wanted.checksum is None:
+        part.unlink(missing_ok=True)  # left by a call that was killed
+    try:
+        _download(wanted)
+        if fault := wanted.fault(part):
+            part.unlink()
+            raise DownloadError(f"what came from {wanted.url} {fault}, and was removed; {wanted.advice}")
+        os.replace(part, target)
+    finally:
+        if wanted.checksum is None:
+            part.unlink(missing_ok=True)
+
+
+def _download(wanted: _Wanted) -> None:
+    """Tries until the part is whole. A first try that finds no connection is the last: this machine is offline."""
+    for number, wait in enumerate((*WAITS, None), 1):
+        try:
+            return _attempt(wanted)
+        except _CutError as error:
+            if wait is None or (error.offline and number == 1):
+                message = f"{wanted.url}: {error} (try {number}); run again later, {wanted.advice}"
+                raise DownloadError(message) from error
+            print(f"{wanted.target.name}: {error}; trying again in {minutes(wait)}", flush=True)
+            time.sleep(wait)
+
+
+def _attempt(wanted: _Wanted) -> None:
+    """One request for what is missing of the part. Raises _CutError if another may help, else DownloadError."""
+    part, url = wanted.part, wanted.url
+    begun = part.stat().st_size if part.exists() else 0
+    if wanted.size is not None and begun >= wanted.size:
+        return  # whole already; the check tells if it is right
+    with _answer(url, begun) as response:
+        status = response.status_code
+        if status == 416 and begun:  # the server has no more than what lies here
+            if wanted.checksum is None or wanted.fault(part):
+                part.unlink()
+                raise _CutError("what came so far is not the beginning of the server's file")
+        elif status >= 500:
+            raise _CutError(f"the server answers {status} {response.reason}")
+        elif status == 200:
+            _write(response, wanted, 0)
+        elif status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {begun}-"):
+            _write(response, wanted, begun)
+        elif status == 206:
+            part.unlink(missing_ok=True)
+            raise _CutError(f"the server sends another piece than that from byte {begun}")
+        else:
+            raise DownloadError(f"{url}: the server answers {status} {response.reason}; {wanted.advice}")
+
+
+@contextmanager
+def _answer(url: str, begun: int) -> Iterator[requests.Response]:
+    """The server's answer, its body not yet read, to a request for all from byte `begun`."""
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={begun}-"} if begun else {})
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            response.raw.headers.pop("Content-Encoding", None)  # some say gzip of a .tgz: keep it as it is
+            yield response
+    except CUT as error:
+        reason = getattr(next(iter(error.args), None), "reason", None)  # why no connection could be made
+        what = "the connection was cut or too slow" if reason is None else "no connection"
+        raise _CutError(f"{what} ({reason or error})", offline=reason is not None) from error
+    except requests.RequestException as error:
+        raise DownloadError(f"{url} cannot be fetched ({error}); correct the address") from error
+
+
+def _write(response: requests.Response, wanted: _Wanted, begun: int) -> None:
+    """Writes the answer's body behind the first `begun` bytes of the part, and tells how far it is."""
+    total = response.headers.get("Content-Range", "").rpartition("/")[2]
+    length = response.headers.get("Content-Length", "")
+    whole = int(total) if total.isdigit() else begun + int(length) if length.isdigit() else None
+    if wanted.size is not None and whole not in (None, wanted.size):
+        raise DownloadError(f"{wanted.url} has {whole} bytes, not {wanted.size}; {wanted.advice}")
+    whole = whole or wanted.size
+    done = begun
+    started = printed = time.monotonic()
+    with wanted.part.open("ab" if begun else "wb") as file:
+        for chunk in response.iter_content(CHUNK):
+            file.write(chunk)
+            done += len(chunk)
+            if wanted.size is not None and done > wanted.size:
+                return  # the check says so
+            if time.monotonic() - printed >= EVERY:
+                printed = time.monotonic()
+                pace = (printed - started) / (done - begun)
+                rest = f" of {whole / 1e6:.1f} MB, {minutes(pace * (whole - done))} left" if whole else " MB"
+                print(f"{wanted.target.name}: {done / 1e6:.1f}{rest}", flush=True)
+    if whole is not None and done < whole:
+        raise _CutError(f"the answer ends after {done} of {whole} bytes")
