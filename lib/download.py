@@ -100,7 +100,9 @@ def _check_arguments(url: str, target: Path, checksum: str | None, root: Path) -
     if place == top or not place.is_relative_to(top) or ".." in place.relative_to(top).parts:
         raise DownloadError(f"{target}, for {url}, does not lie below {root}; it must, and without '..'")
     if checksum is not None and not re.fullmatch(SUM, checksum):
-        raise DownloadError(f"checksum {checksum!r} of {url} must be md5:<32 hex digits> or sha256:<64 hex digits>")
+        raise DownloadError(
+            f"checksum {checksum!r} of {url} must be md5:<32 hex digits> or sha256:<64 hex digits>"
+        )
 
 
 def _fetch(wanted: _Wanted) -> None:

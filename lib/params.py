@@ -40,11 +40,12 @@ class Backbone:
 class Tasks:
     """Where the pictures come from and in which orders the tasks are learned.
 
+    source: datasets = those of lib/datasets.py, below root; splits: MTIL's, or CoOp's where it has one (X-TAIL).
     labels: among which classes a test picture is answered (lib/labels.py). cut: into tasks of how many classes each
     data set is cut; class_order: in which order its classes come before that (class-incremental learning).
     """
 
-    source: Literal["mini", "folder"]
+    source: Literal["mini", "folder", "datasets"]
     root: str
     seed: int
     train_per_class: int
@@ -52,6 +53,7 @@ class Tasks:
     templates: list[str]
     orders: dict[str, list[str]]
     labels: Literal["own", "union", "seen"] = "own"
+    splits: Literal["protocol", "coop"] = "protocol"
     cut: list[int] = field(default_factory=list)
     class_order: list[int] = field(default_factory=list)
 

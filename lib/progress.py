@@ -27,6 +27,13 @@ class Progress:
         left = (now - self.began) / max(1, done - self.first) * (self.total - done)
         print(f"{self.label}: step {done}/{self.total}, loss {loss:.3f}, {minutes(left)} left", flush=True)
 
+    def count(self, done: int, what: str) -> None:
+        """Reports that `done` of so many things are done."""
+        if self.due(done):
+            now = time.monotonic()
+            self.printed, left = now, (now - self.began) / done * (self.total - done)
+            print(f"{self.label}: {done}/{self.total} {what}, {minutes(left)} left", flush=True)
+
     def due(self, done: int) -> bool:
         """True when `step` would print: so that the loss is fetched from the device only then."""
         return time.monotonic() - self.printed >= self.every or done >= self.total

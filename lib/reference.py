@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lib.folders import TaskError, class_folders, decode, picture_files
 from lib.params import Study
 from lib.paths import DATA, ROOT
-from lib.tasks import TaskError, class_folders, decode, picture_files
 
 SPLIT = "held_out"  # of the pre-training world
 

@@ -1,8 +1,8 @@
 """What a stage runs: the code of its notebook and of every module that it reaches, as digests that prose cannot change.
 
-`python -m lib.sources` writes data/code/<notebook>.json, and for the learning notebook one file for each method. The
-stages depend on these files: a comment, a docstring, a paragraph or an output makes nothing stale, a forgotten
-dependency cannot happen, and a new method leaves all others as they are.
+`python -m lib.sources` writes data/code/<notebook>.json, for the learning notebook one file for each method, and one
+for a stage without notebook. The stages depend on these files: a comment, a docstring, a paragraph or an output makes
+nothing stale, a forgotten dependency cannot happen, and a new method leaves all others as they are.
 """
 
 import ast
@@ -31,7 +31,7 @@ SILENT = {
     )
 }
 # These draw the pictures, which reach all but the first notebooks as files.
-PICTURES = {"lib.mini", "lib.world"}
+PICTURES = {"lib.datasets", "lib.decoded", "lib.mini", "lib.readers", "lib.world"}
 PAINTERS = {"01_tasks", "02_pretrain"}
 # What these notebooks draw is shown beside their work, and is worth no second training.
 SHOWN = {"05_learn": {"lib.figures"}, "02_pretrain": {"lib.figures", "lib.results"}}
@@ -110,7 +110,8 @@ def files() -> dict[str, dict]:
         wanted[f"{LEARN}--{name}.json"] = {"cells": learn["cells"], "modules": both}
     for modules in methods.values():  # the costs are every method's
         wanted[f"{COST}.json"]["modules"] |= modules
-    return wanted | {"report.json": {"modules": reached({"lib.report"}, SILENT)}}
+    tools = {"data.json": "lib.obtain", "report.json": "lib.report"}
+    return wanted | {name: {"modules": reached({module}, SILENT)} for name, module in tools.items()}
 
 
 def write(folder: Path = DATA / "code") -> None:

@@ -5,26 +5,22 @@ decoded once into one safetensors file a task, so that training never waits for 
 """
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lib.folders import TaskError, class_folders, decode, picture_files
 from lib.params import Study, Tasks
 from lib.paths import DATA, ROOT
 
 SPLITS = ("train", "test")
-ENDINGS = (".png", ".jpg", ".jpeg")
-
-
-class TaskError(ValueError):
-    """A task that cannot be used; the message names the folder or file and what is expected."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +98,6 @@ def _folder(name: str, params: Tasks, size: int) -> Task:
     return Task(name, [n.replace("_", " ") for n in names["train"]], params.templates, splits[0], splits[1])
 
 
-def class_folders(split: Path) -> list[Path]:
-    """The class folders of a split, by name. Raises TaskError if there are fewer than two."""
-    if not split.is_dir():
-        raise TaskError(f"{split} is missing; a task is a folder <task>/{{train,test}}/<class>/*.png or .jpg")
-    folders = sorted(p for p in split.iterdir() if p.is_dir())
-    if len(folders) < 2:
-        raise TaskError(f"{split} has {len(folders)} class folders; at least 2 are needed")
-    return folders
-
-
 def _read(folders: list[Path], most: int, size: int, seed: int) -> Pictures:
     """All pictures of the class folders, or a seeded draw of at most `most` of each."""
     images, labels = [], []
@@ -125,29 +111,17 @@ def _read(folders: list[Path], most: int, size: int, seed: int) -> Pictures:
     return Pictures(_channels_first(np.stack(images)), torch.tensor(labels))
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """The pictures of a class folder, by name. Raises TaskError if there is none."""
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS)
-    if not files:
-        raise TaskError(f"{folder} has no picture ({', '.join(ENDINGS)}); add some or remove the folder")
-    return files
+def _datasets(name: str, params: Tasks, size: int) -> Task:
+    from lib import decoded
+
+    return load(decoded.ensure(name, params, size))
 
 
-def decode(file: Path, size: int) -> np.ndarray:
-    """A picture file, turned as its EXIF says, as (size, size, 3) uint8: shorter side to `size`, then the centre."""
-    try:
-        with Image.open(file) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise TaskError(f"{file} is no readable picture ({error}); replace or remove it") from error
-    zoom = size / min(picture.size)
-    wide, high = (max(size, round(side * zoom)) for side in picture.size)
-    left, top = (wide - size) // 2, (high - size) // 2
-    scaled = picture.resize((wide, high), Image.Resampling.BICUBIC)
-    return np.asarray(scaled.crop((left, top, left + size, top + size)))
-
-
-SOURCES: dict[str, Callable[[str, Tasks, int], Task]] = {"mini": _mini, "folder": _folder}
+SOURCES: dict[str, Callable[[str, Tasks, int], Task]] = {
+    "mini": _mini,
+    "folder": _folder,
+    "datasets": _datasets,
+}
 
 
 def path(study: str, task: str) -> Path:
@@ -186,7 +160,22 @@ def sequence(study: Study, order: str) -> list[Task]:
         raise TaskError(
             f"study {study.study} has no order {order!r}; it has: {', '.join(study.tasks.orders)}"
         )
-    return [load(path(study.study, name)) for name in study.tasks.orders[order]]
+    return [_as_asked(load(path(study.study, name)), study.tasks) for name in study.tasks.orders[order]]
+
+
+def _as_asked(task: Task, params: Tasks) -> Task:
+    """A prepared task with the study's templates, if it has any, and its classes in the study's order."""
+    order = params.class_order or list(range(len(task.classes)))
+    if sorted(order) != list(range(len(task.classes))):
+        raise TaskError(
+            f"tasks.class_order must have 0 to {len(task.classes) - 1} once each, for {task.name}"
+        )
+    place = torch.tensor(order).argsort()
+    splits = [task.train, task.test]
+    if params.class_order:
+        splits = [Pictures(split.images, place[split.labels]) for split in splits]
+    classes, templates = [task.classes[i] for i in order], params.templates or task.templates
+    return Task(task.name, classes, templates, splits[0], splits[1])
 
 
 def names(study: Study) -> list[str]:
@@ -204,19 +193,24 @@ def names(study: Study) -> list[str]:
 
 def prepare(study: Study) -> list[Task]:
     """Makes and writes all tasks of a study, and its reference set."""
-    from lib import reference
+    from lib import decoded, reference
     from lib.clip import load_clip
 
     backbone = load_clip(study.backbone.model, study.backbone.pretrained)
-    made = [make(name, study.tasks, backbone.image_size) for name in names(study)]
-    for task in made:
-        save(task, path(study.study, task.name))
+    for name in names(study):
+        file = path(study.study, name)
+        if study.tasks.source == "datasets":  # 15 GB of pictures get a second name, not a copy
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.unlink(missing_ok=True)
+            os.link(decoded.ensure(name, study.tasks, backbone.image_size), file)
+        else:
+            save(make(name, study.tasks, backbone.image_size), file)
     reference.prepare(study, backbone.image_size, backbone.tokenizer)
-    return made
+    return sequence(study, next(iter(study.tasks.orders)))
 
 
 def ensure(study: Study) -> list[Task]:
     """All tasks, made now if some are not there (as when a notebook is opened by itself)."""
-    if all(path(study.study, name).exists() for name in names(study)):
-        return [load(path(study.study, name)) for name in names(study)]
-    return prepare(study)
+    if not all(path(study.study, name).exists() for name in names(study)):
+        prepare(study)
+    return sequence(study, next(iter(study.tasks.orders)))

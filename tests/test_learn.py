@@ -164,7 +164,8 @@ def test_a_run_with_fewer_shots_and_other_steps_learns_just_that(home: Path) -> 
 
 def test_a_run_with_tasks_cut_in_two_learns_their_parts_in_order(home: Path) -> None:
     splits = [[getattr(small_study.task(number), split) for number in (0, 1)] for split in tasks.SPLITS]
-    wide = Task("wide", list("abcdef"), ["{}"], *(together(*each) for each in splits))
+    train, test = (together(*each) for each in splits)
+    wide = Task("wide", list("abcdef"), ["{}"], train, test)
     tasks.save(wide, home / "data" / "tiny" / "tasks" / "wide.safetensors")
     known = features.compute(small_study.backbone(), wide, study().selector)
     features.save(known, home / "data" / "tiny" / "features" / "wide.safetensors")

@@ -1,0 +1,98 @@
+"""The stage `data`: has every data set of a study on disk, whole, before anything is computed.
+
+`python -m lib.obtain PARAMS` fetches and unpacks what can be downloaded, checks pictures and classes of all against the
+catalogue, and ends with what is still to be placed by hand, all of it at once. What is there and whole is left alone;
+what was cut off goes on. Pictures of other sources (mini, folder) need nothing.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from lib import params, plan
+from lib.archive import ArchiveError, gunzip, unpack
+from lib.datasets import DataError, File, catalogue, check
+from lib.download import DownloadError, fetch
+from lib.paths import DATA, ROOT
+from lib.results import write_json
+
+DOWNLOADS = "downloads"  # below the root: archives until their data set is whole
+
+
+def obtain(name: str, root: Path) -> None:
+    """Downloads a data set unless it is whole. Raises an error that says what to do if it is not whole then."""
+    entry = catalogue(name)
+    try:
+        check(name, root)
+        return
+    except DataError:
+        if not entry.files:
+            raise
+    print(f"{name}: getting {len(entry.files)} files", flush=True)
+    for file in entry.files:
+        _get(file, root)
+    check(name, root)
+    for file in entry.files:
+        _archive(file, root).unlink(missing_ok=True)
+
+
+def _archive(file: File, root: Path) -> Path:
+    return root / DOWNLOADS / PurePosixPath(urlsplit(file.url).path).name
+
+
+def _get(file: File, root: Path) -> None:
+    """Fetches one file and puts its content where the data set's reader looks for it."""
+    archive, target = _archive(file, root), root / file.to
+    fetch(file.url, archive, checksum=file.checksum, root=root)
+    if file.form == "plain":
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(archive, target / archive.name)
+    elif file.form == "gz":
+        target.mkdir(parents=True, exist_ok=True)
+        gunzip(archive, target / archive.name.removesuffix(".gz"))
+    else:
+        apart = archive.with_name(f"{archive.name}.unpacked")
+        shutil.rmtree(apart, ignore_errors=True)  # of a call that was killed
+        unpack(archive, apart)
+        if file.inner:
+            unpack(apart / file.inner, apart / "inner")
+        join(apart / "inner" if file.inner else apart, target)
+        shutil.rmtree(apart)
+
+
+def join(folder: Path, target: Path) -> None:
+    """Moves what is in a folder into another, whose own files of the same name give way."""
+    target.mkdir(parents=True, exist_ok=True)
+    for item in sorted(folder.iterdir()):
+        if item.is_dir() and (target / item.name).is_dir():
+            join(item, target / item.name)
+        else:
+            os.replace(item, target / item.name)
+
+
+def main(file: str) -> int:
+    """Obtains a study's data sets and writes data/<study>/data.json; returns the exit status."""
+    study = params.load(file)
+    found, faults = {}, []
+    wanted = study.tasks.orders[plan.main_order(study)] if study.tasks.source == "datasets" else []
+    for name in wanted:
+        try:
+            obtain(name, ROOT / study.tasks.root)
+        except (DataError, DownloadError, ArchiveError) as error:
+            faults.append(str(error))
+            continue
+        entry = catalogue(name)
+        found[name] = {"classes": len(entry.classes), "train": entry.train, "test": entry.test}
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    if faults:
+        print(f"error: {len(faults)} data sets are not whole; the rest is there", file=sys.stderr)
+        return 1
+    write_json(DATA / study.study / "data.json", {"source": study.tasks.source, "datasets": found})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
