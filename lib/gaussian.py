@@ -45,7 +45,7 @@ class GaussianSelector(Selector):
             )
         super().__init__(width, settings)
 
-    def _learned(self, features: Tensor, labels: Tensor, seed: list[int]) -> nn.Module:
+    def _learned(self, features: Tensor, labels: Tensor, seed: list[int], steps: int = 0) -> nn.Module:
         classes, places = labels.unique(return_inverse=True)
         counts = torch.bincount(places)[:, None]
         sums = features.new_zeros(len(classes), features.shape[1]).index_add_(0, places, features)

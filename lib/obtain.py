@@ -72,14 +72,23 @@ def join(folder: Path, target: Path) -> None:
             os.replace(item, target / item.name)
 
 
+def _wanted(study: params.Study) -> dict[str, str]:
+    """The data sets of the tasks and of the reference set, each with its root."""
+    found = {}
+    if study.tasks.source == "datasets":
+        found |= dict.fromkeys(study.tasks.orders[plan.main_order(study)], study.tasks.root)
+    if study.reference is not None and study.reference.source == "datasets":
+        found[study.reference.name] = study.reference.root
+    return found
+
+
 def main(file: str) -> int:
     """Obtains a study's data sets and writes data/<study>/data.json; returns the exit status."""
     study = params.load(file)
     found, faults = {}, []
-    wanted = study.tasks.orders[plan.main_order(study)] if study.tasks.source == "datasets" else []
-    for name in wanted:
+    for name, root in _wanted(study).items():
         try:
-            obtain(name, ROOT / study.tasks.root)
+            obtain(name, ROOT / root)
         except (DataError, DownloadError, ArchiveError) as error:
             faults.append(str(error))
             continue

@@ -62,13 +62,15 @@ class Tasks:
 class Reference:
     """Pictures of none of the tasks, with captions: for ZSCL, LwF-VR and the selector's reference autoencoder.
 
-    source: mini (the pre-training world), or folder (<root>/<class>/*.png, captions by the first template).
+    source: mini (the pre-training world), folder (<root>/<class>/*.png), or datasets (`name`'s training pictures);
+    captions are the first template's. pictures: drawn by the seed.
     """
 
-    source: Literal["mini", "folder"]
+    source: Literal["mini", "folder", "datasets"]
     root: str
     pictures: int
     seed: int
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,18 +90,19 @@ class Compute:
 
 @dataclass(frozen=True)
 class Train:
-    """Training on one task, the same for every method (method.md, section 3: the paper's schedule)."""
+    """Training on one task, the same for every method. epochs: passes over a task's pictures instead of steps."""
 
     steps: int
     batch: int
     warmup: int
     smoothing: float
     crop: float
+    epochs: int = 0
 
 
 @dataclass(frozen=True)
 class Selector:
-    """DDAS: features, autoencoders, threshold, decision."""
+    """DDAS: features, autoencoders, threshold, decision. reference_steps: of the reference's; 0 = steps."""
 
     features: Literal["clip", "alexnet"]
     code: int
@@ -112,6 +115,7 @@ class Selector:
     shrinkage: float
     reference: bool
     batch_decision: int
+    reference_steps: int = 0
 
 
 @dataclass(frozen=True)

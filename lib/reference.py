@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lib.folders import TaskError, class_folders, decode, picture_files
-from lib.params import Study
+from lib.folders import TaskError, class_folders, decode, fitted, picture_files
+from lib.params import Reference, Study
 from lib.paths import DATA, ROOT
 
 SPLIT = "held_out"  # of the pre-training world
@@ -38,9 +38,8 @@ def prepare(study: Study, size: int, tokenizer: Callable[[list[str]], Tensor]) -
     wanted = study.reference
     if wanted is None:
         return
-    images, captions = (
-        _mini(wanted.seed, wanted.pictures) if wanted.source == "mini" else _folder(study, size)
-    )
+    make = {"mini": _mini, "folder": _folder, "datasets": _dataset}[wanted.source]
+    images, captions = make(study, wanted, size)
     if images.shape[1] != size:
         raise TaskError(
             f"the reference pictures have {images.shape[1]} pixels a side, the backbone wants {size}"
@@ -50,22 +49,35 @@ def prepare(study: Study, size: int, tokenizer: Callable[[list[str]], Tensor]) -
     save_file({"images": pixels, "tokens": tokenizer(captions)}, path(study.study))
 
 
-def _mini(seed: int, count: int) -> tuple[np.ndarray, list[str]]:
+def _mini(study: Study, wanted: Reference, size: int) -> tuple[np.ndarray, list[str]]:
     from lib.world import examples_of
 
-    examples = examples_of(seed, range(count), SPLIT)
+    examples = examples_of(wanted.seed, range(wanted.pictures), SPLIT)
     return np.stack([e.picture for e in examples]), [e.caption for e in examples]
 
 
-def _folder(study: Study, size: int) -> tuple[np.ndarray, list[str]]:
-    wanted = study.reference
-    assert wanted is not None
-    template = (study.tasks.templates or ["a photo of a {}."])[0]
+def _folder(study: Study, wanted: Reference, size: int) -> tuple[np.ndarray, list[str]]:
     files = [file for folder in class_folders(ROOT / wanted.root) for file in picture_files(folder)]
-    picked = np.random.default_rng(wanted.seed).permutation(len(files))[: wanted.pictures]
-    chosen = [files[i] for i in sorted(picked)]
-    captions = [template.format(file.parent.name.replace("_", " ")) for file in chosen]
+    chosen = [files[i] for i in _drawn(wanted, len(files))]
+    captions = [_template(study).format(file.parent.name.replace("_", " ")) for file in chosen]
     return np.stack([decode(file, size) for file in chosen]), captions
+
+
+def _dataset(study: Study, wanted: Reference, size: int) -> tuple[np.ndarray, list[str]]:
+    from lib.datasets import catalogue, open_split
+
+    split, names = open_split(wanted.name, ROOT / wanted.root, "train"), catalogue(wanted.name).names
+    chosen = _drawn(wanted, len(split))
+    captions = [_template(study).format(names[split.labels[i]]) for i in chosen]
+    return np.stack([fitted(split.picture(i), size) for i in chosen]), captions
+
+
+def _drawn(wanted: Reference, count: int) -> list[int]:
+    return sorted(np.random.default_rng(wanted.seed).permutation(count)[: wanted.pictures].tolist())
+
+
+def _template(study: Study) -> str:
+    return (study.tasks.templates or ["a photo of a {}."])[0]
 
 
 def load(study: Study) -> ReferenceSet:

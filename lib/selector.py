@@ -30,7 +30,7 @@ class Autoencoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Mean squared error (B,) of the reconstruction of features (B, S)."""
-        target = torch.sigmoid(features)
+        target = torch.sigmoid(features.float())
         rebuilt = torch.sigmoid(self.decoder(F.relu(self.encoder(target))))
         return (rebuilt - target).square().mean(dim=1)
 
@@ -74,9 +74,9 @@ class Selector(nn.Module):
             limit = torch.quantile(self.errors(features[held])[:, -1], self.settings.threshold)
         self.thresholds = torch.cat([self.thresholds, limit.reshape(1).to(self.thresholds)])
 
-    def _learned(self, features: Tensor, labels: Tensor, seed: list[int]) -> nn.Module:
-        """What is kept of a task."""
-        return self._trained(features, seed)
+    def _learned(self, features: Tensor, labels: Tensor, seed: list[int], steps: int = 0) -> nn.Module:
+        """What is kept of a task; steps: of training, 0 = the study's."""
+        return self._trained(features, seed, steps or self.settings.steps)
 
     def _blank(self, state: dict[str, Tensor]) -> nn.Module:
         """What is kept of a task, of the shape of its `state_dict`."""
@@ -85,9 +85,9 @@ class Selector(nn.Module):
     def learn_reference(self, features: Tensor, seed: list[int]) -> None:
         """Learns what stands for "none of the tasks" from features (N, S) of reference pictures."""
         alike = torch.zeros(len(features), dtype=torch.long)
-        self.reference = self._learned(features, alike, seed).to(self.device)
+        self.reference = self._learned(features, alike, seed, self.settings.reference_steps).to(self.device)
 
-    def _trained(self, features: Tensor, seed: list[int]) -> Autoencoder:
+    def _trained(self, features: Tensor, seed: list[int], steps: int) -> Autoencoder:
         """Adam, learning rate divided by 10 every 10 epochs, as in the released code."""
         s, rng = self.settings, np.random.default_rng([*seed, 1])
         with torch.random.fork_rng():
@@ -95,7 +95,7 @@ class Selector(nn.Module):
             coder = Autoencoder(self.width, s.code).to(self.device)
         optimizer = torch.optim.Adam(coder.parameters(), lr=s.lr, weight_decay=s.weight_decay)
         epoch_steps = max(1, len(features) // s.batch)
-        for step in range(s.steps):
+        for step in range(steps):
             optimizer.param_groups[0]["lr"] = s.lr * 0.1 ** (step // epoch_steps // 10)
             batch = torch.from_numpy(rng.choice(len(features), min(s.batch, len(features)), replace=False))
             optimizer.zero_grad()
@@ -112,7 +112,7 @@ class Selector(nn.Module):
         back, back_bias = self._stacked("decoder")  # (T, R, S), (T, 1, S)
         parts = []
         for part in features.split(chunk):
-            target = torch.sigmoid(part.to(self.device))  # (n, S)
+            target = torch.sigmoid(part.to(self.device).float())  # (n, S)
             code = F.relu(torch.matmul(target, into) + into_bias)  # (T, n, R)
             rebuilt = torch.sigmoid(torch.baddbmm(back_bias, code, back))  # (T, n, S)
             parts.append((rebuilt - target).square().mean(dim=2).T.cpu())  # (n, T)

@@ -71,7 +71,9 @@ def _train(
     parameters: list[Parameter],
     rng: np.random.Generator,
 ) -> list[float]:
-    task, steps, peak = lesson.task, settings.steps * lesson.parts, method.learning_rate(lesson.task)
+    task, peak = lesson.task, method.learning_rate(lesson.task)
+    epoch = max(1, len(task.train) // settings.batch)
+    steps = settings.epochs * epoch or settings.steps * lesson.parts
     optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.999), weight_decay=0.0, fused=True)
     progress, losses = Progress(task.name, steps), []
     for step, batch in enumerate(batches(len(task.train), settings.batch, steps, rng)):

@@ -148,3 +148,13 @@ def test_features_of_the_reference_pictures_are_made_where_the_selector_wants_th
     expected = features.extract(ClsToken(backbone), others, backbone)
     assert torch.equal(features.load_reference("tiny"), expected)
     assert expected.shape == (8, small_study.CONFIG["width"])
+
+
+def test_wide_features_are_kept_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, pictures = small_study.backbone(), small_study.task(0).test
+    tower = features.ClsToken(backbone)
+    exact = features.extract(tower, pictures, backbone)
+    monkeypatch.setattr(features, "WIDE", exact.shape[1])
+    half = features.extract(tower, pictures, backbone)
+    assert half.dtype == torch.float16
+    assert torch.equal(half, exact.half())

@@ -203,41 +203,6 @@ def test_sizes_are_counted() -> None:
     assert size["selector_parameters"] == 2 * (32 * 4 + 4 + 4 * 32 + 32)
 
 
-def test_the_report_says_which_experts_were_used_and_frozen() -> None:
-    method = small_study.learned("moe_adapters")
-    block = method.report()["experts"]["image"]["1"]
-    counts = method.model.image_adapters["1"].counts
-    assert block["counts"] == counts.tolist()
-    assert block["froze"] == [[int(row.argmax())] for row in counts]
-    assert set(method.report()["experts"]["text"]) == {"0", "1"}
-
-
-def test_a_shared_router_goes_on_learning_and_answers_for_every_task() -> None:
-    method = small_study.teach(small_study.method("moe_adapters", router="shared", noise=False), 0)
-    before = copied(method)
-    small_study.teach(method, 1)
-    after = method.model.state_dict()
-    routers = [name for name in after if ".routers." in name]
-    assert len(routers) == 4
-    assert all(".routers.0." in name for name in routers)
-    assert all(after[name].any() for name in routers)
-    assert {name for name in routers if not torch.equal(before[name], after[name])} == set(routers)
-    routes = [torch.full((12,), route) for route in (0, 1)]
-    made, known = small_study.sequence()
-    one, two = method.answer(made[0], known[0], routes)
-    assert torch.equal(one, two)
-
-
-@pytest.mark.parametrize("rule", ["most_used", "most_weighted", "all_used", "all_but_fresh"])
-def test_a_freeze_rule_decides_what_is_frozen_and_is_reported(rule: str) -> None:
-    method = small_study.teach(small_study.method("moe_adapters", freeze=2, freeze_rule=rule), 0, 1)
-    for name, adapter in method.model.adapters().items():
-        tower, block = name.split("_adapters.")
-        froze = method.report()["experts"][tower][block]["froze"]
-        assert froze == [adapter.to_freeze(task) for task in (0, 1)]
-        assert set(adapter.frozen.nonzero().flatten().tolist()) == {e for each in froze for e in each}
-
-
 def test_every_method_is_known_by_name() -> None:
     known = {"zero_shot": ZeroShot, "finetune": FineTune, "finetune_single": FineTuneSingle, "joint": Joint}
     known |= {"adapter": Adapter, "moe_adapters": MoEAdapters}

@@ -152,3 +152,14 @@ def test_joining_moves_into_folders_that_are_there_and_replaces_files(tmp_path: 
         if f.is_file()
     }
     assert found == {"a/one": "new", "a/three": "old", "two": "new"}
+
+
+def test_the_reference_sets_data_are_wanted_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = {"source": "datasets", "root": "elsewhere", "name": "tinyimagenet", "pictures": 9, "seed": 0}
+    raw = {
+        "tasks.source": "datasets",
+        "tasks.root": "raw",
+        "tasks.orders": {"I": ["dtd"]},
+        "reference": reference,
+    }
+    assert obtain._wanted(small_study.study(raw)) == {"dtd": "raw", "tinyimagenet": "elsewhere"}

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import miniatures
 import numpy as np
 import open_clip
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from lib import params, reference, tasks
+from lib.datasets import catalogue
 from lib.reference import ReferenceSet
 from lib.tasks import TaskError
 from lib.world import examples_of
@@ -139,3 +141,17 @@ def test_pictures_of_another_size_than_the_backbones_are_refused() -> None:
     with pytest.raises(TaskError, match="pictures have 48 pixels a side, the backbone wants 32"):
         made(study(source="mini", pictures=2))
     assert not reference.path("tiny").exists()
+
+
+def test_pictures_of_a_data_set_are_drawn_with_captions_by_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_study.move(monkeypatch, tmp_path)
+    miniatures.write("tinyimagenet", tmp_path / "raw")
+    raw = {"source": "datasets", "root": "raw", "name": "tinyimagenet", "pictures": 5, "seed": 1}
+    study, backbone = small_study.study({"reference": raw}), small_study.backbone()
+    reference.prepare(study, backbone.image_size, backbone.tokenizer)
+    held, names = reference.load(study), catalogue("tinyimagenet").names
+    shown = [miniatures.label_of(Image.fromarray(i.permute(1, 2, 0).numpy())) for i in held.images]
+    assert len(set(shown)) == 5
+    assert torch.equal(held.tokens, backbone.tokenizer([f"a photo of {names[label]}." for label in shown]))

@@ -223,3 +223,23 @@ def test_the_reference_decides_against_every_task(monkeypatch: pytest.MonkeyPatc
         again.predict(made[0], known[0], 0).routes["sample"],
         method.predict(made[0], known[0], 0).routes["sample"],
     )
+
+
+def test_the_reference_may_learn_for_longer() -> None:
+    features = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    found = []
+    for changes in ({"steps": 9}, {"steps": 3, "reference_steps": 9}, {"steps": 3}):
+        selector = Selector(6, settings(**changes))
+        selector.learn_reference(features, [0, 0])
+        found.append(save(selector.state_dict()))
+    assert found[0] == found[1] != found[2]
+
+
+def test_wide_features_in_half_precision_are_judged_in_single() -> None:
+    features = torch.rand(12, 6, generator=torch.Generator().manual_seed(0)).half()
+    found = []
+    for given in (features, features.float()):
+        selector = Selector(6, settings())
+        selector.learn(given, torch.zeros(12, dtype=torch.long), [0, 0])
+        found.append(selector.errors(given))
+    assert torch.equal(*found)

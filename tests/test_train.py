@@ -225,3 +225,11 @@ def test_without_a_snapshot_nothing_is_touched_and_a_damaged_one_is_named(tmp_pa
         ValueError, match=f"the snapshot {tmp_path}/cut cannot be read .*; delete it to start"
     ):
         snapshot.read(tmp_path / "cut", model.state_dict(), optimizer)
+
+
+def test_epochs_are_passes_over_the_pictures_instead_of_steps() -> None:
+    pupil, lesson = small_study.method("finetune"), small_study.lessons()[0]  # 18 pictures
+    losses = learn_task(pupil, lesson, replace(pupil.study.train, batch=8, epochs=3, steps=99))
+    assert len(losses) == 6
+    few = learn_task(pupil, lesson, replace(pupil.study.train, batch=32, epochs=1, steps=99))
+    assert len(few) == 1

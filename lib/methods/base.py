@@ -53,7 +53,7 @@ class Method:
     """
 
     Settings: ClassVar[Any] = Settings
-    decisions: ClassVar[tuple[str, ...]] = ("sample",)
+    decisions: tuple[str, ...] = ("sample",)
 
     def __init__(self, backbone: Backbone, settings: dict[str, Any], study: params.Study) -> None:
         self.backbone, self.study = backbone, study

@@ -56,22 +56,25 @@ class AdapterSettings:
 
 @dataclass(frozen=True)
 class MoESettings(AdapterSettings):
-    """Further: E experts, K chosen, a router for each task or one for all, gate noise, balance loss weight, text
-    router token, how many experts are frozen after a task and by which rule, and what the selector judges by."""
+    """Further: E experts, K chosen, a router for each task or one for all, gate noise (always: in tests as well, as
+    the released code does in class-incremental learning), balance loss weight, text router token, how many experts
+    are frozen after a task and by which rule, and what the selector judges by (none: the last router answers)."""
 
     experts: int
     top_k: int
     router: RouterOf
-    noise: bool
+    noise: bool | Literal["always"]
     balance: float
     text_router_token: Literal["start", "end"]
     freeze: int
     freeze_rule: FreezeRule
-    selector: Literal["autoencoder", "gaussian"]
+    selector: Literal["autoencoder", "gaussian", "none"]
 
     def config(self) -> MoEConfig:
         """The shape of every block's mixture."""
-        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name in MoEConfig.__annotations__}
+        known = MoEConfig.__annotations__
+        named: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name in known}
+        named["noise"] = bool(self.noise)
         return MoEConfig(**named, freeze_count=self.freeze)
 
 
@@ -150,6 +153,8 @@ class MoEAdapters(Adapter):
     def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
         super().__init__(backbone, settings, study)
         self.selector: Selector | None = None  # made with the first task: then its width is known
+        if self.settings.selector == "none":
+            self.decisions = ("sample",)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy, plus the balance loss of all routings where its weight is not 0 (released code: 0)."""
@@ -166,11 +171,19 @@ class MoEAdapters(Adapter):
         """Freezes the most used experts and lets the selector learn the task."""
         super().end_task(lesson)
         self.model.freeze(self.task)
+        self._set_noise()
+        if self.settings.selector == "none":
+            return
         if self.selector is None:
             self.selector = self._new_selector(lesson.features.train.shape[1])
             if self.study.selector.reference:
                 self.selector.learn_reference(load_reference(self.study.study), lesson.seed)
         self.selector.learn(lesson.features.train, lesson.task.train.labels, lesson.seed)
+
+    def _set_noise(self) -> None:
+        """Routers in training mode draw noise; those of a tested model do if it is always on."""
+        for adapter in self.model.adapters().values():
+            adapter.routers.train(self.settings.noise == "always")
 
     def _new_selector(self, width: int) -> Selector:
         kind = GaussianSelector if self.settings.selector == "gaussian" else Selector
@@ -179,6 +192,8 @@ class MoEAdapters(Adapter):
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
         """Answers by each way of deciding; the oracle sends tasks not yet learned to CLIP."""
+        if self.settings.selector == "none":
+            return super().predict(task, features, number)
         if self.selector is None:
             raise ValueError("the selector has learned no task yet; learn one before predicting")
         decided = self.selector.decide(features.test)
@@ -203,6 +218,7 @@ class MoEAdapters(Adapter):
     def restore(self, state: dict[str, Tensor]) -> None:
         """Loads both."""
         super().restore(state)
+        self._set_noise()
         own = under("selector.", state)
         if own:
             self.selector = self._new_selector(int(own["stored_width"]))
