@@ -79,4 +79,4 @@ def test_an_unknown_study_is_an_error_that_names_those_there_are() -> None:
     command = [sys.executable, "-m", "lib.study", "--study", "nowhere"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 2
-    assert "there is no study 'nowhere'; there are: mini, folder, short" in ended.stderr
+    assert f"there is no study 'nowhere'; there are: {', '.join(plan.studies())}" in ended.stderr

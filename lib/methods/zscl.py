@@ -48,7 +48,7 @@ class ZSCL(FineTune):
     def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
         super().__init__(backbone, settings, study)
         every = self.settings.average_every
-        if every > study.train.steps:
+        if every > study.train.steps and not study.train.epochs:
             raise ValueError(
                 f"average_every is {every}, so no weights are averaged; choose 1 to {study.train.steps} or 0"
             )
