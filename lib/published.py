@@ -41,6 +41,12 @@ PLACES = {
 PLACES |= {(f"cil_cifar100_{n}", "I"): (f"CIL CIFAR100 {n} steps", "", "full") for n in (10, 20, 50)}
 TINY = "CIL TinyImageNet 100+{}x{}"  # 100 classes, then so many more in each of so many steps
 PLACES |= {(f"cil_tinyimagenet_{n}", "I"): (TINY.format(100 // n, n), "", "full") for n in (5, 10, 20)}
+# a task of ours: the data set as it is published
+DATASETS = {
+    "aircraft": "Aircraft", "caltech101": "Caltech101", "cifar100": "CIFAR100", "dtd": "DTD", "eurosat": "EuroSAT",
+    "flowers": "Flowers", "food": "Food", "mnist": "MNIST", "pets": "OxfordPet", "cars": "StanfordCars",
+    "sun397": "SUN397",
+}  # fmt: skip
 Rows = list[dict[str, Any]]  # result files, facts, or lines of a table
 
 
@@ -111,8 +117,9 @@ def measured(content: dict[str, Any], decision: str) -> dict[tuple[str, str], fl
         raise PublishedError(f"{label(content)}: {len(rows)} of {len(classes)} tasks; run it to its end")
     if content["study"].startswith("cil_"):
         return {(metric, "all"): content[metric.lower()][decision] for metric in ("Average", "Last")}
-    found = {(metric, "mean"): content[metric.lower()][decision] for metric in METRICS}
-    for j, (task, column) in enumerate(zip(content["tasks"], np.array(rows).T, strict=True)):
+    found: dict[tuple[str, str], float] = {(m, "mean"): content[m.lower()][decision] for m in METRICS}
+    tasks: list[str] = [DATASETS.get(task, task) for task in content["tasks"]]
+    for j, (task, column) in enumerate(zip(tasks, np.array(rows).T, strict=True)):
         found |= {("Transfer", task): column[:j].mean()} if j else {}
         found |= {("Average", task): column.mean(), ("Last", task): column[-1]}
     return found

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import params, plan, tables
+from lib import params, plan, published, tables
 from lib.figures import NAMES, by_run
 from lib.learned import findings
 from lib.paths import REPORTS, ROOT
@@ -30,7 +30,7 @@ FIGURES = {
     "selector_threshold": "Stricter or more generous thresholds: own pictures against strangers.",
     "confusion": "The same decisions, as counted inside the first seed's run of the method.",
     "cost": "What each method costs, measured in one go.",
-    "selector_scaling": "The selector's time with up to 100 tasks, beside the image encoder's.",
+    "selector_scaling": "Selector and experts with up to 100 tasks, beside the frozen image tower.",
     "experts": "Shares of each task's choices among the experts, by tower and block; a dot: frozen after the task.",
     "frozen_pool": "Experts of a block frozen so far: mean over blocks and seeds, with the range.",
     "routes": "Gates of a router with random weights on pictures of every task.",
@@ -39,6 +39,11 @@ ABLATIONS = (
     "<p>Variants of the method on a shorter order of tasks. Filled: decided per picture; open: the true task given. "
     "The grey band is the paper's setting, its 95 % interval over seeds; n, the number of seeds, is under each "
     "variant: read a single seed inside the band as no difference.</p>"
+)
+PUBLISHED = (
+    "<p>Measured here (mean ± 95 % interval over seeds, percent), as published (sources: reports/published.csv), and "
+    "the difference in points. Empty: not measured yet, or not published. The released code decides once for many "
+    "pictures (batch) and tests class-incremental learning with router noise.</p>"
 )
 PANELS = {
     "experts": "How many experts a block has.",
@@ -74,7 +79,7 @@ def page(study: params.Study) -> str:
     folder = REPORTS / "figures" / study.study
     parts = [_heading(study, found), _table(named_summary(found)), _learned(study), "<h2>Figures</h2>"]
     parts += [_figure(folder / f"{name}.png", text) for name, text in FIGURES.items()]
-    parts += ["<h2>Ablations</h2>", ABLATIONS]
+    parts += [_published(study), "<h2>Ablations</h2>", ABLATIONS]
     parts += [_figure(folder / "ablations" / f"{name}.png", text) for name, text in PANELS.items()]
     backbone = _figure(folder.parent / "pretrain.png", "The tiny CLIP on held-out pictures of its own world.")
     parts += ["<h2>Backbone</h2>", backbone]
@@ -109,6 +114,20 @@ def _learned(study: params.Study) -> str:
         for title, text in findings(tables.read(study.study), plan.main_order(study))
     ]
     return f"<h2>What we learned</h2>{''.join(paragraphs)}" if paragraphs else ""
+
+
+def _published(study: params.Study) -> str:
+    """What was measured beside what others published, for the studies of which there is something."""
+    places = [order for name, order in published.PLACES if name == study.study]
+    found = tables.read(study.study)
+    parts = []
+    for order in places:
+        parts.append(
+            f"<h3>Order {html.escape(order)}</h3>{_table(published.beside(found, study.study, order))}"
+        )
+        by_task = published.by_task(found, study.study, order)
+        parts += [f"<h3>Order {html.escape(order)}, by data set</h3>{_table(by_task)}"] * bool(len(by_task))
+    return f"<h2>Beside published numbers</h2>{PUBLISHED}{''.join(parts)}" if parts else ""
 
 
 def _table(table: pd.DataFrame) -> str:

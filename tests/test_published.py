@@ -169,11 +169,18 @@ def test_results_that_do_not_belong_are_refused(facts: Make) -> None:
     half = content("mas", accuracy={"sample": MATRIX[:2]})
     with pytest.raises(PublishedError, match="mas: 2 of 3 tasks; run it to its end"):
         published.beside([half], "mtil", "I", facts())
-    other = content("moe_adapters", tasks=["aircraft", "caltech101", "cifar100"])
+    other = content("moe_adapters", tasks=["planes", "things", "small"])
     with pytest.raises(
         PublishedError, match="study mtil has no task Aircraft, CIFAR100, Caltech101; name tasks"
     ):
         published.by_task([other], "mtil", "I", facts())
+
+
+def test_our_names_of_the_data_sets_are_those_that_were_published(facts: Make) -> None:
+    ours = content("moe_adapters", tasks=["aircraft", "caltech101", "cifar100"])
+    theirs = content("moe_adapters", tasks=TASKS)
+    tables = [published.by_task([held], "mtil", "I", facts()) for held in (ours, theirs)]
+    assert tables[0].equals(tables[1])
 
 
 LINE = "MTIL,I,full,Last,ZSCL,mean,83.6,here"

@@ -44,3 +44,13 @@ def test_costs_add_up(tmp_path: Path) -> None:
 def test_a_study_without_results_says_which_command_makes_them() -> None:
     with pytest.raises(ValueError, match="make study"):
         report.page(replace(params.load(), study="nothing"))
+
+
+def test_a_study_that_others_published_is_set_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report.tables, "read", lambda study: [])
+    page = report._published(replace(params.load(), study="mtil"))
+    assert page.count("Order ") == 4  # two orders, each by data set as well
+    assert "OxfordPet" in page
+    assert report._published(params.load()) == ""
