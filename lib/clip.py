@@ -7,6 +7,7 @@ numbers in silence.
 
 import difflib
 import hashlib
+import json
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,6 +85,23 @@ def load_clip(model: str, pretrained: str | None = None) -> Backbone:
     about = open_clip.get_model_preprocess_cfg(clip)
     mean, std = (tuple(about.get(key, TINY_COLOURS)) for key in ("mean", "std"))
     return Backbone(clip.eval(), tokenizer, high, mean, std, model, fingerprint(clip))
+
+
+def note(backbone: Backbone, file: Path) -> None:
+    """Writes down which CLIP a study has."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    held = {"model": backbone.name, "fingerprint": backbone.fingerprint}
+    file.write_text(json.dumps(held, indent=1) + "\n")
+
+
+def check_noted(backbone: Backbone, file: Path) -> None:
+    """Raises ValueError if a CLIP is not the one that was written down; without a note nothing is known of it."""
+    held = json.loads(file.read_text()) if file.exists() else {}
+    if held and held["fingerprint"] != backbone.fingerprint:
+        raise ValueError(
+            f"{backbone.name} has other weights ({backbone.fingerprint[:12]}) than when the study began "
+            f"({held['fingerprint'][:12]}, {file}); put those back, or let the stage `data` begin it anew"
+        )
 
 
 def _from_folder(folder: Path) -> tuple[Any, Tokenizer]:

@@ -14,7 +14,7 @@ import torch
 from lib import checkpoint, compute, params, results, sources, subsets, tasks
 from lib import features as feature_files
 from lib.checkpoint import About
-from lib.clip import Backbone, load_clip
+from lib.clip import Backbone, check_noted, load_clip
 from lib.evaluate import Row, evaluate, zero_shot_row
 from lib.features import Features
 from lib.labels import LabelSpace
@@ -57,6 +57,7 @@ class Scene:
 def scene(study: params.Study, run: str, order: str, seed: int) -> Scene:
     """Loads the frozen CLIP, the prepared tasks and their features; fewer shots or smaller tasks if the run says so."""
     backbone = load_clip(study.backbone.model, study.backbone.pretrained).to(compute.device_of(study.compute))
+    check_noted(backbone, DATA / study.study / "backbone.json")
     special = params.SPECIAL | {k: v for k, v in study.runs[run].set.items() if k in params.SPECIAL}
     lessons: list[Lesson] = []
     for task in tasks.sequence(study, order):

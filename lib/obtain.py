@@ -1,4 +1,4 @@
-"""The stage `data`: has every data set of a study on disk, whole, before anything is computed.
+"""The stage `data`: has a study's CLIP and every data set on disk, whole, before anything is computed.
 
 `python -m lib.obtain PARAMS` fetches and unpacks what can be downloaded, checks pictures and classes of all against the
 catalogue, and ends with what is still to be placed by hand, all of it at once. What is there and whole is left alone;
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from lib import params, plan
 from lib.archive import ArchiveError, gunzip, unpack
+from lib.clip import load_clip, note
 from lib.datasets import DataError, File, catalogue, check
 from lib.download import DownloadError, fetch
 from lib.paths import DATA, ROOT
@@ -83,7 +84,7 @@ def _wanted(study: params.Study) -> dict[str, str]:
 
 
 def main(file: str) -> int:
-    """Obtains a study's data sets and writes data/<study>/data.json; returns the exit status."""
+    """Obtains a study's data sets and its CLIP, and notes both in data/<study>; returns the exit status."""
     study = params.load(file)
     found, faults = {}, []
     for name, root in _wanted(study).items():
@@ -96,6 +97,11 @@ def main(file: str) -> int:
         found[name] = {"classes": len(entry.classes), "train": entry.train, "test": entry.test}
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
+    try:
+        note(load_clip(study.backbone.model, study.backbone.pretrained), DATA / study.study / "backbone.json")
+    except (ConnectionError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     if faults:
         print(f"error: {len(faults)} data sets are not whole; the rest is there", file=sys.stderr)
         return 1

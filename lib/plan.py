@@ -115,7 +115,13 @@ def files(folder: Path) -> dict[Path, str]:
     page = f"reports/{study.study}/index.html" if folder.parts else "reports/index.html"
     method = final(study, "moe_adapters")  # whose experts the notebook of ablations asks
     checkpoint = method.checkpoint if method else f"data/{study.study}/features"
+    local = [
+        place
+        for place in (study.backbone.pretrained, study.backbone.model)
+        if (ROOT / place).exists() and place
+    ]
     content = {"root": up, "file": str(folder / "params.yaml"), "page": page, "method": checkpoint}
+    content["weights"] = local[0] if local else "data/catalogue"  # a CLIP that is known by name is no file
     plan = content | {"learn": {key: asdict(item) for key, item in items(study).items()}}
     wanted = {ROOT / folder / "plan.yaml": head + yaml.safe_dump(plan, sort_keys=False)}
     if folder.parts:

@@ -118,7 +118,7 @@ def measured(content: dict[str, Any], decision: str) -> dict[tuple[str, str], fl
     if content["study"].startswith("cil_"):
         return {(metric, "all"): content[metric.lower()][decision] for metric in ("Average", "Last")}
     found: dict[tuple[str, str], float] = {(m, "mean"): content[m.lower()][decision] for m in METRICS}
-    tasks: list[str] = [DATASETS.get(task, task) for task in content["tasks"]]
+    tasks = [str(DATASETS.get(task, task)) for task in content["tasks"]]
     for j, (task, column) in enumerate(zip(tasks, np.array(rows).T, strict=True)):
         found |= {("Transfer", task): column[:j].mean()} if j else {}
         found |= {("Average", task): column.mean(), ("Last", task): column[-1]}

@@ -1,6 +1,7 @@
 """What a stage of the study refuses, before any training: bad input, foreign and damaged parents; and bad losses."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -112,3 +113,13 @@ def test_a_missing_damaged_or_foreign_parent_is_refused_before_training(
     shutil.copytree(other, first)
     with pytest.raises(CheckpointError, match=r"\(study, order, seed, tasks\) .*'I', 1, .* not .*'I', 0,"):
         learn.learn(study(by_task=True), chain()[1])
+
+
+def test_a_clip_with_other_weights_than_the_study_began_with(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    untouched(monkeypatch)
+    noted = home / "data" / "tiny" / "backbone.json"
+    noted.write_text(json.dumps({"model": "tiny", "fingerprint": "0123456789abcdef"}))
+    with pytest.raises(ValueError, match="tiny has other weights .* than when the study began .0123456789ab"):
+        learn.learn(study(), "moe_adapters--I--s0")

@@ -26,6 +26,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     miniatures.allow(monkeypatch)
     for name in ("ROOT", "DATA"):
         monkeypatch.setattr(obtain, name, tmp_path / ("data" if name == "DATA" else ""))
+    monkeypatch.setattr(obtain, "load_clip", lambda model, pretrained: small_study.backbone())
     facts(monkeypatch, {})
     return tmp_path
 
@@ -129,9 +130,11 @@ def test_all_that_is_to_be_placed_by_hand_is_said_at_once_and_the_rest_is_there(
     assert not (home / "data" / "tiny" / "data.json").exists()
 
 
-def test_a_study_without_data_sets_needs_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_without_data_sets_needs_its_clip_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(params, "load", lambda file: small_study.study())
     assert obtain.main("params.yaml") == 0
+    noted = json.loads((home / "data" / "tiny" / "backbone.json").read_text())
+    assert noted == {"model": "tiny", "fingerprint": small_study.backbone().fingerprint}
     held = json.loads((home / "data" / "tiny" / "data.json").read_text())
     assert held == {"source": "folder", "datasets": {}}
 
@@ -163,3 +166,16 @@ def test_the_reference_sets_data_are_wanted_as_well(monkeypatch: pytest.MonkeyPa
         "reference": reference,
     }
     assert obtain._wanted(small_study.study(raw)) == {"dtd": "raw", "tinyimagenet": "elsewhere"}
+
+
+def test_a_clip_that_cannot_be_had_ends_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def offline(model: str, pretrained: str) -> None:
+        raise ConnectionError("the weights 'openai' could not be fetched; without a network, give a file")
+
+    monkeypatch.setattr(obtain, "load_clip", offline)
+    monkeypatch.setattr(params, "load", lambda file: small_study.study())
+    assert obtain.main("params.yaml") == 1
+    assert "error: the weights 'openai' could not be fetched" in capsys.readouterr().err
+    assert not (home / "data" / "tiny" / "data.json").exists()
