@@ -17,6 +17,7 @@ from typing import Any
 import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.factory import load_state_dict
 from open_clip.pretrained import get_pretrained_cfg
 from safetensors import SafetensorError
 from torch import Tensor
@@ -27,6 +28,7 @@ from lib.paths import ROOT
 Encode = Callable[[Tensor], Tensor]  # tokens (N, L) to features (N, F)
 Tokenizer = Callable[[list[str]], Tensor]  # prompts to tokens (N, L) at the full context
 Colours = tuple[float, float, float]
+OPENAI_SIZES = {"input_resolution", "context_length", "vocab_size"}
 TINY_COLOURS = (0.5, 0.5, 0.5)  # mean and std of the tiny CLIP, which names none
 UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError)
 
@@ -133,8 +135,12 @@ def _from_name(model: str, pretrained: str) -> tuple[Any, Tokenizer]:
             f"pretrained is {pretrained!r}: no file of that name, and no tag of {model}; its tags: {tags}"
         )
     try:
-        source = pretrained if tag or not pretrained else str(file)
-        return open_clip.create_model(model, pretrained=source), open_clip.get_tokenizer(model)
+        if pretrained and not tag:
+            clip: Any = open_clip.create_model(model, load_weights=False)
+            clip.load_state_dict(_state_of(file, model))
+        else:
+            clip = open_clip.create_model(model, pretrained=pretrained or None)
+        return clip, open_clip.get_tokenizer(model)
     except UNREADABLE as error:
         if tag:
             raise ConnectionError(
@@ -142,6 +148,14 @@ def _from_name(model: str, pretrained: str) -> tuple[Any, Tokenizer]:
                 "give pretrained the path of a downloaded file, or model a local folder"
             ) from error
         raise ValueError(f"{pretrained or 'open_clip'} has no weights that fit {model}: {error}") from error
+
+
+def _state_of(file: Path, model: str) -> dict[str, Tensor]:
+    """The weights of a file: open_clip's, or OpenAI's own, which has three sizes beside them and means QuickGELU."""
+    state: Any = load_state_dict(str(file))
+    if state.keys() >= OPENAI_SIZES:
+        _check_activation(model, file.name, True)
+    return {name: tensor for name, tensor in state.items() if name not in OPENAI_SIZES}
 
 
 def _check_activation(model: str, tag: str, wanted: bool) -> None:
