@@ -36,6 +36,10 @@ class Numbers:
         )
         return abs(a - b) > (0 if math.isnan(wide_a) else wide_a) + (0 if math.isnan(wide_b) else wide_b)
 
+    def stored(self, run: str) -> float:
+        """Megabytes that a run's last checkpoint keeps beyond the frozen CLIP, the mean over seeds."""
+        return interval([content["stored_bytes"] / 1e6 for content in self.runs[run]])[0]
+
     def rivals(self, metric: str) -> list[str]:
         """All runs that are no variant of the method, no bound and not the untouched CLIP, the best first."""
         others = [
@@ -119,6 +123,18 @@ def others(n: Numbers) -> str:
     )
 
 
+def storage(n: Numbers) -> str:
+    """What must be kept."""
+    mine = n.stored(METHOD)
+    others = [run for run in n.rivals("last")[:3] if n.stored(run)]
+    told = ", ".join(f"{NAMES[run]} {n.stored(run):.1f} MB" for run in others)
+    dearer = [NAMES[run] for run in others if n.stored(run) > 2 * mine]
+    return (
+        f"After all tasks the method keeps {mine:.1f} MB beside CLIP; of the others with the best Last: {told}. "
+        + (f"So {', '.join(dearer)} buys its place with at least twice the storage." if dearer else "")
+    ).rstrip()
+
+
 def selectors(n: Numbers) -> str:
     """Simple statistics in the place of autoencoders."""
     run = "moe_adapters+gaussian"
@@ -151,6 +167,7 @@ FINDINGS: dict[str, Callable[[Numbers], str]] = {
     "What hangs on deciding per batch?": batches,
     "How far is it to the bound?": bound,
     "How do the other methods fare?": others,
+    "What must be kept?": storage,
     "Would a simpler selector do?": selectors,
     "And without training at all?": frozen_features,
 }

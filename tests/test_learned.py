@@ -12,9 +12,15 @@ def result(
 ) -> dict[str, Any]:
     method, _, variant = run.partition("+")
     scores = {"transfer": transfer, "average": 50.0, "last": last, "forgetting": forgetting}
-    return {"method": method, "variant": variant, "order": order, "seed": seed} | {
-        metric: {"sample": value, "batch": value + 1, "oracle": value + 2} for metric, value in scores.items()
-    }
+    about = {"method": method, "variant": variant, "order": order, "seed": seed}
+    return (
+        about
+        | {"stored_bytes": 4_000_000 if method == "finetune" else 1_000_000}
+        | {
+            metric: {"sample": value, "batch": value + 1, "oracle": value + 2}
+            for metric, value in scores.items()
+        }
+    )
 
 
 RESULTS = [
@@ -68,3 +74,10 @@ def test_a_verdict_turns_with_the_numbers() -> None:
         for content in RESULTS
     ]
     assert "does not hold here" in dict(findings(swapped, "I"))["Are old tasks kept?"]
+
+
+def test_what_a_better_rival_stores_is_set_against_the_method() -> None:
+    told = dict(findings(RESULTS, "I"))["What must be kept?"]
+    assert "the method keeps 1.0 MB" in told
+    assert "continual fine-tuning 4.0 MB" in told
+    assert told.endswith("at least twice the storage.")
