@@ -89,9 +89,15 @@ def pictures(images: np.ndarray, names: list[str], title: str, axes: Axes, colum
     axes.set_frame_on(False)
 
 
+def matrix_of(content: dict[str, Any], decision: str) -> np.ndarray:
+    """A[i, j] of a result (T, T) in percent; nan where a task was not tested (class-incremental learning)."""
+    rows = content["accuracy"][decision]
+    return np.array([[*row, *[np.nan] * (len(rows[-1]) - len(row))] for row in rows])
+
+
 def accuracy_matrix(content: dict[str, Any], decision: str, axes: Axes) -> None:
     """A heat map of A[i, j]; the line marks the diagonal: left of it learned tasks, right of it tasks still to come."""
-    matrix, tasks = np.array(content["accuracy"][decision]), content["tasks"]
+    matrix, tasks = matrix_of(content, decision), content["tasks"]
     sns.heatmap(
         matrix,
         vmin=0,
@@ -121,7 +127,7 @@ def task_curves(results: list[dict[str, Any]], figure: Figure, decision: str = "
     grid = figure.subplots(2, (len(tasks) + 1) // 2, sharex=True, sharey=True).flatten()
     for j, task in enumerate(tasks):
         for run, contents in by_run(results).items():
-            values = np.array([np.array(c["accuracy"][decision])[:, j] for c in contents])
+            values = np.array([matrix_of(c, decision)[:, j] for c in contents])
             colour, marker, line = style(run)
             grid[j].plot(
                 values.mean(0), color=colour, marker=marker, ls=line, ms=4, label=NAMES.get(run, run)
@@ -149,6 +155,8 @@ def metric_bars(results: list[dict[str, Any]], figure: Figure, decision: str = "
     for axes, (metric, title) in zip(grid, METRIC_NAMES.items(), strict=True):
         for place, (run, contents) in enumerate(groups.items()):
             mean, half = interval([c[metric][decision] for c in contents])
+            if np.isnan(mean):
+                continue  # there is no Transfer in class-incremental learning
             axes.barh(place, mean, color=style(run)[0], edgecolor="black", lw=0.6, height=0.7)
             if np.isfinite(half):
                 axes.errorbar(mean, place, xerr=half, color="black", capsize=3, lw=1.2)

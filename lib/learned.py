@@ -21,8 +21,11 @@ class Numbers:
         self.runs = by_run(results, order)
 
     def mean(self, run: str, metric: str, decision: str = "sample") -> float:
-        """The mean over seeds, in percent or points. Raises KeyError for a run that is not there."""
-        return interval([content[metric][decision] for content in self.runs[run]])[0]
+        """The mean over seeds, in percent or points. Raises KeyError for a run or a metric that is not there."""
+        mean = interval([content[metric][decision] for content in self.runs[run]])[0]
+        if math.isnan(mean):
+            raise KeyError(metric)
+        return mean
 
     def text(self, run: str, metric: str, decision: str = "sample") -> str:
         """The mean with its 95 % interval where there are several seeds."""

@@ -1,5 +1,6 @@
 """Less of a task: a few pictures of each class (few-shot), or its classes cut into several tasks."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from lib import features
 from lib.clip import Backbone
 from lib.features import Features
+from lib.params import Study
 from lib.tasks import Pictures, Task
 
 
@@ -56,6 +58,17 @@ def cut(
         _between(backbone, task, known, first, end, f"{task.name}.{number + 1}")
         for number, (first, end) in enumerate(pairwise(edges.tolist()))
     ]
+
+
+def divided(
+    study: Study, backbone: Callable[[], Backbone], sequence: list[Task], known: list[Features]
+) -> tuple[list[Task], list[Features]]:
+    """The tasks that a study learns and what CLIP says of them: data sets as they are, or cut as `tasks.cut` says."""
+    if not study.tasks.cut:
+        return sequence, known
+    pairs, clip = zip(sequence, known, strict=True), backbone()
+    parts = [part for task, told in pairs for part in cut(clip, task, told, study.tasks.cut)]
+    return [task for task, _ in parts], [told for _, told in parts]
 
 
 def _between(

@@ -82,6 +82,7 @@ def summary(results: list[dict[str, Any]]) -> pd.DataFrame:
         line: dict[str, Any] = {"run": run, "decision": decision, "seeds": len(group)}
         for metric in METRICS:
             mean, half = interval(group[metric].tolist())
-            line[metric] = f"{mean:.1f}" if math.isnan(half) else f"{mean:.1f} ± {half:.1f}"
+            spread = "" if math.isnan(half) else f" ± {half:.1f}"
+            line[metric] = "" if math.isnan(mean) else f"{mean:.1f}{spread}"
         lines.append(line)
     return pd.DataFrame(lines)

@@ -1,0 +1,53 @@
+"""Writes two full studies in miniature into a clone of the project: `python tests/miniature_study.py` from its root.
+
+The data sets are miniatures in their published form, the catalogue's counts are theirs, the backbone is the tiny CLIP
+and a task takes a few steps; all else is as in the studies mtil and cil_cifar100_10. `make study STUDY=miniature_mtil`
+then goes from the stage `data` to the report. Never to be run where real results are: it changes data/catalogue.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import miniatures
+import yaml
+
+from lib import plan
+from lib.datasets import CATALOGUE
+from lib.paths import ROOT
+
+COUNTS = {"mnist": (20, 10), "dtd": (94, 47), "eurosat": (24, 6), "cifar100": (200, 100)}
+FEWER = ("zero_shot", "finetune", "zscl", "rail_primal", "moe_adapters")
+SHORT = {"steps": 4, "warmup": 1, "batch": 8}
+
+
+def small(study: str, name: str, tasks: dict[str, Any], reference: str) -> None:
+    """A study's params under another name, with the tiny CLIP, few runs and few steps."""
+    raw = yaml.safe_load((ROOT / "studies" / study / "params.yaml").read_text())
+    raw |= {"study": name, "backbone": {"model": "data/backbone", "pretrained": ""}}
+    raw["tasks"] |= tasks
+    raw["reference"] |= {"name": reference, "pictures": 16}
+    raw["train"] |= SHORT if raw["train"]["steps"] else {"batch": 8, "warmup": 1}
+    raw["selector"] |= {"steps": 10, "batch": 8}
+    raw["methods"]["zscl"] |= {"average_every": 2, "reference_batch": 8}
+    raw["methods"]["rail_primal"]["width"] = 64
+    raw["runs"] = {run: raw["runs"][run] | {"orders": ["I"], "story": True} for run in FEWER}
+    folder = ROOT / "studies" / name
+    folder.mkdir(exist_ok=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+
+
+def main() -> None:
+    """Writes pictures, counts and params, and the plans that follow from them."""
+    for name, (train, test) in COUNTS.items():
+        miniatures.write(name, ROOT / "data" / "raw")
+        file = Path(CATALOGUE / f"{name}.yaml")
+        facts = yaml.safe_load(file.read_text()) | {"train": train, "test": test}
+        file.write_text(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
+    small("mtil", "miniature_mtil", {"orders": {"I": ["mnist", "dtd", "eurosat"]}}, "cifar100")
+    order = {"orders": {"I": ["cifar100"]}, "class_order": list(reversed(range(100))), "cut": [50, 30, 20]}
+    small("cil_cifar100_10", "miniature_cil", order, "dtd")
+    plan.write()
+
+
+if __name__ == "__main__":
+    main()
