@@ -161,7 +161,8 @@ def metric_bars(results: list[dict[str, Any]], figure: Figure, decision: str = "
             if np.isfinite(half):
                 axes.errorbar(mean, place, xerr=half, color="black", capsize=3, lw=1.2)
             shift = half if np.isfinite(half) else 0
-            axes.text(max(mean + shift, 0) + 1.5, place, f"{mean:.1f}", va="center", fontsize=8)
+            end = (max(mean + shift, 0), place)
+            axes.annotate(f"{mean:.1f}", end, (4, 0), textcoords="offset points", va="center", fontsize=8)
         axes.set_title(title, loc="left")
         axes.set_xlabel("points" if metric == "forgetting" else "%")
         axes.margins(x=0.2)

@@ -28,10 +28,10 @@ def obtain(name: str, root: Path) -> None:
     try:
         check(name, root)
         return
-    except DataError:
+    except DataError as missing:
         if not entry.files:
             raise
-    print(f"{name}: getting {len(entry.files)} files", flush=True)
+        print(f"{missing}\n{name}: getting {len(entry.files)} files", flush=True)
     for file in entry.files:
         _get(file, root)
     check(name, root)

@@ -15,7 +15,7 @@ from lib import plan
 from lib.datasets import CATALOGUE
 from lib.paths import ROOT
 
-COUNTS = {"mnist": (20, 10), "dtd": (94, 47), "eurosat": (24, 6), "cifar100": (200, 100)}
+COUNTS = {"mnist": (20, 10), "dtd": (94, 47), "pets": (74, 37), "cifar100": (200, 100)}
 FEWER = ("zero_shot", "finetune", "zscl", "rail_primal", "moe_adapters")
 SHORT = {"steps": 4, "warmup": 1, "batch": 8}
 
@@ -43,7 +43,7 @@ def main() -> None:
         file = Path(CATALOGUE / f"{name}.yaml")
         facts = yaml.safe_load(file.read_text()) | {"train": train, "test": test}
         file.write_text(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
-    small("mtil", "miniature_mtil", {"orders": {"I": ["mnist", "dtd", "eurosat"]}}, "cifar100")
+    small("mtil", "miniature_mtil", {"orders": {"I": ["mnist", "dtd", "pets"]}}, "cifar100")
     order = {"orders": {"I": ["cifar100"]}, "class_order": list(reversed(range(100))), "cut": [50, 30, 20]}
     small("cil_cifar100_10", "miniature_cil", order, "dtd")
     plan.write()
