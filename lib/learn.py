@@ -119,10 +119,11 @@ def learn(study: params.Study, key: str) -> dict:
             if compute.rank() == 0:
                 checkpoint.save(saved, about, method.state())
             compute.wait()
-    pictures = None if here.space.fixed else [len(task.test) for task in here.tasks]
-    content = results.result(about, here.counts, method.size(), method.report(), pictures)
+    content = {}
     if compute.rank() == 0:
         checkpoint.save(ROOT / item.checkpoint, about, method.state())
+        pictures = None if here.space.fixed else [len(task.test) for task in here.tasks]
+        content = results.result(about, here.counts, method.size(), method.report(), pictures)
         results.write_json(ROOT / item.result, content)
         shutil.rmtree(scratch.parent, ignore_errors=True)
     compute.wait()

@@ -114,7 +114,7 @@ def others(n: Numbers) -> str:
     by_last, by_transfer = n.rivals("last"), n.rivals("transfer")
     better = [NAMES[run] for run in by_last if n.mean(run, "last") > n.mean(METHOD, "last")]
     ahead = (
-        f"Ahead of the method by Last: {', '.join(better)}."
+        f"Ahead of the method by Last: {'; '.join(better)}."
         if better
         else "None ends above the method by Last."
     )
@@ -130,11 +130,11 @@ def storage(n: Numbers) -> str:
     """What must be kept."""
     mine = n.stored(METHOD)
     others = [run for run in n.rivals("last")[:3] if n.stored(run)]
-    told = ", ".join(f"{NAMES[run]} {n.stored(run):.1f} MB" for run in others)
+    told = "; ".join(f"{NAMES[run]} {n.stored(run):.1f} MB" for run in others)
     dearer = [NAMES[run] for run in others if n.stored(run) > 2 * mine]
     return (
         f"After all tasks the method keeps {mine:.1f} MB beside CLIP; of the others with the best Last: {told}. "
-        + (f"So {', '.join(dearer)} buys its place with at least twice the storage." if dearer else "")
+        + (f"At least twice the storage: {'; '.join(dearer)}." if dearer else "")
     ).rstrip()
 
 

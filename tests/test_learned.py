@@ -80,4 +80,4 @@ def test_what_a_better_rival_stores_is_set_against_the_method() -> None:
     told = dict(findings(RESULTS, "I"))["What must be kept?"]
     assert "the method keeps 1.0 MB" in told
     assert "continual fine-tuning 4.0 MB" in told
-    assert told.endswith("at least twice the storage.")
+    assert told.endswith("At least twice the storage: continual fine-tuning.")

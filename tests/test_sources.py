@@ -158,7 +158,10 @@ def test_who_reaches_what() -> None:
     found = {name.removesuffix(".json"): set(content["modules"]) for name, content in sources.files().items()}
     for modules in found.values():
         assert not modules & sources.SILENT
-    assert {name for name, modules in found.items() if modules & sources.PICTURES} == {*sources.PAINTERS, "data"}
+    assert {name for name, modules in found.items() if modules & sources.PICTURES} == {
+        *sources.PAINTERS,
+        "data",
+    }
     assert [name for name, modules in found.items() if "lib.photographs" in modules] == ["01_tasks"]
     learning = {name: modules for name, modules in found.items() if name.startswith(f"{sources.LEARN}--")}
     assert len(learning) == len(sources.METHODS)
