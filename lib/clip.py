@@ -89,13 +89,6 @@ def load_clip(model: str, pretrained: str | None = None) -> Backbone:
     return Backbone(clip.eval(), tokenizer, high, mean, std, model, fingerprint(clip))
 
 
-def note(backbone: Backbone, file: Path) -> None:
-    """Writes down which CLIP a study has."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    held = {"model": backbone.name, "fingerprint": backbone.fingerprint}
-    file.write_text(json.dumps(held, indent=1) + "\n")
-
-
 def check_noted(backbone: Backbone, file: Path) -> None:
     """Raises ValueError if a CLIP is not the one that was written down; without a note nothing is known of it."""
     held = json.loads(file.read_text()) if file.exists() else {}

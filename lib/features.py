@@ -109,7 +109,10 @@ def zero_shot(backbone: Backbone, task: Task, image: Tensor) -> Tensor:
 
 def class_features(backbone: Backbone, task: Task) -> Tensor:
     """The frozen CLIP's unit class features (C, F) of a task, over all its templates."""
-    encode = lambda tokens: encode_text(backbone.model, tokens).cpu()  # noqa: E731
+
+    def encode(tokens: Tensor) -> Tensor:
+        return encode_text(backbone.model, tokens).cpu()
+
     return zero_shot_classifier(encode, backbone.tokenizer, task.classes, task.templates)
 
 

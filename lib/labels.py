@@ -15,6 +15,8 @@ from lib.clip import Backbone
 from lib.features import Features
 from lib.tasks import Pictures, Task, TaskError
 
+Tested = tuple[list[Task], list[Features]]  # tasks, and what the frozen CLIP says of each
+
 
 class LabelSpace:
     """The tasks as they are tested after each of them, with what the frozen CLIP answers there."""
@@ -27,21 +29,27 @@ class LabelSpace:
                 f"tasks.labels is {kind}, so all tasks need the same templates; {odd[0]} has others than "
                 f"{tasks[0].name}: set tasks.templates"
             )
-        self.classes: dict[int, Tensor] = {}  # CLIP's features (C, F) of the classes of so many tasks
+        self.made: dict[int, Tested] = {}  # by the number of tasks whose classes it has
 
     @property
     def fixed(self) -> bool:
         """True if a task is tested among the same classes at all times."""
         return self.kind != "seen"
 
-    def after(self, learned: int) -> tuple[list[Task], list[Features]]:
+    def after(self, learned: int) -> Tested:
         """The tasks that are tested after task number `learned`, each among the classes of the space.
 
         `places` of such a task says where each task's classes are; its labels count the same way.
         """
         if self.kind == "own":
             return self.tasks, self.known
-        members = self.tasks if self.fixed else self.tasks[: learned + 1]
+        count = len(self.tasks) if self.fixed else learned + 1
+        if count not in self.made:
+            self.made[count] = self._among(self.tasks[:count], self.known[:count])
+        return self.made[count]
+
+    def _among(self, members: list[Task], known: list[Features]) -> Tested:
+        """Some tasks, each among the classes of all of them."""
         names = list(dict.fromkeys(name for task in members for name in task.classes))
         place = {name: number for number, name in enumerate(names)}
         places = {i: torch.tensor([place[name] for name in t.classes]) for i, t in enumerate(members)}
@@ -49,11 +57,8 @@ class LabelSpace:
             replace(task, classes=names, test=_moved(task.test, places[i]), places=places)
             for i, task in enumerate(members)
         ]
-        if len(members) not in self.classes:
-            self.classes[len(members)] = features.class_features(self.backbone, views[0])
-        answers = [(known.image_test @ self.classes[len(members)].T).argmax(dim=1) for known in self.known]
-        told = [replace(known, zero_shot=found) for known, found in zip(self.known, answers, strict=True)]
-        return views, told[: len(members)]
+        classes = features.class_features(self.backbone, views[0])  # (C, F): once, for all of them
+        return views, [replace(told, zero_shot=(told.image_test @ classes.T).argmax(dim=1)) for told in known]
 
 
 def _moved(pictures: Pictures, places: Tensor) -> Pictures:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from lib import params, plan
 from lib.archive import ArchiveError, gunzip, unpack
-from lib.clip import load_clip, note
+from lib.clip import load_clip
 from lib.datasets import DataError, File, catalogue, check
 from lib.download import DownloadError, fetch
 from lib.paths import DATA, ROOT
@@ -98,7 +98,9 @@ def main(file: str) -> int:
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
     try:
-        note(load_clip(study.backbone.model, study.backbone.pretrained), DATA / study.study / "backbone.json")
+        clip = load_clip(study.backbone.model, study.backbone.pretrained)
+        about = {"model": clip.name, "fingerprint": clip.fingerprint}
+        write_json(DATA / study.study / "backbone.json", about)
     except (ConnectionError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -171,9 +171,7 @@ def _as_asked(task: Task, params: Tasks) -> Task:
             f"tasks.class_order must have 0 to {len(task.classes) - 1} once each, for {task.name}"
         )
     place = torch.tensor(order).argsort()
-    splits = [task.train, task.test]
-    if params.class_order:
-        splits = [Pictures(split.images, place[split.labels]) for split in splits]
+    splits = [Pictures(split.images, place[split.labels]) for split in (task.train, task.test)]
     classes, templates = [task.classes[i] for i in order], params.templates or task.templates
     return Task(task.name, classes, templates, splits[0], splits[1])
 
