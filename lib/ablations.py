@@ -52,6 +52,7 @@ def outcome(runs: Mapping[str, list[dict[str, Any]]], variants: Mapping[str, str
 
     Without seeds enough for a band every difference counts. Points are differences of means, percent of pictures.
     """
+    variants = {name.replace("\n", " "): run for name, run in variants.items()}
     there = {name: runs[run] for name, run in variants.items() if run in runs}
     last = {name: interval([c["last"]["sample"] for c in contents])[0] for name, contents in there.items()}
     mean, half = interval([c["last"]["sample"] for c in runs[PAPER]])
