@@ -116,7 +116,7 @@ def scaling(
         selector.thresholds = selector.thresholds[:1].expand(count)
         ways: dict[str, Callable[[], object]] = {
             "encoder": lambda: tower(images),
-            "routed": lambda last=count - 1: model.encode_image(images, last),
+            "routed": lambda last=count - 1: model.encode_image(images, last, whole=False),
             "selector": lambda: selector.decide(features),
         }
         for name, work in ways.items():

@@ -18,7 +18,8 @@ from lib import towers
 from lib.adapter import Blocks, MoEAdapter, MoEConfig
 from lib.router import Routing
 
-Pick = Callable[[Tensor], Tensor]  # from tokens (B, L, D) the router's one for each sample (B, D)
+# from tokens (B, L, D), or only those that are read (B, N, D) if the flag says so, the router's for each sample (B, D)
+Pick = Callable[[Tensor, bool], Tensor]
 
 
 class Encoded(NamedTuple):
@@ -71,34 +72,45 @@ class MoECLIP(nn.Module):
         return self.num_tasks - 1
 
     def encode_image(
-        self, images: Tensor, task: int | None, noise: Mapping[int, Tensor] | None = None
+        self,
+        images: Tensor,
+        task: int | None,
+        noise: Mapping[int, Tensor] | None = None,
+        whole: bool = True,
     ) -> Encoded:
-        """Encodes images (B, 3, H, W) by a task's routers; `noise` gives some blocks' draws (B, E)."""
+        """Encodes images (B, 3, H, W) by a task's routers; `noise` gives some blocks' draws (B, E).
+
+        whole=False spares the last block the tokens that nothing reads: equal but for rounding.
+        """
         if task is None:
             return Encoded(self.clip.encode_image(images), {})
-        work, routings = self._work(self.image_adapters, lambda x: x[:, 0], task, noise)
-        return Encoded(towers.image_tower(self.clip, images, work), routings)
+        work, routings = self._work(self.image_adapters, lambda x, _: x[:, 0], task, noise)
+        return Encoded(towers.image_tower(self.clip, images, work, whole), routings)
 
     def encode_text(
-        self, tokens: Tensor, task: int | None, noise: Mapping[int, Tensor] | None = None
+        self,
+        tokens: Tensor,
+        task: int | None,
+        noise: Mapping[int, Tensor] | None = None,
+        whole: bool = True,
     ) -> Encoded:
         """Encodes tokens (C, L), all with one start token, by a task's routers; `noise` gives draws (C, E).
 
-        Padding after the longest prompt is cut, which may change the last bits; task None is CLIP's own full
-        context.
+        Padding after the longest prompt is cut, which may change the last bits, and so may whole=False (as for
+        images); task None is CLIP's own full context.
         """
         if task is None:
             return Encoded(self.clip.encode_text(tokens), {})
         work, routings = self._work(self.text_adapters, self._text_pick(tokens), task, noise)
-        return Encoded(towers.text_tower(self.clip, tokens, work), routings)
+        return Encoded(towers.text_tower(self.clip, tokens, work, whole), routings)
 
     def _text_pick(self, tokens: Tensor) -> Pick:
         if self.config.text_router_token == "end":
             ends = tokens.argmax(dim=1).to(self.top_k.device)
-            return lambda x: x[torch.arange(len(x), device=x.device), ends]
+            return lambda x, read: x[:, -1] if read else x[torch.arange(len(x), device=x.device), ends]
         if self.training:
-            return lambda x: x[:, 0]
-        return lambda x: x[:1, 0]  # causal, and no noise or dropout: one vector for all prompts
+            return lambda x, _: x[:, 0]
+        return lambda x, _: x[:1, 0]  # causal, and no noise or dropout: one vector for all prompts
 
     def _work(
         self, adapters: nn.ModuleDict, pick: Pick, task: int, noise: Mapping[int, Tensor] | None
@@ -107,12 +119,18 @@ class MoECLIP(nn.Module):
         self._check_task(task)
         routings: dict[int, Routing] = {}
 
-        def work(index: int, block: towers.ResidualAttentionBlock, x: Tensor, mask: Tensor | None) -> Tensor:
+        def work(
+            index: int,
+            block: towers.ResidualAttentionBlock,
+            x: Tensor,
+            mask: Tensor | None,
+            read: Tensor | None,
+        ) -> Tensor:
             if str(index) not in adapters:
-                return towers.plain(index, block, x, mask)
-            x = x + block.ls_1(block.attention(q_x=block.ln_1(x), attn_mask=mask))
+                return towers.plain(index, block, x, mask, read)
+            x = towers.attend(block, x, mask, read)
             draws = None if noise is None else noise.get(index)
-            added, routings[index] = adapters[str(index)](x, pick(x), task, draws)
+            added, routings[index] = adapters[str(index)](x, pick(x, read is not None), task, draws)
             return x + block.ls_2(block.mlp(block.ln_2(x))) + added
 
         return work, routings

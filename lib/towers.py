@@ -1,7 +1,8 @@
 """CLIP's two towers as loops over its blocks, with the block's work passed in (paper, Sec. 3.2).
 
-open_clip's modules are used as they are, from outside. Text is cut to the longest prompt in use, which the
-causal mask makes exact; the released code pads every prompt to 77 tokens.
+open_clip's modules are used as they are, from outside. What nothing reads is not computed: text is cut to the longest
+prompt in use, which the causal mask makes exact (the released code pads every prompt to 77 tokens), and the last
+block works on the tokens that are read.
 """
 
 from collections.abc import Callable
@@ -9,36 +10,73 @@ from typing import Any, NoReturn
 
 import open_clip
 import torch
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer, text_global_pool
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 
-Block = Callable[[int, ResidualAttentionBlock, Tensor, Tensor | None], Tensor]
+Block = Callable[[int, ResidualAttentionBlock, Tensor, Tensor | None, Tensor | None], Tensor]
 
 
-def plain(index: int, block: ResidualAttentionBlock, x: Tensor, mask: Tensor | None) -> Tensor:
-    """What block number `index` does in CLIP itself: (B, L, D) to (B, L, D)."""
-    return block(x, attn_mask=mask)
+def plain(
+    index: int, block: ResidualAttentionBlock, x: Tensor, mask: Tensor | None, read: Tensor | None
+) -> Tensor:
+    """What block number `index` does in CLIP itself: (B, L, D) to (B, L, D), or to (B, N, D) at N places to read."""
+    if read is None:
+        return block(x, attn_mask=mask)
+    x = attend(block, x, mask, read)
+    return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
-def image_tower(clip: open_clip.CLIP, images: Tensor, work: Block = plain) -> Tensor:
-    """Features (B, F), not normalised, of images (B, 3, H, W)."""
+def attend(
+    block: ResidualAttentionBlock, x: Tensor, mask: Tensor | None, read: Tensor | None = None
+) -> Tensor:
+    """x (B, L, D) after a block's attention, or its tokens (B, N, D) at places `read` (B, N) alone."""
+    seen = block.ln_1(x)
+    if read is None:
+        return x + block.ls_1(block.attention(q_x=seen, attn_mask=mask))
+    if mask is not None:  # a mask of its own for each sample and head
+        mask = mask[read].repeat_interleave(block.attn.num_heads, dim=0)  # (B*heads, N, L)
+    return at(x, read) + block.ls_1(block.attention(at(seen, read), seen, seen, mask))
+
+
+def at(x: Tensor, places: Tensor) -> Tensor:
+    """Tokens (B, N, D) of x (B, L, D) at places (B, N)."""
+    return x.gather(1, places.unsqueeze(2).expand(-1, -1, x.shape[2]))
+
+
+def image_tower(clip: open_clip.CLIP, images: Tensor, work: Block = plain, whole: bool = False) -> Tensor:
+    """Features (B, F), not normalised, of images (B, 3, H, W).
+
+    Of the last block's tokens only the class token is read, so only it is computed there; `whole` computes them all, as
+    open_clip does: then the features are CLIP's bit for bit, else up to rounding.
+    """
     visual: Any = clip.visual
     x = visual._embeds(images)  # (B, L, D)
-    for index, block in enumerate(visual.transformer.resblocks):
-        x = work(index, block, x, None)
+    blocks = visual.transformer.resblocks
+    short = not whole and visual.attn_pool is None and visual.pool_type == "tok"
+    class_token = torch.zeros(len(x), 1, dtype=torch.long, device=x.device)
+    for index, block in enumerate(blocks):
+        x = work(index, block, x, None, class_token if short and index == len(blocks) - 1 else None)
     return visual._pool(x)[0] @ visual.proj  # (B, F)
 
 
-def text_tower(clip: open_clip.CLIP, tokens: Tensor, work: Block = plain) -> Tensor:
-    """Features (C, F), not normalised, of tokens (C, L) with any amount of padding."""
+def text_tower(clip: open_clip.CLIP, tokens: Tensor, work: Block = plain, whole: bool = False) -> Tensor:
+    """Features (C, F), not normalised, of tokens (C, L) with any amount of padding.
+
+    The last block computes only the start token, by which a prompt may be routed, and the end token, which is read;
+    `whole`: all tokens.
+    """
     text: Any = clip
     mask, places = text.attn_mask, text.positional_embedding
     tokens = cut_padding(tokens).to(places.device)  # cut before it moves: no waiting for the GPU
     length, kind = tokens.shape[1], text.transformer.get_cast_dtype()
     x = text.token_embedding(tokens).to(kind) + places[:length].to(kind)  # (C, L, D)
-    for index, block in enumerate(text.transformer.resblocks):
-        x = work(index, block, x, mask[:length, :length])
-    pooled = text_global_pool(text.ln_final(x), tokens, text.text_pool_type)  # (C, D)
+    ends = tokens.argmax(dim=1, keepdim=True)  # (C, 1)
+    read = torch.cat([torch.zeros_like(ends), ends], dim=1)  # (C, 2)
+    blocks = text.transformer.resblocks
+    for index, block in enumerate(blocks):
+        last = index == len(blocks) - 1
+        x = work(index, block, x, mask[:length, :length], read if last and not whole else None)
+    pooled = text.ln_final(at(x, ends) if whole else x[:, -1:])[:, 0]  # (C, D)
     return pooled @ text.text_projection  # (C, F)
 
 

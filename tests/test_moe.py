@@ -35,7 +35,7 @@ def test_a_new_mixture_around_vit_b_16_equals_it_bit_for_bit() -> None:
     )
     assert (model.encode_image(images, task).features - clip.encode_image(images)).abs().max() == 0
     found = model.encode_text(tokens, task).features
-    assert (found - towers.text_tower(clip, tokens)).abs().max() == 0
+    assert (found - towers.text_tower(clip, tokens, whole=True)).abs().max() == 0
     torch.testing.assert_close(
         found, clip.encode_text(tokens), rtol=0, atol=1e-5
     )  # at the full context of 77
@@ -65,6 +65,26 @@ def test_cutting_the_padding_changes_nothing_but_rounding(
     torch.testing.assert_close(cut.features, whole.features, rtol=0, atol=1e-5)
     for block, routing in cut.routings.items():
         assert torch.equal(routing.experts, whole.routings[block].experts)
+
+
+@pytest.mark.parametrize("token", ["start", "end"])
+def test_sparing_the_last_block_changes_nothing_but_rounding(
+    mixture: Make, images: Tensor, tokens: Tensor, token: str
+) -> None:
+    model = mixture(text_router_token=token).train()
+    noise = {block: torch.randn(10, 6) for block in (0, 1)}
+    found: list[list[Tensor]] = []
+    for whole in (True, False):
+        image = model.encode_image(images, 1, {b: n[:8] for b, n in noise.items()}, whole)
+        text = model.encode_text(tokens, 1, noise, whole)
+        model.zero_grad()
+        (image.features.sin().sum() + text.features.sin().sum()).backward()
+        routings = [*image.routings.values(), *text.routings.values()]
+        slopes = [p.grad.clone() for _, p in model.trainable_parameters(1) if p.grad is not None]
+        found.append([image.features, text.features, *(part for r in routings for part in r), *slopes])
+    assert len(found[0]) == 2 + 4 * 3 + len(model.trainable_parameters(1))
+    for all_of_it, read in zip(*found, strict=True):
+        torch.testing.assert_close(read, all_of_it, rtol=0, atol=1e-4)
 
 
 @torch.no_grad()

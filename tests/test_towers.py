@@ -21,8 +21,44 @@ def test_padding_is_cut_after_the_longest_prompt(tokens: Tensor) -> None:
 def test_frozen_towers_are_open_clips_own(tiny: open_clip.CLIP, images: Tensor) -> None:
     full = torch.arange(107, 127).repeat(2, 1).add(torch.tensor([[0], [1]]))  # nothing to cut
     with torch.no_grad():
-        assert torch.equal(towers.image_tower(tiny, images), tiny.encode_image(images))
-        assert torch.equal(towers.text_tower(tiny, full), tiny.encode_text(full))
+        assert torch.equal(towers.image_tower(tiny, images, whole=True), tiny.encode_image(images))
+        assert torch.equal(towers.text_tower(tiny, full, whole=True), tiny.encode_text(full))
+
+
+def test_what_nothing_reads_is_missed_by_no_feature_and_no_gradient(
+    tiny: open_clip.CLIP, images: Tensor, tokens: Tensor
+) -> None:
+    tiny.double()
+    found: list[list[Tensor]] = []
+    for whole in (True, False):
+        features = [
+            towers.image_tower(tiny, images.double(), whole=whole),
+            towers.text_tower(tiny, tokens, whole=whole),
+        ]
+        tiny.zero_grad()
+        sum(each.sin().sum() for each in features).backward()  # type: ignore[union-attr]
+        slopes = [p.grad.clone() for p in tiny.parameters() if p.grad is not None]
+        found.append([*features, *slopes])
+    assert len(found[0]) == len(found[1]) == 2 + len([*tiny.parameters()]) - 1  # all but the temperature
+    for all_of_it, read in zip(*found, strict=True):
+        torch.testing.assert_close(read, all_of_it, rtol=0, atol=1e-10)
+
+
+@torch.no_grad()
+def test_the_last_block_works_on_the_tokens_that_are_read(tiny: Any, images: Tensor, tokens: Tensor) -> None:
+    seen: list[tuple[int, ...]] = []
+    for tower in (tiny.visual, tiny):
+        for block in tower.transformer.resblocks:
+            block.mlp.register_forward_hook(lambda _module, given, _made: seen.append(tuple(given[0].shape)))
+    towers.image_tower(tiny, images)
+    towers.text_tower(tiny, tokens)
+    assert seen == [(8, 17, 64), (8, 1, 64), (10, 9, 64), (10, 2, 64)]
+
+
+@torch.no_grad()
+def test_a_tower_that_reads_every_token_computes_every_token(tiny: Any, images: Tensor) -> None:
+    tiny.visual.pool_type = "avg"
+    assert torch.equal(towers.image_tower(tiny, images), tiny.encode_image(images))
 
 
 def with_other_blocks(clip: Any) -> None:

@@ -122,7 +122,7 @@ def classify(
     backbone: Backbone,
     images: Tensor,
     task: Task,
-    batch: int = 256,
+    batch: int = 128,
 ) -> Tensor:
     """Predicted classes (N,) of uint8 images (N, 3, H, W): the nearest of the class names over all templates."""
     names = zero_shot_classifier(encode_text, backbone.tokenizer, task.classes, task.templates)

@@ -120,7 +120,7 @@ class ICaRL(FineTune):
 
     def phi(self, images: Tensor) -> Tensor:
         """Unit image features (N, F) of uint8 pictures, by the model as it is now, on the CPU."""
-        parts = [image_tower(self.model, self.backbone.pixels(part)).cpu() for part in images.split(256)]
+        parts = [image_tower(self.model, self.backbone.pixels(part)).cpu() for part in images.split(128)]
         return F.normalize(torch.cat(parts), dim=-1)
 
     @torch.no_grad()

@@ -99,8 +99,8 @@ class Adapter(Method):
         return self._loss(images, labels)[0]
 
     def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, list]:
-        image = self.model.encode_image(images, self.task)
-        text = self.model.encode_text(self.prompts, self.task)
+        image = self.model.encode_image(images, self.task, whole=False)
+        text = self.model.encode_text(self.prompts, self.task, whole=False)
         scale = self.backbone.model.logit_scale
         loss = cross_entropy(image.features, text.features, labels, scale, self.study.train.smoothing)
         self.model.add_counts(self.task, image.routings, text.routings)
@@ -121,8 +121,8 @@ class Adapter(Method):
 
         def ask(router: int, places: Tensor) -> Tensor:
             return classify(
-                lambda x: self.model.encode_image(x, router).features,
-                lambda t: self.model.encode_text(t, router).features,
+                lambda x: self.model.encode_image(x, router, whole=False).features,
+                lambda t: self.model.encode_text(t, router, whole=False).features,
                 self.backbone,
                 task.test.images[places],
                 task,
