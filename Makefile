@@ -10,7 +10,7 @@ READY := $(VENV)/.installed
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the stages of a study share one lock: under `make -j` the targets still run one by one
-.PHONY: help study study-all report pretrain tune test lint lab lock
+.PHONY: help study study-all report pretrain tune bench test lint lab lock
 
 help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ pretrain: $(READY) ## train the tiny CLIP again from nothing
 
 tune: $(READY) ## choose the methods' numbers again, on a validation cut of the first two tasks
 	$(RUN) lib.tune
+
+bench: $(READY) ## measure a training step at ViT-B/16 beside the plain way, and what else takes time
+	$(RUN) lib.bench
 
 test: $(READY) ## run the tests
 	$(RUN) pytest -q

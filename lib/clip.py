@@ -181,7 +181,7 @@ def preprocess(images: Tensor, mean: Colours, std: Colours) -> Tensor:
 @torch.no_grad()
 def encode_text(model: open_clip.CLIP, tokens: Tensor, batch: int = 256) -> Tensor:
     """The frozen CLIP's features (N, F), not normalised, of tokens (N, L), cut batch by batch."""
-    return torch.cat([towers.text_tower(model, part) for part in tokens.split(batch)])
+    return torch.cat([towers.text_group(model, part) for part in tokens.split(batch)])
 
 
 def zero_shot_classifier(

@@ -6,14 +6,18 @@ Every function here also works in a process by itself.
 """
 
 import os
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from lib.params import Compute, ParamsError
+
+_recomputes = ContextVar("_recomputes", default=False)
 
 
 def device_of(settings: Compute) -> torch.device:
@@ -44,9 +48,28 @@ def begin(settings: Compute) -> torch.device:
     return device
 
 
-def autocast(settings: Compute, device: torch.device) -> AbstractContextManager:
-    """The context of a training step's forward pass: products in bf16 where that is meant; weights stay fp32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=is_bf16(settings, device))
+@contextmanager
+def training(settings: Compute, device: torch.device) -> Iterator[None]:
+    """The context of a training step's forward pass: products in bf16 where that is meant (weights stay fp32), and
+    blocks that `run` computes again for the gradient."""
+    before = _recomputes.set(settings.recompute)
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16(settings, device)):
+            yield
+    finally:
+        _recomputes.reset(before)
+
+
+def recomputes() -> bool:
+    """True while a training step's forward pass keeps little, and `run` computes blocks again for the gradient."""
+    return _recomputes.get() and torch.is_grad_enabled()
+
+
+def run(work: Callable[..., Tensor], *given: object) -> Tensor:
+    """A block's work on what is given; in training that saves memory it keeps nothing but these for the gradient."""
+    if recomputes():
+        return checkpoint(work, *given, use_reentrant=False)
+    return work(*given)
 
 
 def exactly(device: torch.device) -> AbstractContextManager:

@@ -170,7 +170,7 @@ def _learn_one(here: Scene, method: Method, about: About, number: int) -> None:
     print(f"{about.run}, seed {about.seed}: task {number + 1}/{len(here.tasks)}, {task.name}", flush=True)
     lesson = method.lesson(here.lessons, number)
     losses = learn_task(method, lesson, here.train, here.study.compute) if lesson else []
-    learned = time.monotonic()
+    learned, asked = time.monotonic(), method.asked
     if compute.rank() == 0:  # the others hold the same model and wait
         about.rows.append(_tested(here, method, number, about.rows))
     about.tasks.append(task.name)
@@ -178,7 +178,8 @@ def _learn_one(here: Scene, method: Method, about: About, number: int) -> None:
     seconds = {"training": learned - began, "evaluation": time.monotonic() - learned}
     cost = REPORTS / "cost" / about.study / f"{results.name(about.run, about.order, about.seed)}.json"
     if compute.rank() == 0:
-        results.write_cost(cost, task.name, seconds, results.peak_memory_mb(), compute.peak_gpu_mb())
+        spent = {"peak_memory_mb": results.peak_memory_mb(), "peak_gpu_memory_mb": compute.peak_gpu_mb()}
+        results.write_cost(cost, task.name, seconds, spent | {"encoded_pictures": method.asked - asked})
         print(f"  {_summary(about.rows[-1], number)} after {minutes(sum(seconds.values()))}", flush=True)
 
 

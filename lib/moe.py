@@ -29,6 +29,19 @@ class Encoded(NamedTuple):
     routings: dict[int, Routing]
 
 
+class Prompts(NamedTuple):
+    """Tokens (C, L) made ready for many passes: in groups of like length, and what the frozen CLIP says below the first
+    adapter, which no task changes.
+
+    rows: of each group (n,). below: of each group, in the first block with an adapter, x (n, L, D) after attention and
+    what the MLP adds to it; without adapters in the text tower the features (n, F) twice.
+    """
+
+    tokens: Tensor
+    rows: list[Tensor]
+    below: list[tuple[Tensor, Tensor]]
+
+
 class MoECLIP(nn.Module):
     """A CLIP of open_clip, frozen and always in eval mode, with adapters beside the MLPs of its blocks.
 
@@ -88,21 +101,55 @@ class MoECLIP(nn.Module):
         return Encoded(towers.image_tower(self.clip, images, work, whole), routings)
 
     def encode_text(
-        self,
-        tokens: Tensor,
-        task: int | None,
-        noise: Mapping[int, Tensor] | None = None,
-        whole: bool = True,
+        self, tokens: Tensor | Prompts, task: int | None, noise: Mapping[int, Tensor] | None = None
     ) -> Encoded:
         """Encodes tokens (C, L), all with one start token, by a task's routers; `noise` gives draws (C, E).
 
-        Padding after the longest prompt is cut, which may change the last bits, and so may whole=False (as for
-        images); task None is CLIP's own full context.
+        Padding after the longest prompt is cut, which may change the last bits. Prompts, made ready, take a shorter way
+        to the same numbers but for rounding. Task None is CLIP's own full context.
         """
         if task is None:
-            return Encoded(self.clip.encode_text(tokens), {})
-        work, routings = self._work(self.text_adapters, self._text_pick(tokens), task, noise)
-        return Encoded(towers.text_tower(self.clip, tokens, work, whole), routings)
+            return Encoded(
+                self.clip.encode_text(tokens.tokens if isinstance(tokens, Prompts) else tokens), {}
+            )
+        if isinstance(tokens, Tensor):
+            work, routings = self._work(self.text_adapters, self._text_pick(tokens), task, noise)
+            return Encoded(towers.text_group(self.clip, tokens, work, whole=True), routings)
+        self._check_task(task)
+        parts = []
+        for rows, below in zip(tokens.rows, tokens.below, strict=True):
+            draws = None if noise is None else {block: drawn[rows] for block, drawn in noise.items()}
+            parts.append(self._encode_group(tokens.tokens[rows], task, draws, below))
+        return parts[0] if len(parts) == 1 else _in_order(parts, torch.cat(tokens.rows).argsort())
+
+    def _encode_group(
+        self, tokens: Tensor, task: int, noise: Mapping[int, Tensor] | None, below: tuple[Tensor, Tensor]
+    ) -> Encoded:
+        if not self.text_adapters:
+            return Encoded(below[0], {})
+        work, routings = self._work(self.text_adapters, self._text_pick(tokens), task, noise, below)
+        return Encoded(towers.text_group(self.clip, tokens, work), routings)
+
+    def prepare(self, tokens: Tensor) -> Prompts:
+        """Makes tokens (C, L) ready for many passes."""
+        rows = towers.by_length(tokens, towers.WORTH[self.top_k.device.type])
+        return Prompts(tokens, rows, [self._below(tokens[group]) for group in rows])
+
+    @torch.no_grad()
+    def _below(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """What Prompts know of a group of tokens (n, L)."""
+        first, kept = min(map(int, self.text_adapters), default=-1), []
+
+        def keep(index: int, block: Any, x: Tensor, mask: Tensor | None, read: Tensor | None) -> Tensor:
+            if index < first or first < 0:
+                return towers.plain(index, block, x, mask, read)
+            if index == first:
+                x = towers.attend(block, x, mask, read)
+                kept.append((x, block.ls_2(block.mlp(block.ln_2(x)))))
+            return x
+
+        features = towers.text_group(self.clip, tokens, keep)
+        return kept[0] if kept else (features, features)
 
     def _text_pick(self, tokens: Tensor) -> Pick:
         if self.config.text_router_token == "end":
@@ -113,11 +160,20 @@ class MoECLIP(nn.Module):
         return lambda x, _: x[:1, 0]  # causal, and no noise or dropout: one vector for all prompts
 
     def _work(
-        self, adapters: nn.ModuleDict, pick: Pick, task: int, noise: Mapping[int, Tensor] | None
+        self,
+        adapters: nn.ModuleDict,
+        pick: Pick,
+        task: int,
+        noise: Mapping[int, Tensor] | None,
+        below: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[towers.Block, dict[int, Routing]]:
-        """The blocks' work with adapters beside the MLPs, and the routings that it fills as it goes."""
+        """The blocks' work with adapters beside the MLPs, and the routings that it fills as it goes.
+
+        below: x after attention in the first block with an adapter and what the MLP adds to it, if they are known.
+        """
         self._check_task(task)
         routings: dict[int, Routing] = {}
+        first = min(map(int, adapters), default=-1)
 
         def work(
             index: int,
@@ -127,11 +183,13 @@ class MoECLIP(nn.Module):
             read: Tensor | None,
         ) -> Tensor:
             if str(index) not in adapters:
-                return towers.plain(index, block, x, mask, read)
-            x = towers.attend(block, x, mask, read)
+                return x if below and index < first else towers.plain(index, block, x, mask, read)
+            known = below if index == first else None
+            x = known[0] if known else towers.attend(block, x, mask, read)
             draws = None if noise is None else noise.get(index)
             added, routings[index] = adapters[str(index)](x, pick(x, read is not None), task, draws)
-            return x + block.ls_2(block.mlp(block.ln_2(x))) + added
+            plain = known[1] if known else block.ls_2(block.mlp(block.ln_2(x)))
+            return x + plain + added
 
         return work, routings
 
@@ -163,6 +221,16 @@ class MoECLIP(nn.Module):
         """Activate-freeze in every block, after the last training step of a task."""
         for adapter in self.adapters().values() if self.config.freeze_count else ():
             adapter.freeze(task)
+
+    def settled(self, encoded: Encoded, tower: str) -> Tensor:
+        """For each sample (B,) that the "image" or "text" tower encoded: True if every expert on its way is frozen.
+
+        The same router, if it learns no more, then sends it the same way to the same numbers for good.
+        """
+        kept = torch.ones(len(encoded.features), dtype=torch.bool, device=encoded.features.device)
+        for index, routing in encoded.routings.items():
+            kept &= getattr(self, f"{tower}_adapters")[str(index)].frozen[routing.experts].all(dim=1)
+        return kept
 
     def mask_frozen_gradients(self) -> None:
         """Call between backward and the optimiser's step: frozen experts then stay bit for bit."""
@@ -196,6 +264,14 @@ class MoECLIP(nn.Module):
                     twin.add_task()
                 shapes |= {f"{name}.{key}": tensor.shape for key, tensor in twin.state_dict().items()}
         return shapes
+
+
+def _in_order(parts: list[Encoded], order: Tensor) -> Encoded:
+    """Groups' features and routings as those of all prompts in their order (C,)."""
+    order = order.to(parts[0].features.device)
+    blocks = parts[0].routings
+    routings = {block: Routing.together([part.routings[block] for part in parts], order) for block in blocks}
+    return Encoded(torch.cat([part.features for part in parts])[order], routings)
 
 
 def _adapters(tower: Any, where: Blocks, config: MoEConfig, name: str) -> nn.ModuleDict:

@@ -78,7 +78,8 @@ class Compute:
     """How a run computes. A fixed number of threads on the CPU: the same bytes whatever the number of cores.
 
     precision: of the products in training; auto: bf16 on a GPU, else fp32. accumulate: parts that a batch is cut
-    into, one after the other, to save memory. processes: that share every batch, one a GPU.
+    into, one after the other, to save memory. processes: that share every batch, one a GPU. recompute: a block's
+    inner values are computed again for the gradient, not kept, to save memory. compile: the loss by torch.compile.
     """
 
     threads: int
@@ -86,6 +87,8 @@ class Compute:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     accumulate: int = 1
     processes: int = 1
+    recompute: bool = False
+    compile: bool = False
 
 
 @dataclass(frozen=True)

@@ -172,10 +172,10 @@ def readme_table(study: params.Study) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def with_table(readme: str, table: str) -> str:
-    """The README's text with the table between its two marks."""
-    head, rest = readme.split(MARKS[0])
-    return f"{head}{MARKS[0]}\n{table}\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
+def with_table(readme: str, table: str, marks: tuple[str, str] = MARKS) -> str:
+    """The README's text with a table between its two marks."""
+    head, rest = readme.split(marks[0])
+    return f"{head}{marks[0]}\n{table}\n{marks[1]}{rest.split(marks[1])[1]}"
 
 
 def main(file: str, readme: bool) -> None:

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -67,15 +67,16 @@ def _metric(formula: Callable[[list[list[float]]], float], matrix: list[list[flo
     return None if math.isnan(value) else round(value, 4)
 
 
-def write_cost(
-    path: Path, task: str, seconds: dict[str, float], peak_mb: float, gpu_mb: float | None = None
-) -> None:
-    """Adds a task's seconds and peak memory to a run's cost file, beside machine, versions and revision."""
+def write_cost(path: Path, task: str, seconds: dict[str, float], spent: Mapping[str, float | None]) -> None:
+    """Adds what a task took to a run's cost file: seconds by part, and whole numbers by name (None: not known).
+
+    Beside them machine, versions and revision.
+    """
     content = json.loads(path.read_text()) if path.exists() else {}
     content["seconds"] = content.get("seconds", {}) | {task: {k: round(v, 2) for k, v in seconds.items()}}
-    content["peak_memory_mb"] = content.get("peak_memory_mb", {}) | {task: round(peak_mb)}
-    if gpu_mb is not None:
-        content["peak_gpu_memory_mb"] = content.get("peak_gpu_memory_mb", {}) | {task: round(gpu_mb)}
+    for name, number in spent.items():
+        if number is not None:
+            content[name] = content.get(name, {}) | {task: round(number)}
     write_json(path, content | origin())
 
 

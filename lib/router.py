@@ -47,6 +47,12 @@ class Routing(NamedTuple):
             return self
         return Routing(self.gates.expand(samples, -1), self.experts.expand(samples, -1), self.load * samples)
 
+    @staticmethod
+    def together(parts: list["Routing"], order: Tensor) -> "Routing":
+        """The routings of several groups as one of all their samples, in the order (B,)."""
+        gates, experts = (torch.cat([part[field] for part in parts])[order] for field in (0, 1))
+        return Routing(gates, experts, torch.stack([part.load for part in parts]).sum(dim=0))
+
 
 def check_top_k(experts: int, top_k: int) -> None:
     """Raises ValueError unless 1 <= top_k <= experts."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -32,12 +33,23 @@ GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 
 
 class Slots:
-    """The slots and what has become of the stages so far. `weights`: what each stage counts in the time left."""
+    """The slots and what has become of the stages so far.
 
-    def __init__(self, jobs: int, weights: dict[str, float], force: bool = False) -> None:
+    weights: what each stage counts in the time left. gpus: by slot those that its stages see; none = all see all.
+    """
+
+    def __init__(
+        self,
+        jobs: int,
+        weights: dict[str, float],
+        force: bool = False,
+        gpus: Sequence[str] = (),
+    ) -> None:
         if jobs < 1:
             raise ValueError(f"jobs is {jobs}; choose 1 or more")
-        self.jobs, self.weights, self.force = jobs, weights, force
+        self.jobs, self.weights, self.force, self.gpus = jobs, weights, force, gpus
+        self.free = list(range(jobs))  # numbers of the slots
+        self.slot: dict[str, int] = {}  # of each running stage
         self.running: dict[str, subprocess.Popen] = {}
         self.ran: list[str] = []
         self.unchanged: list[str] = []
@@ -60,6 +72,7 @@ class Slots:
                 break  # all that is left waits for a stage that failed
             stage, fine, changed = self.ended.get()
             del self.running[stage]
+            self.free.append(self.slot.pop(stage))
             if fine:
                 (self.ran if changed else self.unchanged).append(stage)
                 order.done(stage)
@@ -78,10 +91,12 @@ class Slots:
         return way
 
     def _start(self, stage: str) -> None:
+        self.slot[stage] = number = self.free.pop(0)
+        seen = {"CUDA_VISIBLE_DEVICES": self.gpus[number % len(self.gpus)]} if self.gpus else {}
         self.running[stage] = subprocess.Popen(
             self.command(stage),
             cwd=ROOT,
-            env=environment(self.jobs),
+            env=environment(self.jobs) | seen,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -152,6 +167,14 @@ class Slots:
         for stage in self.skipped:
             print(f"not run, since it waits for a stage that failed: {stage}", file=sys.stderr)
         return 1 if self.failed else 0
+
+
+def gpu_groups(each: int) -> list[str]:
+    """The GPUs that may be used, in groups of so many, as CUDA_VISIBLE_DEVICES names them; none without a GPU."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    there = [str(i) for i in range(len([*Path("/dev").glob("nvidia[0-9]*")]))]
+    usable = there if given is None else [name for name in given.split(",") if name]
+    return [",".join(usable[i : i + each]) for i in range(0, len(usable) - each + 1, each)]
 
 
 def environment(jobs: int) -> dict[str, str]:

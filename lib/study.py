@@ -16,7 +16,7 @@ from lib import plan
 from lib.graph import Graph, address
 from lib.params import ParamsError, Study, load
 from lib.paths import ROOT
-from lib.slots import Slots
+from lib.slots import Slots, gpu_groups
 
 SHARED = {
     "code": "studies/dvc.yaml:code",
@@ -28,8 +28,10 @@ EVERYTHING = ["ablations", "cost"]  # what only the whole study has
 SLOT_BYTES = 2 * 2**30  # memory that a stage may need
 
 
-def default_jobs(threads: int) -> int:
-    """As many stages at a time as there are cores for their threads, and memory."""
+def default_jobs(threads: int, groups: int = 0) -> int:
+    """As many stages at a time as there are groups of GPUs; without any, as cores for their threads, and memory."""
+    if groups:
+        return groups
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(len(os.sched_getaffinity(0)) // threads, memory // SLOT_BYTES))
 
@@ -95,8 +97,9 @@ def main() -> int:
     except (ParamsError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    jobs = asked.jobs or default_jobs(study.compute.threads)
-    slots = Slots(jobs, {stage: weight(study, stage) for stage in [*stale, *after]}, asked.force)
+    gpus = [] if study.compute.device == "cpu" else gpu_groups(study.compute.processes)
+    jobs = asked.jobs or default_jobs(study.compute.threads, len(gpus))
+    slots = Slots(jobs, {stage: weight(study, stage) for stage in [*stale, *after]}, asked.force, gpus)
 
     def stop(number: int, _frame: FrameType | None) -> None:
         slots.stop()

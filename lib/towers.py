@@ -13,6 +13,10 @@ import torch
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 
+from lib.compute import run
+
+# Tokens that another group of prompts must save to be worth its launches; a GPU would rather work than launch
+WORTH = {"cpu": 512, "cuda": 1 << 14}
 Block = Callable[[int, ResidualAttentionBlock, Tensor, Tensor | None, Tensor | None], Tensor]
 
 
@@ -55,12 +59,21 @@ def image_tower(clip: open_clip.CLIP, images: Tensor, work: Block = plain, whole
     short = not whole and visual.attn_pool is None and visual.pool_type == "tok"
     class_token = torch.zeros(len(x), 1, dtype=torch.long, device=x.device)
     for index, block in enumerate(blocks):
-        x = work(index, block, x, None, class_token if short and index == len(blocks) - 1 else None)
+        x = run(work, index, block, x, None, class_token if short and index == len(blocks) - 1 else None)
     return visual._pool(x)[0] @ visual.proj  # (B, F)
 
 
-def text_tower(clip: open_clip.CLIP, tokens: Tensor, work: Block = plain, whole: bool = False) -> Tensor:
-    """Features (C, F), not normalised, of tokens (C, L) with any amount of padding.
+def text_tower(clip: open_clip.CLIP, tokens: Tensor) -> Tensor:
+    """Features (C, F), not normalised, of tokens (C, L) with any amount of padding; the short go before the long."""
+    groups = by_length(tokens, WORTH[clip.logit_scale.device.type])
+    if len(groups) == 1:
+        return text_group(clip, tokens)
+    parts = [text_group(clip, tokens[rows]) for rows in groups]
+    return torch.cat(parts)[torch.cat(groups).argsort().to(parts[0].device)]
+
+
+def text_group(clip: open_clip.CLIP, tokens: Tensor, work: Block = plain, whole: bool = False) -> Tensor:
+    """Features (C, F), not normalised, of tokens (C, L), all cut to the longest.
 
     The last block computes only the start token, by which a prompt may be routed, and the end token, which is read;
     `whole`: all tokens.
@@ -75,9 +88,26 @@ def text_tower(clip: open_clip.CLIP, tokens: Tensor, work: Block = plain, whole:
     blocks = text.transformer.resblocks
     for index, block in enumerate(blocks):
         last = index == len(blocks) - 1
-        x = work(index, block, x, mask[:length, :length], read if last and not whole else None)
+        x = run(work, index, block, x, mask[:length, :length], read if last and not whole else None)
     pooled = text.ln_final(at(x, ends) if whole else x[:, -1:])[:, 0]  # (C, D)
     return pooled @ text.text_projection  # (C, F)
+
+
+def by_length(tokens: Tensor, worth: int) -> list[Tensor]:
+    """The rows (n,) of tokens (C, L) in groups of like length, as long as another group saves `worth` tokens."""
+    ends, order = tokens.argmax(dim=1).sort(stable=True)
+    groups = _split(order, (ends + 1).tolist(), worth)
+    return groups if len(groups) > 1 else [torch.arange(len(tokens))]
+
+
+def _split(order: Tensor, lengths: list[int], worth: int) -> list[Tensor]:
+    """Groups of rows whose lengths rise: cut where it saves most, and each part again."""
+    saved, cut = max(
+        ((i * (lengths[-1] - lengths[i - 1]), i) for i in range(1, len(lengths))), default=(0, 0)
+    )  # the shorter i rows end at their own longest
+    if saved < worth or not cut:
+        return [order]
+    return _split(order[:cut], lengths[:cut], worth) + _split(order[cut:], lengths[cut:], worth)
 
 
 def cut_padding(tokens: Tensor) -> Tensor:

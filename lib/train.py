@@ -1,5 +1,7 @@
 """Training on one task: batches, crops, schedule, AdamW (paper, Sec. 4.1; released code)."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,7 @@ from lib.methods.base import Lesson, Method
 from lib.params import Compute, Train
 from lib.progress import Progress
 
+Loss = Callable[[Tensor, Tensor], Tensor]  # of images and labels
 ON_CPU = Compute(threads=1)
 
 
@@ -76,12 +79,13 @@ def _train(
     steps = settings.epochs * epoch or settings.steps * lesson.parts
     optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.999), weight_decay=0.0, fused=True)
     progress, losses = Progress(task.name, steps), []
+    loss_of: Loss = torch.compile(method.loss) if how.compile else method.loss
     for step, batch in enumerate(batches(len(task.train), settings.batch, steps, rng)):
         optimizer.param_groups[0]["lr"] = peak * warmup_cosine(step, steps, settings.warmup)
         pictures = method.backbone.pixels(task.train.images[batch])
         labels = task.train.labels[batch].to(pictures.device)
         optimizer.zero_grad()
-        loss = _backward(method, random_crop(pictures, settings.crop, rng), labels, how)
+        loss = _backward(loss_of, random_crop(pictures, settings.crop, rng), labels, how)
         compute.average(parameters)
         method.before_step()
         optimizer.step()
@@ -93,15 +97,15 @@ def _train(
     return (compute.total(torch.stack(losses)) / compute.processes()).tolist()
 
 
-def _backward(method: Method, images: Tensor, labels: Tensor, how: Compute) -> Tensor:
+def _backward(loss_of: Loss, images: Tensor, labels: Tensor, how: Compute) -> Tensor:
     """Adds up the gradients of this process's part of a batch, in so many parts; returns its share of the loss."""
     whole, total = len(images), images.new_zeros(())
     mine = zip(
         compute.share(images).chunk(how.accumulate), compute.share(labels).chunk(how.accumulate), strict=True
     )
     for some, told in mine:
-        with compute.autocast(how, images.device):
-            loss = method.loss(some, told)
+        with compute.training(how, images.device):
+            loss = loss_of(some, told)
         if len(some) < whole:
             loss = loss * (len(some) * compute.processes() / whole)
         loss.backward()

@@ -64,10 +64,36 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(name: str, parts: int) 
     for how in (ALONE, replace(ALONE, accumulate=parts)):
         pupil = small_study.method(name, **STILL[name])
         trained = pupil.begin_task(small_study.lessons()[0])
-        loss = train._backward(pupil, *small_study.shown(0), how)
+        loss = train._backward(pupil.loss, *small_study.shown(0), how)
         found.append((float(loss), torch.cat([p.grad.flatten() for p in trained if p.grad is not None])))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
     torch.testing.assert_close(found[1][1], found[0][1], atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["finetune", "moe_adapters", "lora", "mas"])
+def test_recomputed_blocks_learn_the_same_bytes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, _ = after_a_task(name, ALONE, 3)
+    calls = []
+    whole = compute.checkpoint
+    monkeypatch.setattr(
+        compute, "checkpoint", lambda *a, **k: calls.append(torch.is_grad_enabled()) or whole(*a, **k)
+    )
+    again, _ = after_a_task(name, replace(ALONE, recompute=True), 3)
+    assert again == kept
+    assert calls
+    assert all(calls)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of torch's own tracing
+@pytest.mark.parametrize("name", ["finetune", "moe_adapters"])
+def test_a_compiled_loss_learns_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda loss: compiled(loss, backend="aot_eager")
+    )  # without a C++ compiler
+    expected, _ = after_a_task(name, ALONE, 3)
+    found, _ = after_a_task(name, replace(ALONE, compile=True), 3)
+    assert found == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["finetune", "moe_adapters", "lora"])
@@ -84,7 +110,7 @@ def test_a_router_decides_in_single_precision() -> None:
     router = Router(8, 4, 2).train()
     torch.nn.init.normal_(router.weight)
     x0, noise = torch.randn(5, 8), torch.randn(5, 4)
-    with compute.autocast(replace(ALONE, precision="bf16"), CPU):
+    with compute.training(replace(ALONE, precision="bf16"), CPU):
         found = router(x0, noise)
     assert torch.equal(found.gates, router(x0, noise).gates)
 

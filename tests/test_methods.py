@@ -12,10 +12,11 @@ from lib import clip
 from lib.methods import method_class
 from lib.methods.base import Method, answers_by_route
 from lib.methods.finetune import FineTune, FineTuneSingle, Joint
-from lib.methods.moe_adapters import Adapter, MoEAdapters
+from lib.methods.moe_adapters import ANSWERED, Adapter, MoEAdapters
 from lib.methods.names import METHODS
 from lib.methods.zero_shot import ZeroShot
 from lib.params import ParamsError
+from lib.states import beside
 from lib.towers import image_tower, text_tower
 
 HALF = (0.5, 0.5, 0.5)
@@ -183,7 +184,8 @@ def test_a_restored_method_answers_goes_on_and_weighs_the_same(name: str) -> Non
         for one, two in zip(answers(method, number).values(), answers(again, number).values(), strict=True):
             assert torch.equal(one, two)
     onward = small_study.teach(small_study.method(name), 0, 1, 2)
-    assert save(small_study.teach(again, 2).state()) == save(onward.state())
+    found, wanted = (beside(ANSWERED, m.state()) for m in (small_study.teach(again, 2), onward))
+    assert save(found) == save(wanted)  # what was asked in between may be kept, and changes nothing
 
 
 def test_sizes_are_counted() -> None:

@@ -35,7 +35,7 @@ def test_a_new_mixture_around_vit_b_16_equals_it_bit_for_bit() -> None:
     )
     assert (model.encode_image(images, task).features - clip.encode_image(images)).abs().max() == 0
     found = model.encode_text(tokens, task).features
-    assert (found - towers.text_tower(clip, tokens, whole=True)).abs().max() == 0
+    assert (found - towers.text_group(clip, tokens, whole=True)).abs().max() == 0
     torch.testing.assert_close(
         found, clip.encode_text(tokens), rtol=0, atol=1e-5
     )  # at the full context of 77
@@ -68,23 +68,44 @@ def test_cutting_the_padding_changes_nothing_but_rounding(
 
 
 @pytest.mark.parametrize("token", ["start", "end"])
-def test_sparing_the_last_block_changes_nothing_but_rounding(
-    mixture: Make, images: Tensor, tokens: Tensor, token: str
+@pytest.mark.parametrize("text_blocks", ["all", "first", "last", "none"])
+@pytest.mark.parametrize("worth", [1, 1000])  # tokens: all in groups, or all together
+def test_the_short_ways_change_nothing_but_rounding(
+    mixture: Make,
+    images: Tensor,
+    tokens: Tensor,
+    token: str,
+    text_blocks: str,
+    worth: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = mixture(text_router_token=token).train()
+    monkeypatch.setitem(towers.WORTH, "cpu", worth)
+    model = mixture(text_router_token=token, text_blocks=text_blocks).train()
     noise = {block: torch.randn(10, 6) for block in (0, 1)}
     found: list[list[Tensor]] = []
     for whole in (True, False):
         image = model.encode_image(images, 1, {b: n[:8] for b, n in noise.items()}, whole)
-        text = model.encode_text(tokens, 1, noise, whole)
+        text = model.encode_text(tokens if whole else model.prepare(tokens), 1, noise)
         model.zero_grad()
         (image.features.sin().sum() + text.features.sin().sum()).backward()
         routings = [*image.routings.values(), *text.routings.values()]
         slopes = [p.grad.clone() for _, p in model.trainable_parameters(1) if p.grad is not None]
         found.append([image.features, text.features, *(part for r in routings for part in r), *slopes])
-    assert len(found[0]) == 2 + 4 * 3 + len(model.trainable_parameters(1))
-    for all_of_it, read in zip(*found, strict=True):
-        torch.testing.assert_close(read, all_of_it, rtol=0, atol=1e-4)
+    assert len(found[0]) == 2 + 3 * len(model.adapters()) + len(model.trainable_parameters(1))
+    for long, short in zip(*found, strict=True):
+        torch.testing.assert_close(short, long, rtol=0, atol=1e-4)
+
+
+def test_what_no_task_changes_is_computed_once(mixture: Make, tokens: Tensor) -> None:
+    model, calls = mixture(text_blocks="last"), []
+    clip: Any = model.clip
+    for index, block in enumerate(clip.transformer.resblocks):
+        block.mlp.register_forward_hook(lambda *_, index=index: calls.append(index))
+    prompts = model.prepare(tokens)
+    assert calls == [0, 1]  # up to the MLP beside the first adapter
+    for _ in range(3):
+        model.encode_text(prompts, 0)
+    assert calls == [0, 1]
 
 
 @torch.no_grad()

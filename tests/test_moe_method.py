@@ -1,8 +1,11 @@
 """The mixture as a method of the comparison: what its switches do, and what it reports."""
 
+from typing import Any
+
 import pytest
 import small_study
 import torch
+from torch import Tensor
 
 
 def test_the_report_says_which_experts_were_used_and_frozen() -> None:
@@ -61,3 +64,48 @@ def test_noise_in_tests_is_a_switch_and_dropout_stays_off() -> None:
         gates = [pupils[noise].model.encode_image(images, 0).routings[0].gates for _ in range(2)]
         assert torch.equal(*gates) is same
         assert not pupils[noise].model.image_adapters["0"].experts.training
+
+
+def answers(method: Any) -> list[Tensor]:
+    """Of every learned router on every task's pictures."""
+    made, known = small_study.sequence()
+    routes = [torch.full((12,), router) for router in range(method.model.num_tasks)]
+    return [answer for each in zip(made, known, strict=True) for answer in method.answer(*each, routes)]
+
+
+@pytest.mark.parametrize("freeze", [0, 1, 2, 4])
+def test_what_cannot_change_is_not_asked_again(freeze: int) -> None:
+    patient, hasty = (
+        small_study.method("moe_adapters", freeze=freeze, selector="gaussian") for _ in range(2)
+    )
+    for number in (0, 1, 2):
+        for method in (patient, hasty):
+            small_study.teach(method, number)
+        patient.answered.clear()
+        patient.names.clear()
+        for expected, found in zip(answers(patient), answers(hasty), strict=True):
+            assert torch.equal(found, expected)
+    everything = 36 * (1 + 2 + 3)
+    assert patient.asked == everything
+    assert hasty.asked == {0: everything, 4: 36 * 3}.get(freeze, hasty.asked)
+    assert hasty.asked <= everything
+
+
+def test_answers_that_last_are_kept_in_the_checkpoint_and_not_counted_as_its_size() -> None:
+    method = small_study.teach(small_study.method("moe_adapters", freeze=4), 0)
+    before = method.size()["stored_bytes"]
+    expected = answers(method)
+    assert method.size()["stored_bytes"] == before
+    again = small_study.method("moe_adapters", freeze=4)
+    again.restore(method.state())
+    for found, wanted in zip(answers(again), expected, strict=True):
+        assert torch.equal(found, wanted)
+    assert again.asked == 0
+
+
+@pytest.mark.parametrize("settings", [{"router": "shared"}, {"noise": "always", "selector": "none"}])
+def test_where_routers_go_on_changing_no_answer_lasts(settings: dict[str, Any]) -> None:
+    method = small_study.teach(small_study.method("moe_adapters", freeze=4, **settings), 0)
+    answers(method)
+    answers(method)
+    assert method.asked == 2 * 36

@@ -67,11 +67,27 @@ def test_a_kill_before_the_renaming_leaves_the_old_file(
 
 
 def test_costs_of_a_runs_tasks_gather_in_one_file(tmp_path: Path) -> None:
-    results.write_cost(tmp_path / "cost.json", "red", {"training": 1.234, "evaluation": 0.5}, 100.4)
-    results.write_cost(tmp_path / "cost.json", "green", {"training": 2.0, "evaluation": 0.5}, 101.0)
+    spent: dict[str, float | None] = {"peak_memory_mb": 100.4, "peak_gpu_memory_mb": None}
+    results.write_cost(
+        tmp_path / "cost.json", "red", {"training": 1.234, "evaluation": 0.5}, spent | {"encoded_pictures": 7}
+    )
+    results.write_cost(
+        tmp_path / "cost.json",
+        "green",
+        {"training": 2.0, "evaluation": 0.5},
+        spent | {"peak_memory_mb": 101.0},
+    )
     found = json.loads((tmp_path / "cost.json").read_text())
     assert found["seconds"]["red"] == {"training": 1.23, "evaluation": 0.5}
     assert found["peak_memory_mb"] == {"red": 100, "green": 101}
-    assert set(found) == {"seconds", "peak_memory_mb", "machine", "versions", "revision"}
+    assert found["encoded_pictures"] == {"red": 7}
+    assert set(found) == {
+        "seconds",
+        "peak_memory_mb",
+        "encoded_pictures",
+        "machine",
+        "versions",
+        "revision",
+    }
     assert set(provenance.PACKAGES) < set(found["versions"])
     assert results.peak_memory_mb() > 50

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from lib.slots import Slots, environment
+from lib.slots import Slots, environment, gpu_groups
 
 # a stage that notes when it starts and ends, and does what its name says
 SCRIPT = """
-import subprocess, sys, time
+import os, subprocess, sys, time
 from pathlib import Path
 home, stage = Path(sys.argv[1]), sys.argv[2]
 def note(what):
     with (home / "log").open("a") as log:
         log.write(f"{what} {stage}\\n")
 note("start")
+(home / f"gpus of {stage}").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
 if "child" in stage:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     (home / "child").write_text(str(child.pid))
@@ -44,8 +45,10 @@ class Fakes(Slots):
         return [sys.executable, "-c", SCRIPT, str(self.home), stage]
 
 
-def fakes(home: Path, jobs: int, weights: dict[str, float] | None = None) -> Fakes:
-    slots = Fakes(jobs, weights or {})
+def fakes(
+    home: Path, jobs: int, weights: dict[str, float] | None = None, gpus: tuple[str, ...] = ()
+) -> Fakes:
+    slots = Fakes(jobs, weights or {}, gpus=gpus)
     slots.home = home
     return slots
 
@@ -141,3 +144,24 @@ def test_the_cores_are_divided_between_the_slots(monkeypatch: pytest.MonkeyPatch
     assert environment(2)["OMP_NUM_THREADS"] == "4"
     assert environment(16)["OMP_NUM_THREADS"] == "1"
     assert environment(1)["PATH"].startswith(str(Path(sys.executable).parent))
+
+
+def test_stages_side_by_side_see_different_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    fakes(tmp_path, 2, gpus=("0,1", "2,3")).run({"a": set(), "b": set(), "c": {"a", "b"}})
+    seen = {stage: (tmp_path / f"gpus of {stage}").read_text() for stage in "abc"}
+    assert {seen["a"], seen["b"]} == {"0,1", "2,3"}
+    assert seen["c"] in ("0,1", "2,3")
+    fakes(tmp_path, 1).run({"d": set()})
+    assert (tmp_path / "gpus of d").read_text() == "all"
+
+
+@pytest.mark.parametrize(
+    ("given", "each", "groups"),
+    [("0,1,2,3,4", 2, ["0,1", "2,3"]), ("3,5", 1, ["3", "5"]), ("", 1, []), ("7", 2, [])],
+)
+def test_gpus_are_shared_out_in_groups(
+    given: str, each: int, groups: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert gpu_groups(each) == groups

@@ -61,6 +61,7 @@ def test_there_is_at_least_one_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     assert study.default_jobs(1) == 4
     assert study.default_jobs(2) == 2
     assert study.default_jobs(8) == 1
+    assert study.default_jobs(8, groups=3) == 3
     monkeypatch.setattr(
         study.os, "sysconf", lambda name: {"SC_PHYS_PAGES": 2**19, "SC_PAGE_SIZE": 4096}[name]
     )

@@ -22,7 +22,7 @@ def test_frozen_towers_are_open_clips_own(tiny: open_clip.CLIP, images: Tensor) 
     full = torch.arange(107, 127).repeat(2, 1).add(torch.tensor([[0], [1]]))  # nothing to cut
     with torch.no_grad():
         assert torch.equal(towers.image_tower(tiny, images, whole=True), tiny.encode_image(images))
-        assert torch.equal(towers.text_tower(tiny, full, whole=True), tiny.encode_text(full))
+        assert torch.equal(towers.text_group(tiny, full, whole=True), tiny.encode_text(full))
 
 
 def test_what_nothing_reads_is_missed_by_no_feature_and_no_gradient(
@@ -33,7 +33,7 @@ def test_what_nothing_reads_is_missed_by_no_feature_and_no_gradient(
     for whole in (True, False):
         features = [
             towers.image_tower(tiny, images.double(), whole=whole),
-            towers.text_tower(tiny, tokens, whole=whole),
+            towers.text_group(tiny, tokens, whole=whole),
         ]
         tiny.zero_grad()
         sum(each.sin().sum() for each in features).backward()  # type: ignore[union-attr]
@@ -42,6 +42,32 @@ def test_what_nothing_reads_is_missed_by_no_feature_and_no_gradient(
     assert len(found[0]) == len(found[1]) == 2 + len([*tiny.parameters()]) - 1  # all but the temperature
     for all_of_it, read in zip(*found, strict=True):
         torch.testing.assert_close(read, all_of_it, rtol=0, atol=1e-10)
+
+
+def test_prompts_go_in_groups_where_that_saves_enough(tokens: Tensor) -> None:
+    def groups(worth: int) -> list[list[int]]:
+        return [rows.tolist() for rows in towers.by_length(tokens, worth)]
+
+    assert groups(19) == [[*range(10)]]  # of up to 9 tokens; the six with up to 6 would save 3 each
+    assert groups(18) == [[0, 6, 1, 7, 2, 8], [3, 9, 4, 5]]
+    assert groups(1) == [[0, 6], [1, 7], [2, 8], [3, 9], [4], [5]]
+    assert [rows.tolist() for rows in towers.by_length(tokens[:1], 1)] == [[0]]
+
+
+def test_groups_have_the_features_and_gradients_of_the_whole(
+    tiny: open_clip.CLIP, tokens: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.double()
+    found: list[list[Tensor]] = []
+    for worth in (1, 1000):
+        monkeypatch.setitem(towers.WORTH, "cpu", worth)
+        features = towers.text_tower(tiny, tokens)
+        tiny.zero_grad()
+        features.sin().sum().backward()
+        found.append([features, *(p.grad.clone() for p in tiny.parameters() if p.grad is not None)])
+    assert len(found[0]) == len(found[1]) > 20
+    for grouped, together in zip(*found, strict=True):
+        torch.testing.assert_close(grouped, together, rtol=0, atol=1e-10)
 
 
 @torch.no_grad()

@@ -54,6 +54,7 @@ class Method:
 
     Settings: ClassVar[Any] = Settings
     decisions: tuple[str, ...] = ("sample",)
+    asked: int = 0  # how many pictures an image tower has run to predict, so far
 
     def __init__(self, backbone: Backbone, settings: dict[str, Any], study: params.Study) -> None:
         self.backbone, self.study = backbone, study
@@ -117,15 +118,17 @@ def stored_bytes(state: dict[str, Tensor]) -> int:
 
 
 def classify(
-    encode_image: Encode,
-    encode_text: Encode,
-    backbone: Backbone,
-    images: Tensor,
-    task: Task,
-    batch: int = 128,
+    encode_image: Encode, encode_text: Encode, backbone: Backbone, images: Tensor, task: Task
 ) -> Tensor:
     """Predicted classes (N,) of uint8 images (N, 3, H, W): the nearest of the class names over all templates."""
     names = zero_shot_classifier(encode_text, backbone.tokenizer, task.classes, task.templates)
+    return nearest(encode_image, names, backbone, images)
+
+
+def nearest(
+    encode_image: Encode, names: Tensor, backbone: Backbone, images: Tensor, batch: int = 128
+) -> Tensor:
+    """The nearest of unit class features (C, F), as classes (N,), to uint8 images (N, 3, H, W)."""
     parts = [encode_image(backbone.pixels(part)) for part in images.split(batch)]
     return (F.normalize(torch.cat(parts), dim=-1) @ names.T).argmax(dim=1).cpu()
 

@@ -66,6 +66,7 @@ class FineTune(Method):
 
     def ask(self, task: Task, images: Tensor) -> Tensor:
         """The model's answers (N,) on uint8 images (N, 3, H, W) of a task."""
+        self.asked += len(images)
         towers = (lambda x: image_tower(self.model, x), lambda t: text_tower(self.model, t))
         return classify(*towers, self.backbone, images, task)
 

@@ -147,6 +147,7 @@ class ICaRL(FineTune):
             place[edges[t] : edges[t + 1]] = at
         mine = place[self.labels] >= 0
         owners = F.one_hot(place[self.labels[mine]], len(task.classes)).float()  # (m, C)
+        self.asked += len(owners) + len(task.test)
         means = F.normalize(owners.T @ self.phi(self.images[mine]), dim=-1)  # (C, F): of sums as of means
         near = (self.phi(task.test.images) @ means.T).where(owners.any(dim=0), -torch.inf)
         return Predictions({"sample": near.argmax(dim=1)}, {})

@@ -9,6 +9,7 @@ keeps biases, MLPs and norms as they are, and has one update for each task; here
 adapter does. The update is added to the weight before it is used, so nothing else of CLIP changes.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lib import params
+from lib import compute, params
 from lib.clip import Backbone
 from lib.features import Features
 from lib.methods.base import Predictions
@@ -76,8 +77,11 @@ class LoRA(FineTune):
         return dict(self.updates.named_parameters())
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Smoothed cross entropy over the task's classes, first template; a weight is made once for a step."""
-        with parametrize.cached():
+        """Smoothed cross entropy over the task's classes, first template; a weight is made once for a step.
+
+        Not where blocks are computed again for the gradient: they must make it again as well.
+        """
+        with nullcontext() if compute.recomputes() else parametrize.cached():
             return super().loss(images, labels)
 
     def predict(self, task: Task, features: Features, number: int) -> Predictions:

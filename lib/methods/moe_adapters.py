@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lib import params
 from lib.adapter import Blocks, FreezeRule, MoEConfig, RouterOf
-from lib.clip import Backbone
+from lib.clip import Backbone, zero_shot_classifier
 from lib.features import Features, load_reference
 from lib.gaussian import GaussianSelector
 from lib.methods.base import (
@@ -22,13 +22,16 @@ from lib.methods.base import (
     answers_by_route,
     classify,
     cross_entropy,
+    nearest,
     stored_bytes,
 )
 from lib.moe import MoECLIP
 from lib.router import balance_loss
 from lib.selector import CLIP, Selector
-from lib.states import joined, under
+from lib.states import beside, joined, under
 from lib.tasks import Task
+
+ANSWERED = "answered."  # of the state: what need not be asked again; it can be computed, so it is not counted
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,8 @@ class Adapter(Method):
 
     def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
         """A new router everywhere; trained are it and the experts."""
-        self.prompts = self.backbone.tokenizer(lesson.task.prompts(lesson.task.templates[0]))
+        prompts = lesson.task.prompts(lesson.task.templates[0])
+        self.prompts = self.model.prepare(self.backbone.tokenizer(prompts))
         self.task = self.model.add_task()
         self.model.train()
         return [parameter for _, parameter in self.model.trainable_parameters(self.task)]
@@ -100,7 +104,7 @@ class Adapter(Method):
 
     def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, list]:
         image = self.model.encode_image(images, self.task, whole=False)
-        text = self.model.encode_text(self.prompts, self.task, whole=False)
+        text = self.model.encode_text(self.prompts, self.task)
         scale = self.backbone.model.logit_scale
         loss = cross_entropy(image.features, text.features, labels, scale, self.study.train.smoothing)
         self.model.add_counts(self.task, image.routings, text.routings)
@@ -120,20 +124,25 @@ class Adapter(Method):
         """Classes (N,) for each of several routes (N,). A picture is run once for each router that it is sent to."""
 
         def ask(router: int, places: Tensor) -> Tensor:
-            return classify(
-                lambda x: self.model.encode_image(x, router, whole=False).features,
-                lambda t: self.model.encode_text(t, router, whole=False).features,
-                self.backbone,
-                task.test.images[places],
-                task,
-            )
+            return self.ask(task, router, places)
 
         return answers_by_route(features.zero_shot, routes, ask)
+
+    def ask(self, task: Task, router: int, places: Tensor) -> Tensor:
+        """A router's answers (n,) on a task's test pictures at some places (n,)."""
+        self.asked += len(places)
+        return classify(
+            lambda x: self.model.encode_image(x, router, whole=False).features,
+            lambda t: self.model.encode_text(self.model.prepare(t), router).features,
+            self.backbone,
+            task.test.images[places],
+            task,
+        )
 
     def size(self) -> dict[str, int]:
         """Experts and the routers of all tasks; a selector is counted by itself."""
         trained = sum(p.numel() for a in self.model.adapters().values() for p in a.parameters())
-        return {"trainable_parameters": trained, "stored_bytes": stored_bytes(self.state())}
+        return {"trainable_parameters": trained, "stored_bytes": stored_bytes(beside(ANSWERED, self.state()))}
 
     def state(self) -> dict[str, Tensor]:
         """Experts, routers, what is frozen, counts."""
@@ -153,6 +162,10 @@ class MoEAdapters(Adapter):
     def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
         super().__init__(backbone, settings, study)
         self.selector: Selector | None = None  # made with the first task: then its width is known
+        self.answered: dict[
+            str, Tensor
+        ] = {}  # by task, its classes and router: answers (N,) that last, else -1
+        self.names: dict[str, Tensor] = {}  # likewise: class features (C, F) that last
         if self.settings.selector == "none":
             self.decisions = ("sample",)
 
@@ -203,6 +216,41 @@ class MoEAdapters(Adapter):
         answers = self.answer(task, features, list(routes.values()))
         return Predictions(dict(zip(routes, answers, strict=True)), routes)
 
+    def ask(self, task: Task, router: int, places: Tensor) -> Tensor:
+        """As an adapter does, but a picture is not run again if no expert on its way, and its classes', can change."""
+        key = f"{task.name}.{len(task.classes)}.{router}"
+        known = self.answered.setdefault(key, torch.full((len(task.test),), -1, dtype=torch.int16))
+        answers, fresh = known[places].long(), known[places] < 0
+        if fresh.any():
+            answers[fresh], lasting = self._ask(task, router, task.test.images[places[fresh]], key)
+            known[places[fresh]] = answers[fresh].where(lasting, -1).short()
+        return answers
+
+    def _ask(self, task: Task, router: int, images: Tensor, key: str) -> tuple[Tensor, Tensor]:
+        """Answers (n,) on images (n, 3, H, W), and which of them last: none where routers go on changing."""
+        final = self.settings.router == "task" and self.settings.noise != "always"
+        lasting: list[Tensor] = []
+
+        def encode_image(images: Tensor) -> Tensor:
+            encoded = self.model.encode_image(images, router, whole=False)
+            lasting.append(self.model.settled(encoded, "image").cpu())
+            return encoded.features
+
+        def encode_text(tokens: Tensor) -> Tensor:
+            nonlocal final
+            encoded = self.model.encode_text(self.model.prepare(tokens), router)
+            final = final and bool(self.model.settled(encoded, "text").all())
+            return encoded.features
+
+        self.asked += len(images)
+        names = self.names.get(key)
+        if names is None:
+            names = zero_shot_classifier(encode_text, self.backbone.tokenizer, task.classes, task.templates)
+        if final:
+            self.names[key] = names
+        answers = nearest(encode_image, names, self.backbone, images)
+        return answers, torch.cat(lasting) & final
+
     def size(self) -> dict[str, int]:
         """The mixture's, and the selector's parameters."""
         coders = (
@@ -211,14 +259,15 @@ class MoEAdapters(Adapter):
         return super().size() | {"selector_parameters": coders}
 
     def state(self) -> dict[str, Tensor]:
-        """The adapters' state and the selector's."""
+        """The adapters' state and the selector's, and the answers that last."""
         own = {} if self.selector is None else self.selector.state_dict()
-        return super().state() | joined("selector.", own)
+        return super().state() | joined("selector.", own) | joined(ANSWERED, self.answered)
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Loads both."""
+        """Loads them."""
         super().restore(state)
         self._set_noise()
+        self.answered, self.names = under(ANSWERED, state), {}
         own = under("selector.", state)
         if own:
             self.selector = self._new_selector(int(own["stored_width"]))

@@ -1,0 +1,324 @@
+"""How fast the mixture is: a training step at ViT-B/16 beside the plain way (lib/plain.py), both measured in turn.
+
+    python -m lib.bench            prints a table and writes reports/bench.json; about 10 minutes on 2 cores
+
+Weights are random: they do not change the time. Ratios are plain over ours, medians with the least and the largest of
+the repeats. Nothing is downloaded.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from lib import counting, plain, provenance
+from lib.methods.base import cross_entropy
+from lib.moe import Encoded, MoECLIP, MoEConfig
+from lib.params import Selector as SelectorSettings
+from lib.paths import REPORTS
+from lib.results import peak_memory_mb, write_json
+from lib.selector import Selector
+from lib.train import random_crop
+
+MODEL, PICTURES, CLASSES = "ViT-B-16-quickgelu", 8, (100, 397)
+PARTS = ("image", "text", "optimiser")
+LEARNED = 100  # tasks that the selector decides among
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to take a training step: its two encoders and its optimiser."""
+
+    image: Callable[[], Encoded]
+    text: Callable[[], Encoded]
+    optimizer: torch.optim.Optimizer
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all measurements share: a mixture with one task, pictures (B, 3, H, W), labels (B,), prompts (C, 77)."""
+
+    model: MoECLIP
+    images: Tensor
+    labels: Tensor
+    tokens: Tensor
+
+    def ways(self) -> dict[str, Way]:
+        """The plain way and ours."""
+        parameters = [p for _, p in self.model.trainable_parameters(0)]
+        prompts = self.model.prepare(self.tokens)
+        loop = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0, foreach=False, fused=False)
+        return {
+            "plain": Way(
+                lambda: plain.encode_image(self.model, self.images, 0),
+                lambda: plain.encode_text(self.model, self.tokens, 0),
+                loop,
+            ),
+            "ours": Way(
+                lambda: self.model.encode_image(self.images, 0, whole=False),
+                lambda: self.model.encode_text(prompts, 0),
+                torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0, fused=True),
+            ),
+        }
+
+    def step(self, way: Way) -> dict[str, float]:
+        """Takes a step and returns the seconds of its parts; each tower's are forward and backward."""
+        model, clock = self.model, [time.perf_counter()]
+        image = way.image()
+        clock.append(time.perf_counter())
+        text = way.text()
+        clock.append(time.perf_counter())
+        shown, named = (each.features.detach().requires_grad_() for each in (image, text))
+        cross_entropy(shown, named, self.labels, model.clip.logit_scale, 0.2).backward()
+        torch.autograd.backward(image.features, shown.grad)
+        clock.append(time.perf_counter())
+        torch.autograd.backward(text.features, named.grad)
+        clock.append(time.perf_counter())
+        model.add_counts(0, image.routings, text.routings)
+        model.mask_frozen_gradients()
+        way.optimizer.step()
+        way.optimizer.zero_grad()
+        clock.append(time.perf_counter())
+        image_on, text_on, image_back, text_back, rest = np.diff(clock)
+        return {"image": image_on + image_back, "text": text_on + text_back, "optimiser": rest}
+
+
+def prepared(classes: int) -> Bench:
+    """A mixture of 22 experts, 2 of them chosen, around ViT-B/16 at random weights."""
+    torch.manual_seed(0)
+    clip: Any = open_clip.create_model(MODEL, pretrained=None)
+    model = MoECLIP(clip, MoEConfig(experts=22, top_k=2))
+    model.add_task()
+    names = counting.prompts(classes)
+    tokens = open_clip.get_tokenizer(MODEL)(names)
+    size = clip.visual.image_size[0]
+    images = torch.randn(PICTURES, 3, size, size)
+    return Bench(model.train(), images, torch.arange(PICTURES) % classes, tokens)
+
+
+def steps(bench: Bench, repeats: int) -> dict[str, Any]:
+    """Seconds of the parts of a step in both ways, taken in turn, their ratios, and the floating-point operations."""
+    ways, operations = bench.ways(), {}
+    found: dict[str, list[dict[str, float]]] = {"plain": [], "ours": []}
+    for name, way in ways.items():  # the first step of each warms up, and is counted
+        with FlopCounterMode(display=False) as counter:
+            bench.step(way)
+        operations[name] = counter.get_total_flops()
+    for _ in range(repeats):
+        for name, way in ways.items():
+            found[name].append(bench.step(way))
+    totals = {name: np.array([sum(parts.values()) for parts in taken]) for name, taken in found.items()}
+    ratios = totals["plain"] / totals["ours"]
+    return {
+        "seconds": {
+            name: {part: round(float(np.median([t[part] for t in taken])), 3) for part in PARTS}
+            | {"step": round(float(np.median(totals[name])), 3)}
+            for name, taken in found.items()
+        },
+        "operations": operations,
+        "ratio": spread(ratios),
+    }
+
+
+def spread(values: np.ndarray) -> dict[str, float]:
+    """Median, least and largest."""
+    return {
+        name: round(float(of(values)), 2)
+        for name, of in (("median", np.median), ("least", np.min), ("largest", np.max))
+    }
+
+
+def options(bench: Bench, repeats: int) -> dict[str, Any]:
+    """The time of our step with bf16 products, with blocks computed again, and compiled, over our time without."""
+    way, found = bench.ways()["ours"], {}
+    labels = bench.labels
+
+    def loss() -> Tensor:
+        image, text = way.image(), way.text()
+        return cross_entropy(image.features, text.features, labels, bench.model.clip.logit_scale, 0.2)
+
+    compiled = torch.compile(loss)
+    takers: dict[str, tuple[Callable[[], Tensor], bool]] = {
+        "bf16": (loss, True),
+        "compile": (compiled, False),
+    }
+    for name, (taker, short) in takers.items():
+        try:
+            _loss_step(taker, way, short)
+        except Exception as error:  # no compiler, or no such kernels on this machine: said, not fatal
+            found[name] = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
+            continue
+        times = [(_loss_step(taker, way, short), _loss_step(loss, way, False)) for _ in range(repeats)]
+        found[name] = spread(np.array([quick / usual for quick, usual in times]))
+    return found
+
+
+def _loss_step(loss: Callable[[], Tensor], way: Way, bf16: bool) -> float:
+    began = time.perf_counter()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        value = loss()
+    value.backward()
+    way.optimizer.step()
+    way.optimizer.zero_grad()
+    return time.perf_counter() - began
+
+
+def rate() -> float:
+    """This machine's matrix products, in operations a second, at the shape of an MLP of the image tower."""
+    tokens, width = PICTURES * 197, 768
+    x, w = torch.randn(tokens, width), torch.randn(width, 4 * width)
+    return 2 * tokens * width * 4 * width / best(lambda: x @ w, 10)
+
+
+def best(work: Callable[[], object], repeats: int) -> float:
+    """The least seconds of several, after one that warms up."""
+    work()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+@torch.no_grad()
+def selector(bench: Bench, learned: int) -> dict[str, float]:
+    """Milliseconds a picture of the image encoder, and of deciding among so many learned tasks; and their ratio."""
+    settings = SelectorSettings("clip", 100, 0, 64, 0.01, 1e-4, "absolute", 1.0, 0.1, False, 128)
+    visual: Any = bench.model.clip.visual
+    chooser = Selector(visual.transformer.width, settings)
+    features = torch.randn(64, chooser.width)
+    for number in range(learned):
+        chooser.learn(features, torch.zeros(len(features), dtype=torch.long), [number])
+    pictures = bench.images
+    encoder = best(lambda: bench.model.clip.encode_image(pictures), 3) / len(pictures)
+    decision = best(lambda: chooser.decide(features), 5) / len(features)
+    share = decision / encoder
+    return {"encoder_ms": 1000 * encoder, "selector_ms": 1000 * decision, "share": share}
+
+
+def waiting(step: float) -> float:
+    """The share of a step that its pictures take: read from uint8, normalised, cropped."""
+    stored = torch.randint(0, 256, (64, 3, 224, 224), dtype=torch.uint8)
+    rng = np.random.default_rng(0)
+
+    def picked() -> Tensor:
+        chosen = stored[rng.choice(64, PICTURES, replace=False)]
+        return random_crop((chosen.float() / 255 - 0.5) / 0.25, 0.9, rng)
+
+    needed = best(picked, 5)
+    return needed / (needed + step)
+
+
+def peak(way: str, classes: int) -> float | None:
+    """Megabytes that one step needs at most beyond the model, in a process of its own; None if it was killed."""
+    command = [sys.executable, "-m", "lib.bench", "--peak", way, str(classes)]
+    found = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    return float(found.stdout.split()[-1]) if found.returncode == 0 else None
+
+
+def _peak_here(way: str, classes: int) -> float:
+    bench = prepared(classes)
+    before = peak_memory_mb()
+    bench.step(bench.ways()[way])
+    return peak_memory_mb() - before
+
+
+def measured(repeats: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Everything, as reports/bench.json keeps it."""
+    found: dict[str, Any] = {"threads": torch.get_num_threads(), "rate": rate(), "steps": {}}
+    for classes in CLASSES:
+        say(f"a step with {classes} classes: memory")
+        memory = {way: peak(way, classes) for way in ("plain", "ours")}
+        say(f"a step with {classes} classes: time")
+        bench = prepared(classes)
+        told: dict[str, Any] = steps(bench, repeats) | {"peak_memory_mb": memory}
+        ours = told["operations"]["ours"] / told["seconds"]["ours"]["step"]
+        found["steps"][str(classes)] = told | {"share_of_rate": round(ours / found["rate"], 2)}
+        found[f"step_ratio_c{classes}"] = told["ratio"]["median"]
+        if classes == CLASSES[0]:
+            say("bf16, torch.compile, the selector, the input")
+            found["options"] = options(bench, repeats)
+            found["selector"] = selector(bench, LEARNED)
+            found["selector_share_t100"] = round(found["selector"]["share"], 4)
+            found["waiting"] = round(waiting(told["seconds"]["ours"]["step"]), 4)
+    mini = counting.asked_again()
+    found["evaluation"] = counting.evaluation(mini[1] if mini else 1.0)
+    found["evaluation_t8"] = {"passes_a_picture": round(mini[0], 2)} if mini else None
+    found["eval_flops_ratio_t11"] = found["evaluation"]["ratio"]
+    return found | provenance.origin()
+
+
+def table(found: dict[str, Any]) -> str:
+    """The results for people."""
+    lines = [
+        f"{found['threads']} threads, {found['rate'] / 1e9:.0f} GFLOP/s of matrix products in single precision",
+        "",
+    ]
+    lines.append(
+        f"{'a step at ViT-B/16, B = 8':<28}{'image s':>9}{'text s':>9}{'optim. s':>9}{'step s':>9}{'peak MB':>9}"
+    )
+    for classes, told in found["steps"].items():
+        for way, parts in told["seconds"].items():
+            memory = told["peak_memory_mb"][way]
+            numbers = "".join(f"{parts[part]:9.2f}" for part in (*PARTS, "step"))
+            lines.append(f"{f'{classes} classes, {way}':<28}{numbers}{round(memory) if memory else '-':>9}")
+        ratio, share = told["ratio"], told["share_of_rate"]
+        lines.append(
+            f"    plain over ours {ratio['median']} ({ratio['least']} to {ratio['largest']}); "
+            f"ours does {told['operations']['plain'] / told['operations']['ours']:.1f} times fewer operations, "
+            f"at {100 * share:.0f} % of the rate"
+        )
+    for name, told in found["options"].items():
+        said = (
+            told.get("failed") or f"{told['median']} ({told['least']} to {told['largest']}) of the usual time"
+        )
+        lines.append(f"option {name}: {said}")
+    e, s = found["evaluation"], found["selector"]
+    lines += [
+        "",
+        f"evaluation of {e['tasks']} tasks (counted): {e['passes_a_picture']['ours']} passes a test picture instead of "
+        f"{e['passes_a_picture']['plain']}, {e['ratio']} times fewer operations, if {100 * e['asked_again']:.0f} % are "
+        "asked again after a task"
+        + ("" if found["evaluation_t8"] else " (mini was not run: the worst case)"),
+        f"selector with {LEARNED} tasks: {s['selector_ms']:.2f} ms a picture, "
+        f"{100 * s['share']:.1f} % of the image encoder",
+        f"a step waits {100 * found['waiting']:.1f} % of its time for its pictures",
+    ]
+    if found["evaluation_t8"]:
+        lines.append(
+            f"mini (measured): {found['evaluation_t8']['passes_a_picture']} passes a test picture in 8 tasks"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m lib.bench", description="Measure a training step.")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--peak", nargs=2, metavar=("WAY", "CLASSES"), help="print the megabytes of one step alone"
+    )
+    asked = parser.parse_args()
+    if asked.peak:
+        print(_peak_here(asked.peak[0], int(asked.peak[1])))
+        return
+    began = time.monotonic()
+    found = measured(
+        asked.repeats, lambda what: print(f"{time.monotonic() - began:4.0f} s: {what}", flush=True)
+    )
+    write_json(REPORTS / "bench.json", found)
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
