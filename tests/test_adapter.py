@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lib.adapter import Experts, FreezeRule, MoEAdapter, MoEConfig, RouterOf
 from lib.router import Routing
 
-WIDTH, BOTTLENECK = 12, 5
+WIDTH, BOTTLENECK = 12, 8
 
 
 def stirred(experts: int, dropout: float = 0.0) -> Experts:
@@ -40,14 +40,17 @@ def dense(module: Experts, x: Tensor, gates: Tensor) -> Tensor:
     return torch.einsum("be,ebld->bld", gates, outputs) * module.scale
 
 
+@pytest.mark.parametrize("length", [4, 9], ids=["short", "long"])  # than the bottleneck: two ways to one sum
 @pytest.mark.parametrize(
     ("samples", "experts", "top_k"),
     [(7, 6, 2), (7, 6, 1), (7, 6, 6), (7, 1, 1), (1, 6, 2), (1, 1, 1), (3, 22, 2)],
     ids=["usual", "K=1", "K=E", "E=1", "batch of 1", "one of each", "most experts unused"],
 )
-def test_sparse_equals_dense_in_outputs_and_gradients(samples: int, experts: int, top_k: int) -> None:
+def test_sparse_equals_dense_in_outputs_and_gradients(
+    samples: int, experts: int, top_k: int, length: int
+) -> None:
     module, logits = stirred(experts), random_logits(samples, experts).requires_grad_()
-    routing, x = route_by(logits, top_k), torch.randn(samples, 4, WIDTH, requires_grad=True)
+    routing, x = route_by(logits, top_k), torch.randn(samples, length, WIDTH, requires_grad=True)
     weights = [x, logits, *module.parameters()]
     sparse, reference = module(x, routing), dense(module, x, routing.gates)
     torch.testing.assert_close(sparse, reference)
