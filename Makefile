@@ -10,7 +10,7 @@ READY := $(VENV)/.installed
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the stages of a study share one lock: under `make -j` the targets still run one by one
-.PHONY: help study study-all report pretrain tune bench test lint lab lock
+.PHONY: help study study-all report pretrain tune bench test course lint lab lock
 
 help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,8 +21,9 @@ study: $(READY) ## run the main story of a study and its report (STUDY=mini, or 
 study-all: $(READY) ## run every run and seed of a study
 	$(RUN) lib.study --study $(STUDY) --jobs $(JOBS) --all
 
-report: $(READY) ## make figures, tables and the page again from the results that are there
+report: $(READY) ## make figures, tables and pages again from the results that are there
 	$(RUN) lib.study --study $(STUDY) --target report
+	$(RUN) lib.site --study $(STUDY)
 
 pretrain: $(READY) ## train the tiny CLIP again from nothing
 	$(RUN) lib.study --force --target pretrain
@@ -35,6 +36,10 @@ bench: $(READY) ## measure a training step at ViT-B/16 beside the plain way, and
 
 test: $(READY) ## run the tests
 	$(RUN) pytest -q
+
+course: $(READY) ## make the students' notebooks from those with solutions, and run these and their checks
+	$(RUN) lib.course
+	$(RUN) pytest -q tests/run_course.py
 
 lint: $(READY) ## check style and types
 	$(RUN) ruff check

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib import counting, plain, provenance
+from lib import compute, counting, plain, provenance
+from lib.bench_table import table
 from lib.clip import TINY_COLOURS, preprocess
 from lib.methods.base import cross_entropy
 from lib.moe import Encoded, MoECLIP, MoEConfig
+from lib.params import Compute
 from lib.params import Selector as SelectorSettings
 from lib.paths import REPORTS
 from lib.results import peak_memory_mb, write_json
@@ -33,6 +35,12 @@ from lib.train import random_crop
 MODEL, PICTURES, CLASSES = "ViT-B-16-quickgelu", 8, (100, 397)
 PARTS = ("image", "text", "optimiser")
 LEARNED = 100  # tasks that the selector decides among
+USUAL = Compute(threads=0)
+OPTIONS = {
+    "bf16": replace(USUAL, precision="bf16"),
+    "recompute": replace(USUAL, recompute=True),
+    "compile": replace(USUAL, compile=True),
+}
 
 
 @dataclass(frozen=True)
@@ -139,33 +147,29 @@ def spread(values: np.ndarray) -> dict[str, float]:
 
 
 def options(bench: Bench, repeats: int) -> dict[str, Any]:
-    """The time of our step with bf16 products, and compiled, over our time without."""
+    """The time of our step with each option of params `compute`, over our time without."""
     way, found = bench.ways()["ours"], {}
-    labels = bench.labels
 
     def loss() -> Tensor:
         image, text = way.image(), way.text()
-        return cross_entropy(image.features, text.features, labels, bench.model.clip.logit_scale, 0.2)
+        return cross_entropy(image.features, text.features, bench.labels, bench.model.clip.logit_scale, 0.2)
 
     compiled = torch.compile(loss)
-    takers: dict[str, tuple[Callable[[], Tensor], bool]] = {
-        "bf16": (loss, True),
-        "compile": (compiled, False),
-    }
-    for name, (taker, short) in takers.items():
+    for name, how in OPTIONS.items():
+        taker = compiled if how.compile else loss
         try:
-            _loss_step(taker, way, short)
+            _loss_step(taker, way, how)
         except Exception as error:  # no compiler, or no such kernels on this machine: said, not fatal
             found[name] = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
             continue
-        times = [(_loss_step(taker, way, short), _loss_step(loss, way, False)) for _ in range(repeats)]
-        found[name] = spread(np.array([quick / usual for quick, usual in times]))
+        times = [(_loss_step(taker, way, how), _loss_step(loss, way, USUAL)) for _ in range(repeats)]
+        found[name] = spread(np.array([changed / usual for changed, usual in times]))
     return found
 
 
-def _loss_step(loss: Callable[[], Tensor], way: Way, bf16: bool) -> float:
+def _loss_step(loss: Callable[[], Tensor], way: Way, how: Compute) -> float:
     began = time.perf_counter()
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    with compute.training(how, torch.device("cpu")):
         value = loss()
     value.backward()
     way.optimizer.step()
@@ -204,7 +208,12 @@ def selector(bench: Bench, learned: int) -> dict[str, float]:
     encoder = best(lambda: bench.model.clip.encode_image(pictures), 3) / len(pictures)
     decision = best(lambda: chooser.decide(features), 5) / len(features)
     share = decision / encoder
-    return {"encoder_ms": 1000 * encoder, "selector_ms": 1000 * decision, "share": share}
+    return {
+        "tasks": learned,
+        "encoder_ms": 1000 * encoder,
+        "selector_ms": 1000 * decision,
+        "share": share,
+    }
 
 
 def waiting(step: float) -> float:
@@ -230,7 +239,8 @@ def peak(way: str, classes: int) -> float | None:
 def _peak_here(way: str, classes: int) -> float:
     bench = prepared(classes)
     before = peak_memory_mb()
-    bench.step(bench.ways()[way])
+    with compute.training(OPTIONS.get(way, USUAL), torch.device("cpu")):
+        bench.step(bench.ways()["plain" if way == "plain" else "ours"])
     return peak_memory_mb() - before
 
 
@@ -239,7 +249,7 @@ def measured(repeats: int, say: Callable[[str], None]) -> dict[str, Any]:
     found: dict[str, Any] = {"threads": torch.get_num_threads(), "rate": rate(), "steps": {}}
     for classes in CLASSES:
         say(f"a step with {classes} classes: memory")
-        memory = {way: peak(way, classes) for way in ("plain", "ours")}
+        memory = {way: peak(way, classes) for way in ("plain", "ours", "recompute")}
         say(f"a step with {classes} classes: time")
         bench = prepared(classes)
         told: dict[str, Any] = steps(bench, repeats) | {"peak_memory_mb": memory}
@@ -247,7 +257,7 @@ def measured(repeats: int, say: Callable[[str], None]) -> dict[str, Any]:
         found["steps"][str(classes)] = told | {"share_of_rate": round(ours / found["rate"], 2)}
         found[f"step_ratio_c{classes}"] = told["ratio"]["median"]
         if classes == CLASSES[0]:
-            say("bf16, torch.compile, the selector, the input")
+            say("options, the selector, the input")
             found["options"] = options(bench, repeats)
             found["selector"] = selector(bench, LEARNED)
             found["selector_share_t100"] = round(found["selector"]["share"], 4)
@@ -257,49 +267,6 @@ def measured(repeats: int, say: Callable[[str], None]) -> dict[str, Any]:
     found["evaluation_t8"] = {"passes_a_picture": round(mini[0], 2)} if mini else None
     found["eval_flops_ratio_t11"] = found["evaluation"]["ratio"]
     return found | provenance.origin()
-
-
-def table(found: dict[str, Any]) -> str:
-    """The results for people."""
-    lines = [
-        f"{found['threads']} threads, {found['rate'] / 1e9:.0f} GFLOP/s of matrix products in single precision",
-        "",
-    ]
-    lines.append(
-        f"{'a step at ViT-B/16, B = 8':<28}{'image s':>9}{'text s':>9}{'optim. s':>9}{'step s':>9}{'peak MB':>9}"
-    )
-    for classes, told in found["steps"].items():
-        for way, parts in told["seconds"].items():
-            memory = told["peak_memory_mb"][way]
-            numbers = "".join(f"{parts[part]:9.2f}" for part in (*PARTS, "step"))
-            lines.append(f"{f'{classes} classes, {way}':<28}{numbers}{round(memory) if memory else '-':>9}")
-        ratio, share = told["ratio"], told["share_of_rate"]
-        lines.append(
-            f"    plain over ours {ratio['median']} ({ratio['least']} to {ratio['largest']}); "
-            f"ours does {told['operations']['plain'] / told['operations']['ours']:.1f} times fewer operations, "
-            f"at {100 * share:.0f} % of the rate"
-        )
-    for name, told in found["options"].items():
-        said = (
-            told.get("failed") or f"{told['median']} ({told['least']} to {told['largest']}) of the usual time"
-        )
-        lines.append(f"option {name}: {said}")
-    e, s = found["evaluation"], found["selector"]
-    lines += [
-        "",
-        f"evaluation of {e['tasks']} tasks (counted): {e['passes_a_picture']['ours']} passes a test picture instead of "
-        f"{e['passes_a_picture']['plain']}, {e['ratio']} times fewer operations, if {100 * e['asked_again']:.0f} % are "
-        "asked again after a task"
-        + ("" if found["evaluation_t8"] else " (mini was not run: the worst case)"),
-        f"selector with {LEARNED} tasks: {s['selector_ms']:.2f} ms a picture, "
-        f"{100 * s['share']:.1f} % of the image encoder",
-        f"a step waits {100 * found['waiting']:.1f} % of its time for its pictures",
-    ]
-    if found["evaluation_t8"]:
-        lines.append(
-            f"mini (measured): {found['evaluation_t8']['passes_a_picture']} passes a test picture in 8 tasks"
-        )
-    return "\n".join(lines)
 
 
 def main() -> None:

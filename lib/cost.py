@@ -79,8 +79,10 @@ def measure(file: str, run: str, steps: int) -> dict[str, Any]:
 
 
 def measure_all(file: str, runs: list[str], steps: int) -> list[dict[str, Any]]:
-    """The costs of some runs, one after the other, each in a new process."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    """The costs of some runs, one after the other, each in a new process, forked from one that has only imported."""
+    clean = get_context("forkserver")
+    clean.set_forkserver_preload(["lib.cost"])
+    with ProcessPoolExecutor(1, mp_context=clean, max_tasks_per_child=1) as pool:
         return [pool.submit(measure, file, run, steps).result() for run in runs]
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from lib import params, plan, published, tables
 from lib.figures import NAMES, by_run
 from lib.learned import findings
-from lib.paths import REPORTS, ROOT
+from lib.paths import NOTEBOOKS, REPORTS, ROOT
 
 FIGURES = {
     "start_here": "The story in three tasks: continual fine-tuning forgets, MoE-Adapters do not.",
@@ -64,6 +64,7 @@ PANELS = {
     "selector_batch": "Pictures that share one decision, of one task or mixed.",
 }
 MARKS = ("<!-- results: `python -m lib.report --readme` writes this table -->", "<!-- end of results -->")
+READMES = (ROOT / "README.md", NOTEBOOKS / "course" / "README.md")  # that hold the table of results
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
 img { max-width: 100%; height: auto } figure { margin: 2rem 0 } figcaption { color: #444 }
@@ -74,7 +75,14 @@ tr:nth-child(even) { background: #f2f2f2 } thead { border-bottom: 2px solid #333
 
 
 def page(study: params.Study) -> str:
-    """The report as one HTML page: tables, figures as data, costs."""
+    """The report as one HTML page that opens by itself."""
+    title = f"<title>Study {html.escape(study.study)}</title>"
+    head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'>{title}"
+    return f"<!doctype html><html lang=en><head>{head}<style>{STYLE}</style></head><body>{body(study)}</body></html>\n"
+
+
+def body(study: params.Study) -> str:
+    """The report's tables, figures as data, and costs."""
     found = compared(study)
     folder = REPORTS / "figures" / study.study
     parts = [_heading(study, found), _table(named_summary(found)), _learned(study), "<h2>Figures</h2>"]
@@ -88,12 +96,7 @@ def page(study: params.Study) -> str:
         "<p>Of the last run of each, on the machine it ran on.</p>",
         _table(costs(study.study)),
     ]
-    title = f"<title>Study {html.escape(study.study)}</title>"
-    head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'>{title}"
-    body = "".join(parts)
-    return (
-        f"<!doctype html><html lang=en><head>{head}<style>{STYLE}</style></head><body>{body}</body></html>\n"
-    )
+    return "".join(parts)
 
 
 def _heading(study: params.Study, found: list[dict]) -> str:
@@ -179,16 +182,17 @@ def with_table(readme: str, table: str, marks: tuple[str, str] = MARKS) -> str:
 
 
 def main(file: str, readme: bool) -> None:
-    """Writes the report of a params file; with `readme` the README's table instead."""
+    """Writes the report of a params file; with `readme` the tables of results in the READMEs instead."""
     study = params.load(file)
-    target = REPORTS / "index.html" if file == "params.yaml" else REPORTS / study.study / "index.html"
-    text = page(study)
     if readme:
-        target = ROOT / "README.md"
-        text = with_table(target.read_text(), readme_table(study))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text)
-    print(f"written: {target.relative_to(ROOT)}")
+        texts = {path: with_table(path.read_text(), readme_table(study)) for path in READMES}
+    else:
+        folder = REPORTS if file == "params.yaml" else REPORTS / study.study
+        texts = {folder / "index.html": page(study)}
+    for target, text in texts.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+        print(f"written: {target.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lib import bench
 from lib.bench import Bench
+from lib.bench_table import table
 from lib.moe import MoECLIP
 
 
@@ -75,3 +76,39 @@ def test_the_selectors_share_and_the_wait_are_shares(small: Bench) -> None:
     assert found["share"] == pytest.approx(found["selector_ms"] / found["encoder_ms"])
     assert 0 < bench.waiting(1.0) < bench.waiting(0.1) < 1
     assert bench.spread(np.array([1.0, 2.0, 4.0])) == {"median": 2.0, "least": 1.0, "largest": 4.0}
+
+
+def test_the_table_says_what_was_found() -> None:
+    step = {"image": 2.0, "text": 1.5, "optimiser": 0.25, "step": 3.75}
+    told = {
+        "seconds": {"plain": {**step, "step": 9.5}, "ours": step},
+        "peak_memory_mb": {"plain": None, "ours": 1234.4, "recompute": 321.0},
+        "operations": {"plain": 3e12, "ours": 1e12},
+        "ratio": {"median": 2.53, "least": 2.4, "largest": 2.6},
+        "share_of_rate": 0.61,
+    }
+    found = {
+        "threads": 2,
+        "rate": 2e11,
+        "steps": {"100": told},
+        "options": {
+            "bf16": {"median": 0.7, "least": 0.6, "largest": 0.8},
+            "compile": {"failed": "no compiler"},
+        },
+        "evaluation": {"tasks": 11, "asked_again": 0.25, "passes_a_picture": {"plain": 11, "ours": 3.1}}
+        | {"ratio": 5.0},
+        "evaluation_t8": {"passes_a_picture": 2.75},
+        "selector": {"tasks": 100, "selector_ms": 1.234, "share": 0.05},
+        "waiting": 0.012,
+    }
+    lines = table(found).splitlines()
+    assert lines[0] == "2 threads, 200 GFLOP/s of matrix products in single precision"
+    assert lines[3].split() == ["100", "classes,", "plain", "2.00", "1.50", "0.25", "9.50", "-"]
+    assert lines[4].split()[-2:] == ["3.75", "1234"]
+    assert lines[5].split() == ["100", "classes,", "recompute", "321"]
+    assert "2.53 (2.4 to 2.6)" in lines[6]
+    assert "3.0 times fewer operations, at 61 % of the rate" in lines[6]
+    assert lines[7:9] == ["option bf16: 0.7 (0.6 to 0.8) of the usual time", "option compile: no compiler"]
+    assert "5.0 times fewer operations, if 25 % are asked again" in lines[10]
+    assert lines[11] == "mini (measured): 2.75 passes a test picture in 8 tasks"
+    assert "worst case" in table(found | {"evaluation_t8": None})

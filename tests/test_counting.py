@@ -6,7 +6,6 @@ from typing import Any
 
 import open_clip
 import pytest
-import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -64,9 +63,9 @@ def test_passes_over_mtils_pictures() -> None:
     assert worst["passes_a_picture"]["ours"] == pytest.approx(1 + routed / 97209, abs=0.005)
     assert best["ratio"] > worst["ratio"] > 1
     images = 11 * 97209 * (counting.PATCHES + counting.tower_flops(768, 12, 197))
-    texts = 11 * 12 * 8452 * counting.tower_flops(512, 12, 77)  # classes times templates, of the catalogue
     prompts = sum(len(catalogue(name).names) * len(catalogue(name).templates) for name in NAMES)
-    assert best["operations"]["plain"] == pytest.approx(images + texts * prompts / 8452)
+    texts = 11 * 12 * prompts * counting.tower_flops(512, 12, 77)
+    assert best["operations"]["plain"] == pytest.approx(images + texts)
 
 
 def written(folder: Path, kind: str, name: str, content: dict[str, Any]) -> None:
@@ -96,4 +95,3 @@ def test_short_prompts_cost_less_than_the_context() -> None:
     entry = catalogue("eurosat")
     assert whole == len(entry.names) * len(entry.templates) * counting.tower_flops(512, 12, 77)
     assert short < whole / 4
-    assert torch.is_grad_enabled()

@@ -11,8 +11,9 @@ from lib import params, report
 from lib.paths import ROOT
 
 
-def test_the_readmes_table_is_that_of_the_results() -> None:
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("path", report.READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_readmes_table_is_that_of_the_results(path: Path) -> None:
+    text = path.read_text()
     assert report.with_table(text, report.readme_table(params.load())) == text, (
         "run `python -m lib.report --readme`"
     )
