@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from lib import checkpoint, features, figures, learn, plan
@@ -168,6 +169,7 @@ def _errors(axes: Axes, seen: View, learned: list[str]) -> None:
     axes.set_yticks(rows, learned)
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("error / threshold (hatched: the least error)")
     to = "the untouched CLIP" if seen.route == CLIP else f"the router of {learned[seen.route]}"
     axes.set_title(f"sent to {to}", loc="left")
@@ -219,4 +221,4 @@ def _time(axes: Axes, task: Task, label: int | None, moments: list[Moment], view
     axes.set_title(
         "of its own answer" if label is None else f"of {task.classes[label]}, the truth", loc="left"
     )
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="upper left", ncols=2)

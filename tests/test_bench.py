@@ -66,7 +66,7 @@ def test_an_option_that_fails_is_named(small: Bench, monkeypatch: pytest.MonkeyP
         return fail
 
     monkeypatch.setattr(torch, "compile", broken)
-    found = bench.options(small, 2)
+    found = bench.options(small, 2, list(bench.OPTIONS))
     assert found["compile"] == {"failed": "RuntimeError: no compiler here"}
     assert found["bf16"]["least"] <= found["bf16"]["median"] <= found["bf16"]["largest"]
 

@@ -74,7 +74,7 @@ def imported() -> dict[str, str]:
     sources = {
         str(path): path.read_text() for folder in ("lib", "tests") for path in (ROOT / folder).rglob("*.py")
     }
-    for path in NOTEBOOKS.glob("*.ipynb"):
+    for path in [*NOTEBOOKS.glob("*.ipynb"), *NOTEBOOKS.glob("course/**/*.ipynb")]:
         cells = json.loads(path.read_text())["cells"]
         code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
         sources[str(path)] = re.sub(r"^[%!].*", "", code, flags=re.M)

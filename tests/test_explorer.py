@@ -1,0 +1,88 @@
+"""The explorer says of one picture what the study's evaluation says of it, at each moment of a chain."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+import pytest
+import small_run
+import small_study
+import torch
+from matplotlib import pyplot as plt
+
+from lib import explorer, learn
+from lib.checkpoint import CheckpointError
+from lib.course import World
+from lib.explorer import Moment
+from lib.selector import CLIP
+
+
+@pytest.fixture(autouse=True)
+def _no_window() -> Iterator[None]:
+    matplotlib.use("Agg")
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def here() -> World:
+    study = small_run.study(by_task=True)
+    return World(study, small_study.backbone(), *small_study.sequence())
+
+
+def test_every_picture_gets_the_answer_and_the_route_of_the_evaluation(here: World) -> None:
+    moment = Moment(small_study.NAMES[:2], small_study.learned("moe_adapters"))
+    routes = set()
+    for number, task in enumerate(here.tasks):
+        known = here.features[number]
+        told = moment.method.predict(task, known, number)
+        for place in range(0, len(task.test), 4):
+            seen = explorer.view(here, moment, task.test.images[place], task)
+            assert seen.route == told.routes["sample"][place]
+            assert seen.method.argmax() == told.classes["sample"][place]
+            assert seen.zero_shot.argmax() == known.zero_shot[place]
+            torch.testing.assert_close(seen.method.sum(), torch.tensor(1.0))
+            routes.add(seen.route)
+    assert len(routes) > 1
+
+
+def test_the_gates_are_those_on_the_pictures_way(here: World) -> None:
+    moment = Moment(small_study.NAMES[:2], small_study.learned("moe_adapters"))
+    for task in here.tasks:
+        seen = explorer.view(here, moment, task.test.images[0], task)
+        if seen.route == CLIP:
+            assert seen.gates == {}
+            continue
+        for gates in seen.gates.values():
+            assert gates.shape == (2, 4)  # blocks, experts
+            assert (gates > 0).sum(dim=1).tolist() == [2, 2]
+            torch.testing.assert_close(gates.sum(dim=1), torch.ones(2))
+
+
+def test_a_moment_is_kept_after_every_task_of_a_chain(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_study.move(monkeypatch, tmp_path)
+    small_study.prepare(tmp_path)
+    monkeypatch.setattr(explorer, "ROOT", tmp_path)
+    with pytest.raises(CheckpointError, match="`make study`"):
+        explorer.moments(here, "I")
+    for key in small_run.chain():
+        learn.learn(here.study, key)
+    found = explorer.moments(here, "I")
+    assert [moment.learned for moment in found] == [small_study.NAMES[: n + 1] for n in range(3)]
+    views = [explorer.view(here, moment, here.tasks[0].test.images[0], here.tasks[0]) for moment in found]
+    assert [len(seen.errors) for seen in views] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("label", [0, None], ids=["known", "a reader's own"])
+def test_the_drawing_names_the_route_and_the_answers(here: World, label: int | None) -> None:
+    moment, task = Moment(small_study.NAMES[:2], small_study.learned("moe_adapters")), here.tasks[1]
+    seen = explorer.view(here, moment, task.test.images[0], task)
+    figure = explorer.draw(task.test.images[0], task, label, [moment], [seen])
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    to = "the untouched CLIP" if seen.route == CLIP else f"the router of {moment.learned[seen.route]}"
+    assert f"sent to {to}" in titles
+    assert ("of across, the truth" in titles) == (label == 0)
+    notes = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert any(note.startswith(task.classes[int(seen.method.argmax())]) for note in notes)
