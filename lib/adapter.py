@@ -116,11 +116,10 @@ class Experts(nn.Module):
 
     def by_expert(self, x: Tensor, routing: Routing) -> Tensor:
         """The same sum with samples brought to their experts: one product for all that an expert is to see."""
-        (samples, length, width), (experts, _, bottleneck) = x.shape, self.down.shape
+        (samples, length, width), bottleneck = x.shape, self.down.shape[2]
         which, order = routing.experts.flatten().sort(stable=True)  # (B*K,) both
         rows = order // routing.experts.shape[1]  # the sample of each
-        each = torch.zeros(experts, dtype=torch.int32).index_add(0, which, torch.ones_like(which).int())
-        ends = each.cumsum(0, dtype=torch.int32) * length  # where an expert's tokens end (E,)
+        ends = routing.counts.cumsum(0, dtype=torch.int32) * length  # where an expert's tokens end (E,)
         hidden = F.grouped_mm(x[rows].view(-1, width), self.down, offs=ends).view(-1, length, bottleneck)
         hidden = self.dropout(F.relu(hidden + self.down_bias[which].unsqueeze(1)))  # (B*K, L, R)
         shares = routing.gates.gather(1, routing.experts).flatten()[order].view(-1, 1, 1)

@@ -7,7 +7,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
@@ -16,7 +15,9 @@ from torch import Tensor
 from lib import checkpoint, features, figures, learn, plan
 from lib.clip import zero_shot_classifier
 from lib.course import World
+from lib.methods.base import logits
 from lib.methods.moe_adapters import MoEAdapters
+from lib.moe import Encoded
 from lib.paths import ROOT
 from lib.selector import CLIP
 from lib.tasks import Task
@@ -85,27 +86,25 @@ def view(here: World, moment: Moment, picture: Tensor, task: Task) -> View:
     answer = zero_shot
     if route != CLIP:
         image = model.encode_image(pixels, route, whole=False)
-        prompts = here.backbone.tokenizer([task.templates[0].format(task.classes[0])])
-        text = model.encode_text(prompts, route)
-        for tower, routings in (("image", image.routings), ("text", text.routings)):
-            gates[tower] = torch.stack([routing.gates[0] for routing in routings.values()])
-        answer = _shares(here, image.features, _names(here, moment, task, route))
+        gates["image"] = _gates(image)
+
+        def encode_text(tokens: Tensor) -> Tensor:
+            text = model.encode_text(model.prepare(tokens), route)
+            gates["text"] = _gates(text)
+            return text.features
+
+        names = zero_shot_classifier(encode_text, here.backbone.tokenizer, task.classes, task.templates)
+        answer = _shares(here, image.features, names)
     return View(selector.errors(token)[0], selector.thresholds, route, gates, answer, zero_shot)
 
 
-def _names(here: World, moment: Moment, task: Task, route: int) -> Tensor:
-    model = moment.method.model
-    return zero_shot_classifier(
-        lambda tokens: model.encode_text(model.prepare(tokens), route).features,
-        here.backbone.tokenizer,
-        task.classes,
-        task.templates,
-    )
+def _gates(encoded: Encoded) -> Tensor:
+    """The gates (blocks, E) of the first sample."""
+    return torch.stack([routing.gates[0] for routing in encoded.routings.values()])
 
 
 def _shares(here: World, image: Tensor, names: Tensor) -> Tensor:
-    scale = here.backbone.model.logit_scale.exp()
-    return (scale * F.normalize(image, dim=-1) @ names.T).softmax(dim=1)[0]
+    return logits(image, names, here.backbone.model.logit_scale).softmax(dim=1)[0]
 
 
 def draw(picture: Tensor, task: Task, label: int | None, moments: list[Moment], views: list[View]) -> Figure:

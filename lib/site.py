@@ -104,7 +104,7 @@ def notebooks(study: str) -> tuple[list[Rendered], list[Rendered]]:
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         known = [copies / path.name, *sorted(copies.glob(f"{path.stem}--moe_adapters--*.ipynb"))]
         told.append(rendered(path, next((copy for copy in known if copy.exists()), known[0])))
-    return told, [rendered(path, copies / "course" / path.name) for path in sorted(STUDENTS.glob("*.ipynb"))]
+    return told, [rendered(path, copies / path.name) for path in sorted(STUDENTS.glob("*.ipynb"))]
 
 
 def page(title: str, body: str) -> str:

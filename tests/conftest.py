@@ -1,11 +1,13 @@
 """What several tests share: a tiny random CLIP of two blocks a tower, its inputs, and a mixture around it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import matplotlib
 import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from matplotlib import pyplot as plt
 from torch import Tensor, nn
 
 from lib.moe import MoECLIP, MoEConfig
@@ -18,6 +20,14 @@ def tiny_clip() -> open_clip.CLIP:
     vision = open_clip.CLIPVisionCfg(layers=2, width=64, head_width=64, patch_size=8, image_size=32)
     text = open_clip.CLIPTextCfg(context_length=20, vocab_size=128, width=64, heads=2, layers=2)
     return open_clip.CLIP(32, vision, text, quick_gelu=True).eval()
+
+
+@pytest.fixture
+def no_window() -> Iterator[None]:
+    """Figures are drawn without a window, and closed after the test."""
+    matplotlib.use("Agg")
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,9 @@ make course        minutes on two cores; not among the tests of `make test`
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pytest
 from matplotlib import pyplot as plt
 
@@ -17,11 +15,7 @@ from lib import course
 Cell = tuple[str, list[str]]
 
 
-@pytest.fixture(autouse=True)
-def _no_window() -> Iterator[None]:
-    matplotlib.use("Agg")
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("no_window")
 
 
 @pytest.fixture

@@ -1,20 +1,11 @@
 """The pictures of the ideas: what they show is what they are given, and every name is inside the sheet."""
 
-from collections.abc import Iterator
-
-import matplotlib
 import pytest
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from lib import diagrams
 
-
-@pytest.fixture(autouse=True)
-def _no_window() -> Iterator[None]:
-    matplotlib.use("Agg")
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("no_window")
 
 
 def words(figure: Figure) -> list[str]:

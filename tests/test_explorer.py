@@ -1,14 +1,11 @@
 """The explorer says of one picture what the study's evaluation says of it, at each moment of a chain."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib
 import pytest
 import small_run
 import small_study
 import torch
-from matplotlib import pyplot as plt
 
 from lib import explorer, learn
 from lib.checkpoint import CheckpointError
@@ -16,12 +13,7 @@ from lib.course import World
 from lib.explorer import Moment
 from lib.selector import CLIP
 
-
-@pytest.fixture(autouse=True)
-def _no_window() -> Iterator[None]:
-    matplotlib.use("Agg")
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("no_window")
 
 
 @pytest.fixture
