@@ -1,22 +1,24 @@
 """Checkpoints: what was learned so far, in a folder with one safetensors file and one JSON; never pickled.
 
 The tensors are the method's alone (adapters, routers, selector, or a fine-tuned model), not the frozen CLIP's. The JSON
-names the CLIP by its hash, the run, its settings, the tasks learned and the rows of the accuracy matrix so far.
+names the CLIP by its hash, the run, its settings, the tasks learned and the rows of the accuracy matrix so far; and the
+hashes of both files, so that neither can be damaged unnoticed.
 A folder is written under a temporary name and renamed: it is whole or it is not there.
 """
 
 import hashlib
 import json
-import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, isfinite
 
+from lib.disk import whole
 from lib.evaluate import Row
+from lib.strict import build
 
 VERSION = 1
 
@@ -40,19 +42,18 @@ class About:
     losses: list[list[float]]  # every tenth step of every task
     version: int = VERSION
     tensors: str = ""  # hash of the tensor file, filled in by `save`
+    itself: str = ""  # hash of all the above, likewise
 
 
 def save(folder: Path, about: About, state: dict[str, Tensor]) -> None:
-    """Writes a checkpoint; an older one in its place is replaced."""
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    tensors = partial / "state.safetensors"
-    save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, tensors)
-    about.tensors = hashlib.sha256(tensors.read_bytes()).hexdigest()
-    (partial / "about.json").write_text(json.dumps(asdict(about), indent=1) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    """Writes a checkpoint; an older one in its place is replaced. Raises DiskError for a full or read-only disk."""
+    with whole(folder) as partial:
+        partial.mkdir()
+        tensors = partial / "state.safetensors"
+        save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, tensors)
+        about.tensors = hashlib.sha256(tensors.read_bytes()).hexdigest()
+        about.itself = _hash(about)
+        (partial / "about.json").write_text(json.dumps(asdict(about), indent=1) + "\n")
 
 
 def load(folder: Path, backbone: str, run: str, settings: dict[str, Any]) -> tuple[About, dict[str, Tensor]]:
@@ -66,16 +67,29 @@ def load(folder: Path, backbone: str, run: str, settings: dict[str, Any]) -> tup
             raise CheckpointError(
                 f"{folder} has version {raw.get('version')}, this code reads {VERSION}; {again}"
             )
-        about = About(**raw | {"rows": [Row(**row) for row in raw["rows"]]})
+        about = build(About, raw, "about.json")
         data = (folder / "state.safetensors").read_bytes()
         if hashlib.sha256(data).hexdigest() != about.tensors:
             raise CheckpointError(
                 f"{folder}/state.safetensors is damaged: its hash is not {about.tensors}; {again}"
             )
         state = load_file(folder / "state.safetensors")
+        broken = [name for name, tensor in state.items() if not isfinite(tensor).all()]
+        if broken:
+            raise CheckpointError(
+                f"{folder} holds what is no number, in {broken[0]}; {again}, with a smaller lr"
+            )
     except CheckpointError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        SafetensorError,
+    ) as error:
         raise CheckpointError(f"{folder} is no whole checkpoint ({error}); {again}") from error
     if about.backbone != backbone:
         raise CheckpointError(
@@ -85,4 +99,11 @@ def load(folder: Path, backbone: str, run: str, settings: dict[str, Any]) -> tup
         raise CheckpointError(
             f"{folder} belongs to run {about.run} with {about.settings}, not {run} with {settings}; {again}"
         )
+    if about.itself != _hash(about):
+        raise CheckpointError(f"{folder}/about.json is damaged: its hash is not {about.itself}; {again}")
     return about, state
+
+
+def _hash(about: About) -> str:
+    """The hash of what a checkpoint says of itself, but for this hash."""
+    return hashlib.sha256(json.dumps(asdict(replace(about, itself=""))).encode()).hexdigest()

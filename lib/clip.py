@@ -91,11 +91,18 @@ def load_clip(model: str, pretrained: str | None = None) -> Backbone:
 
 def check_noted(backbone: Backbone, file: Path) -> None:
     """Raises ValueError if a CLIP is not the one that was written down; without a note nothing is known of it."""
-    held = json.loads(file.read_text()) if file.exists() else {}
-    if held and held["fingerprint"] != backbone.fingerprint:
+    if not file.exists():
+        return
+    try:
+        noted = str(json.loads(file.read_text())["fingerprint"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{file} is no note of a CLIP ({error!r}); the stage `data` makes it again"
+        ) from error
+    if noted != backbone.fingerprint:
         raise ValueError(
             f"{backbone.name} has other weights ({backbone.fingerprint[:12]}) than when the study began "
-            f"({held['fingerprint'][:12]}, {file}); put those back, or let the stage `data` begin it anew"
+            f"({noted[:12]}, {file}); put those back, or let the stage `data` begin it anew"
         )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.datasets import Split, catalogue, coop_split, open_split
+from lib.disk import whole
 from lib.folders import fitted
 from lib.params import Tasks
 from lib.paths import DATA, ROOT
@@ -80,9 +81,10 @@ def _decode(split: Split, size: int, rows: np.ndarray, label: str, chunk: int = 
 
 @contextmanager
 def writing(file: Path, shapes: Shapes, metadata: dict[str, str]) -> Iterator[dict[str, np.ndarray]]:
-    """Arrays of zeros to be filled, which are a safetensors file afterwards; it has its name only when it is whole."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.partial")
+    """Arrays of zeros to be filled, which are a safetensors file afterwards; it has its name only when it is whole.
+
+    Raises DiskError for a full or read-only disk.
+    """
     begin, places = 0, {}
     for name, (kind, shape) in sorted(
         shapes.items(), key=lambda item: (-TYPES[item[1][0]].itemsize, item[0])
@@ -93,14 +95,15 @@ def writing(file: Path, shapes: Shapes, metadata: dict[str, str]) -> Iterator[di
         {"__metadata__": metadata} | places, ensure_ascii=False, separators=(",", ":")
     ).encode()
     header += b" " * (-len(header) % 8)
-    with partial.open("wb") as out:
-        out.write(len(header).to_bytes(8, "little") + header)
-        out.truncate(8 + len(header) + begin)
     offsets = {name: 8 + len(header) + place["data_offsets"][0] for name, place in places.items()}
-    maps = {
-        n: np.memmap(partial, TYPES[kind], "r+", offsets[n], shape) for n, (kind, shape) in shapes.items()
-    }
-    yield dict(maps)
-    for array in maps.values():
-        array.flush()
-    os.replace(partial, file)
+    with whole(file) as partial:
+        with partial.open("wb") as out:
+            out.write(len(header).to_bytes(8, "little") + header)
+            # all the room is taken now: writing to a mapped file when there is none ends the process
+            os.posix_fallocate(out.fileno(), 0, 8 + len(header) + begin)
+        maps = {
+            n: np.memmap(partial, TYPES[kind], "r+", offsets[n], shape) for n, (kind, shape) in shapes.items()
+        }
+        yield dict(maps)
+        for array in maps.values():
+            array.flush()

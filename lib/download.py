@@ -1,4 +1,4 @@
-"""Fetching a file from the web: resumed where it was cut, checked, and under its name only when it is right.
+"""Fetching a file from the web: over https, resumed where it was cut, checked, under its name only when it is right.
 
 What has come so far lies beside the target as `<name>.part`. It stays after a failure only where a checksum can tell
 later whether it is the beginning of the right file.
@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import requests
 
@@ -23,6 +25,7 @@ TIMEOUT = (15.0, 60.0)  # seconds for a connection, and between two pieces of an
 EVERY = 5.0  # seconds between two lines of progress
 CHUNK = 1 << 16  # bytes
 CUT = (requests.ReadTimeout, requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}  # this machine itself: nobody listens on the way
 SUM = "md5:[0-9a-fA-F]{32}|sha256:[0-9a-fA-F]{64}"
 
 
@@ -71,7 +74,7 @@ class _Wanted:
 def fetch(
     url: str, target: Path, size: int | None = None, checksum: str | None = None, root: Path = DATA
 ) -> Path:
-    """The file of an http(s) address as `target`, a file below `root`. Returns the target.
+    """The file of an https address as `target`, a file below `root`. Returns the target.
 
     size: in bytes. checksum: "md5:..." or "sha256:...". A target that is there and right (its checksum is computed
     again) costs no connection. Raises DownloadError if an argument is refused, if the target that is there is not
@@ -94,8 +97,8 @@ def fetch(
 
 
 def _check_arguments(url: str, target: Path, checksum: str | None, root: Path) -> None:
-    if not re.match(r"https?://[^/]", url, re.IGNORECASE):
-        raise DownloadError(f"{url!r} is no address that starts with http:// or https://")
+    if not _is_safe(url):
+        raise DownloadError(f"{url!r} is no address that starts with https://; correct it")
     place, top = target.absolute(), root.absolute()
     if place == top or not place.is_relative_to(top) or ".." in place.relative_to(top).parts:
         raise DownloadError(f"{target}, for {url}, does not lie below {root}; it must, and without '..'")
@@ -103,6 +106,27 @@ def _check_arguments(url: str, target: Path, checksum: str | None, root: Path) -
         raise DownloadError(
             f"checksum {checksum!r} of {url} must be md5:<32 hex digits> or sha256:<64 hex digits>"
         )
+
+
+def _is_safe(url: str) -> bool:
+    """True for an https address of some host; http is for a server on this machine."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (
+            parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+        )
+    except ValueError:
+        return False
+
+
+def _refuse_unsafe(response: requests.Response, **_: Any) -> None:
+    """Called for every answer, before a redirect in it is followed."""
+    if response.is_redirect:
+        target = urljoin(response.url, response.headers["location"])
+        if not _is_safe(target):
+            raise DownloadError(
+                f"{response.url} sends on to {target}, which is not https; it is not followed, correct the address"
+            )
 
 
 def _fetch(wanted: _Wanted) -> None:
@@ -164,8 +188,9 @@ def _attempt(wanted: _Wanted) -> None:
 def _answer(url: str, begun: int) -> Iterator[requests.Response]:
     """The server's answer, its body not yet read, to a request for all from byte `begun`."""
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={begun}-"} if begun else {})
+    how: dict[str, Any] = {"headers": headers, "hooks": {"response": _refuse_unsafe}}
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        with requests.get(url, **how, stream=True, timeout=TIMEOUT) as response:
             response.raw.headers.pop("Content-Encoding", None)  # some say gzip of a .tgz: keep it as it is
             yield response
     except CUT as error:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lib import compute as computing
 from lib import params, reference
 from lib.clip import Backbone, encode_text, zero_shot_classifier
+from lib.disk import whole
 from lib.paths import DATA
 from lib.tasks import Pictures, Task
 
@@ -129,9 +130,7 @@ def prepare(study: params.Study, backbone: Backbone, sequence: list[Task]) -> li
         others = reference.load(study).images
         module = selector_features(backbone, study.selector.features).to(backbone.device)
         found = extract(module, others, backbone)
-        target = path(study.study, REFERENCE)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"features": found}, target)
+        _write({"features": found}, path(study.study, REFERENCE))
     for task in sequence:
         known.append(compute(backbone, task, study.selector))
         save(known[-1], path(study.study, task.name))
@@ -147,14 +146,25 @@ def ensure(study: params.Study, backbone: Callable[[], Backbone], sequence: list
 
 
 def save(features: Features, file: Path) -> None:
-    """Writes the features of a task."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in vars(features).items()}, file)
+    """Writes the features of a task. Raises DiskError for a full or read-only disk."""
+    _write({name: value.contiguous() for name, value in vars(features).items()}, file)
+
+
+def _write(tensors: dict[str, Tensor], file: Path) -> None:
+    with whole(file) as partial:
+        save_file(tensors, partial)
 
 
 def load_reference(study: str) -> Tensor:
-    """Features (N, S) of the reference pictures, which stand for "none of the tasks"."""
-    return load_file(path(study, REFERENCE))["features"]
+    """Features (N, S) of the reference pictures, which stand for "none of the tasks".
+
+    Raises ValueError if the file is missing or damaged.
+    """
+    file = path(study, REFERENCE)
+    try:
+        return load_file(file)["features"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise _unreadable(file, error) from error
 
 
 def load(file: Path) -> Features:
@@ -162,6 +172,8 @@ def load(file: Path) -> Features:
     try:
         return Features(**load_file(file))
     except (OSError, SafetensorError, TypeError) as error:
-        raise ValueError(
-            f"{file} holds no features ({error}); the stage `zero_shot` makes them again"
-        ) from error
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> ValueError:
+    return ValueError(f"{file} holds no features ({error}); the stage `zero_shot` makes them again")

@@ -160,7 +160,12 @@ def _take_up(folder: Path, here: Scene, method: Method, about: About, learned: i
         raise checkpoint.CheckpointError(
             f"{folder} belongs to (study, order, seed, tasks) {held}, not {wanted}; delete it and run the study again"
         )
-    method.restore(state)
+    try:
+        method.restore(state)
+    except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
+        raise checkpoint.CheckpointError(
+            f"{folder} does not fit the run's method ({error}); delete it and run the study again"
+        ) from error
     return found
 
 

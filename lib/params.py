@@ -1,16 +1,32 @@
 """The numbers of a study: read once, strictly, from its params file into frozen dataclasses.
 
-An unknown or missing key, or a value of the wrong type, is an error that names the file, the key and what is allowed.
+An unknown or missing key, or a value of the wrong type or outside its range, is an error that names the file, the key
+and what is allowed.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-import yaml
+from typing import Annotated, Any, Literal
 
 from lib.paths import ROOT
-from lib.strict import ParamsError, UniqueKeyLoader, build
+from lib.strict import (
+    Count,
+    Name,
+    Order,
+    ParamsError,
+    Positive,
+    PositiveShare,
+    Rate,
+    Rule,
+    Share,
+    Sizes,
+    Template,
+    Weight,
+    build,
+    each_once,
+    read_yaml,
+    shown,
+)
 
 __all__ = ["ParamsError", "build", "load"]
 
@@ -19,13 +35,13 @@ __all__ = ["ParamsError", "build", "load"]
 class Pretrain:
     """The tiny CLIP's training (notebook 02)."""
 
-    seed: int
-    pictures: int
-    held_out: int
-    steps: int
-    batch: int
-    lr: float
-    config: dict[str, int]
+    seed: Count
+    pictures: Positive
+    held_out: Positive
+    steps: Positive
+    batch: Positive
+    lr: Rate
+    config: Sizes
 
 
 @dataclass(frozen=True)
@@ -47,15 +63,17 @@ class Tasks:
 
     source: Literal["mini", "folder", "datasets"]
     root: str
-    seed: int
-    train_per_class: int
-    test_per_class: int
-    templates: list[str]
-    orders: dict[str, list[str]]
+    seed: Count
+    train_per_class: Count
+    test_per_class: Count
+    templates: list[Template]
+    orders: dict[Name, Order]
     labels: Literal["own", "union", "seen"] = "own"
     splits: Literal["protocol", "coop"] = "protocol"
-    cut: list[int] = field(default_factory=list)
-    class_order: list[int] = field(default_factory=list)
+    cut: list[Positive] = field(default_factory=list)
+    class_order: Annotated[list[Count], Rule("class numbers, each once", each_once)] = field(
+        default_factory=list
+    )
 
 
 @dataclass(frozen=True)
@@ -68,8 +86,8 @@ class Reference:
 
     source: Literal["mini", "folder", "datasets"]
     root: str
-    pictures: int
-    seed: int
+    pictures: Positive
+    seed: Count
     name: str = ""
 
 
@@ -82,11 +100,11 @@ class Compute:
     inner values are computed again for the gradient, not kept, to save memory. compile: the loss by torch.compile.
     """
 
-    threads: int
+    threads: Positive
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    accumulate: int = 1
-    processes: int = 1
+    accumulate: Positive = 1
+    processes: Positive = 1
     recompute: bool = False
     compile: bool = False
 
@@ -95,12 +113,12 @@ class Compute:
 class Train:
     """Training on one task, the same for every method. epochs: passes over a task's pictures instead of steps."""
 
-    steps: int
-    batch: int
-    warmup: int
-    smoothing: float
-    crop: float
-    epochs: int = 0
+    steps: Count
+    batch: Positive
+    warmup: Count
+    smoothing: Share
+    crop: PositiveShare
+    epochs: Count = 0
 
 
 @dataclass(frozen=True)
@@ -108,17 +126,17 @@ class Selector:
     """DDAS: features, autoencoders, threshold, decision. reference_steps: of the reference's; 0 = steps."""
 
     features: Literal["clip", "alexnet"]
-    code: int
-    steps: int
-    batch: int
-    lr: float
-    weight_decay: float
+    code: Positive
+    steps: Positive
+    batch: Positive
+    lr: Rate
+    weight_decay: Weight
     rule: Literal["quantile", "absolute"]
-    threshold: float
-    shrinkage: float
+    threshold: Rate
+    shrinkage: Share
     reference: bool
-    batch_decision: int
-    reference_steps: int = 0
+    batch_decision: Positive
+    reference_steps: Count = 0
 
 
 @dataclass(frozen=True)
@@ -126,12 +144,12 @@ class Run:
     """One line of the comparison, named <method> or <method>+<variant>.
 
     set: what differs: settings of the method, and of SPECIAL. orders: empty = the first. story: part of the main
-    story. by_task: in the main story each task is a stage of its own.
+    story. by_task: the first seed learns each task in a stage of its own, so that a checkpoint stays of each moment.
     """
 
-    seeds: list[int]
+    seeds: Annotated[list[Count], Rule("different numbers", each_once)]
     set: dict[str, Any]
-    orders: list[str] = field(default_factory=list)
+    orders: Annotated[list[str], Rule("different orders", each_once)] = field(default_factory=list)
     story: bool = False
     by_task: bool = False
 
@@ -145,13 +163,13 @@ SPECIAL = {"shots": 0, "cut": 1, "steps": 0}
 class Study:
     """A whole params file."""
 
-    study: str
+    study: Name
     backbone: Backbone
     tasks: Tasks
     train: Train
     selector: Selector
     methods: dict[str, dict[str, Any]]
-    runs: dict[str, Run]
+    runs: dict[Name, Run]
     compute: Compute
     reference: Reference | None = None
     pretrain: Pretrain | None = None
@@ -163,24 +181,43 @@ def load(path: str | Path = "params.yaml") -> Study:
 
     Raises ParamsError if the file is missing, is not YAML, or has a key or value that the study does not know.
     """
-    file = ROOT / path
     try:
-        raw = yaml.load(file.read_text(), UniqueKeyLoader)
+        raw = read_yaml((ROOT / path).read_bytes())
     except (FileNotFoundError, IsADirectoryError):
         known = ", ".join(["mini", *sorted(p.parent.name for p in ROOT.glob("studies/*/params.yaml"))])
         raise ParamsError(f"there is no params file {path}; the studies here are: {known}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path} is not valid YAML: {error}") from error
+    except OSError as error:
+        raise ParamsError(f"{path} cannot be read ({error}); mend that first") from error
+    except ParamsError as error:
+        raise ParamsError(f"{path} is {error}") from error
     study = build(Study, raw, str(path))
-    if not study.tasks.orders:
-        raise ParamsError(f"{path}: tasks.orders is empty; give at least one, such as {{I: [first, second]}}")
+    _check_numbers(study, path)
     for name, grid in study.tuning.items():
         strange = set(grid) - set(study.methods.get(name, ()))
         if strange or name not in study.methods:
-            raise ParamsError(f"{path}: tuning.{name} names what is no method, or no number of it: {grid}")
+            raise ParamsError(
+                f"{path}: tuning.{name} names what is no method, or no number of it: {shown(grid)}"
+            )
     for name, run in study.runs.items():
         _check_run(study, run, name, f"{path}: runs.{name}")
     return study
+
+
+def _check_numbers(study: Study, path: str | Path) -> None:
+    """Raises ParamsError for the first thing that does not go with another."""
+    tasks, train, selector = study.tasks, study.train, study.selector
+    if not tasks.orders:
+        raise ParamsError(f"{path}: tasks.orders is empty; give at least one, such as {{I: [first, second]}}")
+    if tasks.source == "mini" and not (tasks.train_per_class and tasks.test_per_class):
+        raise ParamsError(f"{path}: tasks.train_per_class and test_per_class are drawn for mini: 1 or more")
+    if not train.steps and not train.epochs:
+        raise ParamsError(f"{path}: train.steps and train.epochs are both 0; give one of them")
+    if train.warmup > train.steps and not train.epochs:
+        raise ParamsError(f"{path}: train.warmup is {train.warmup}; choose 0 to {train.steps}, train.steps")
+    if selector.rule == "quantile" and selector.threshold > 1:
+        raise ParamsError(f"{path}: selector.threshold is {selector.threshold}; a quantile is 1 at most")
+    if selector.reference and study.reference is None:
+        raise ParamsError(f"{path}: selector.reference needs pictures; add a section `reference:`")
 
 
 def _check_run(study: Study, run: Run, name: str, where: str) -> None:
@@ -202,7 +239,7 @@ def _check_run(study: Study, run: Run, name: str, where: str) -> None:
     for key, least in SPECIAL.items():
         value = run.set.get(key, least)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ParamsError(f"{where}.set.{key} is {value!r}; it is a whole number, {least} or more")
+            raise ParamsError(f"{where}.set.{key} is {shown(value)}; it is a whole number, {least} or more")
 
 
 def method_of(run: str) -> str:

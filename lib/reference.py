@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lib.disk import whole
 from lib.folders import TaskError, class_folders, decode, fitted, picture_files
 from lib.params import Reference, Study
 from lib.paths import DATA, ROOT
@@ -45,8 +47,8 @@ def prepare(study: Study, size: int, tokenizer: Callable[[list[str]], Tensor]) -
             f"the reference pictures have {images.shape[1]} pixels a side, the backbone wants {size}"
         )
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-    path(study.study).parent.mkdir(parents=True, exist_ok=True)
-    save_file({"images": pixels, "tokens": tokenizer(captions)}, path(study.study))
+    with whole(path(study.study)) as partial:
+        save_file({"images": pixels, "tokens": tokenizer(captions)}, partial)
 
 
 def _mini(study: Study, wanted: Reference, size: int) -> tuple[np.ndarray, list[str]]:
@@ -88,5 +90,10 @@ def load(study: Study) -> ReferenceSet:
         )
     if not path(study.study).exists():
         raise TaskError(f"{path(study.study)} is missing; the stage `tasks` makes it")
-    held = load_file(path(study.study))
-    return ReferenceSet(held["images"], held["tokens"])
+    try:
+        held = load_file(path(study.study))
+        return ReferenceSet(held["images"], held["tokens"])
+    except (OSError, SafetensorError, KeyError) as error:
+        raise TaskError(
+            f"{path(study.study)} is no reference set ({error}); the stage `tasks` makes it again"
+        ) from error

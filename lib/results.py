@@ -6,13 +6,13 @@ and table is made from these files alone (lib/tables.py reads them).
 
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lib.disk import whole
 from lib.metrics import METRICS, incremental
 from lib.provenance import origin
 
@@ -23,11 +23,9 @@ def name(run: str, order: str, seed: int) -> str:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON under a temporary name and renames it: the file is whole or it is not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(partial, path)
+    """Writes JSON, whole or not at all. Raises DiskError for a full or read-only disk."""
+    with whole(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def result(

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,10 +12,50 @@ from scipy import stats
 
 from lib.metrics import METRICS
 from lib.paths import REPORTS
+from lib.strict import build
 
 
 class ResultError(ValueError):
     """A result file that cannot be read; the message names it."""
+
+
+ByDecision = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Read:
+    """What is read of a result: matrices and metrics in percent by decision. What a method adds is not looked at."""
+
+    study: str
+    method: str
+    variant: str
+    order: str
+    seed: int
+    tasks: list[str]
+    accuracy: dict[str, list[list[float]]]
+    transfer: ByDecision
+    average: ByDecision
+    last: ByDecision
+    forgetting: ByDecision
+
+
+def check(content: Any) -> None:
+    """Raises ValueError if a result lacks something, is of another version's form, or has a matrix of another shape."""
+    if not isinstance(content, dict):
+        raise ValueError("it is no mapping")
+    known = [entry.name for entry in fields(Read)]
+    found = build(Read, {key: content[key] for key in known if key in content}, "it")
+    count = len(found.tasks)
+    for decision, matrix in found.accuracy.items():
+        wide = [len(row) for row in matrix]
+        same, growing = (
+            [max([count, *wide])] * count,
+            list(range(1, count + 1)),
+        )  # tested are all, or the learned
+        if wide not in (same, growing):
+            raise ValueError(f"accuracy.{decision} has rows of {wide} numbers, for {count} tasks")
+        if any(decision not in getattr(found, metric) for metric in METRICS):
+            raise ValueError(f"it has no metrics of the decision {decision}")
 
 
 def read(study: str, folder: Path = REPORTS) -> list[dict[str, Any]]:
@@ -22,11 +63,11 @@ def read(study: str, folder: Path = REPORTS) -> list[dict[str, Any]]:
     found = []
     for path in sorted((folder / "results" / study).glob("*.json")):
         try:
-            content = json.loads(path.read_text())
-            _ = content["accuracy"], content["tasks"], content["last"]
-        except (ValueError, KeyError, TypeError) as error:
+            content = json.loads(path.read_bytes())
+            check(content)
+        except (OSError, ValueError, RecursionError) as error:
             raise ResultError(
-                f"{path} is no whole result ({error!r}); delete it and run the study again"
+                f"{path} is no whole result ({error}); delete it and run the study again"
             ) from error
         found.append(content)
     if not found:

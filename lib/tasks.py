@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lib.folders import TaskError, class_folders, decode, picture_files
+from lib.disk import whole
+from lib.folders import TaskError, class_folders, class_names, decode, picture_files
 from lib.params import Study, Tasks
 from lib.paths import DATA, ROOT
 
@@ -93,9 +94,29 @@ def _folder(name: str, params: Tasks, size: int) -> Task:
         raise TaskError(
             'params tasks.templates is empty; a folder study needs prompts, such as "a photo of a {}."'
         )
+    classes = class_names(root, names["train"])
     limits = (params.train_per_class, params.test_per_class)
     splits = [_read(found[s], most, size, params.seed) for s, most in zip(SPLITS, limits, strict=True)]
-    return Task(name, [n.replace("_", " ") for n in names["train"]], params.templates, splits[0], splits[1])
+    return Task(name, classes, params.templates, splits[0], splits[1])
+
+
+def check_prompts(task: Task, tokenizer: Callable[[list[str]], Tensor]) -> None:
+    """Raises TaskError for a class whose prompts the backbone cannot read to their end, or not tell from another's."""
+    for template in task.templates:
+        prompts = [prompt.rstrip() for prompt in task.prompts(template)]
+        known: dict[bytes, str] = {}
+        for name, prompt in zip(task.classes, prompts, strict=True):
+            tokens, shorter = tokenizer([prompt, prompt[:-1]])
+            if torch.equal(tokens, shorter):  # where a prompt is cut, its last letter is not read
+                raise TaskError(
+                    f"task {task.name}: the prompt of class {name[:40]!r} has more than the backbone's "
+                    f"{len(tokens)} tokens; give the folder a shorter name"
+                )
+            if known.setdefault(tokens.numpy().tobytes(), name) != name:
+                raise TaskError(
+                    f"task {task.name}: the backbone reads classes {name!r} and "
+                    f"{known[tokens.numpy().tobytes()]!r} as the same; rename a folder"
+                )
 
 
 def _read(folders: list[Path], most: int, size: int, seed: int) -> Pictures:
@@ -130,28 +151,47 @@ def path(study: str, task: str) -> Path:
 
 
 def save(task: Task, file: Path) -> None:
-    """Writes a prepared task."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a prepared task. Raises DiskError for a full or read-only disk."""
     about = {"name": task.name, "classes": task.classes, "templates": task.templates}
     tensors = {
         f"{split}_{part}": getattr(getattr(task, split), part)
         for split in SPLITS
         for part in ("images", "labels")
     }
-    save_file(tensors, file, {"task": json.dumps(about)})
+    with whole(file) as partial:
+        save_file(tensors, partial, {"task": json.dumps(about)})
 
 
 def load(file: Path) -> Task:
-    """A prepared task. Raises TaskError if the file is missing or damaged."""
+    """A prepared task. Raises TaskError if the file is missing, damaged, or holds no task."""
     try:
         with safe_open(file, "pt") as opened:
             about = json.loads(opened.metadata()["task"])
             splits = [
                 Pictures(opened.get_tensor(f"{s}_images"), opened.get_tensor(f"{s}_labels")) for s in SPLITS
             ]
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        made = Task(about["name"], about["classes"], about["templates"], splits[0], splits[1])
+        _check(made)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise TaskError(f"{file} is no prepared task ({error}); the stage `tasks` makes it again") from error
-    return Task(about["name"], about["classes"], about["templates"], splits[0], splits[1])
+    return made
+
+
+def _check(task: Task) -> None:
+    """Raises ValueError if a task's parts do not go together; looks at no picture."""
+    texts = [task.classes, task.templates]
+    if not isinstance(task.name, str) or any(not isinstance(t, str) for part in texts for t in part):
+        raise ValueError("its name, classes and templates are no texts")
+    for part in (task.train, task.test):
+        images, labels = part.images, part.labels
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"its pictures are {images.dtype} {tuple(images.shape)}, not uint8 (N, 3, H, W)")
+        if labels.dtype != torch.int64 or labels.shape != images.shape[:1] or not len(labels):
+            raise ValueError(
+                f"its labels are {labels.dtype} {tuple(labels.shape)} for {len(images)} pictures"
+            )
+        if not 0 <= int(labels.min()) <= int(labels.max()) < len(task.classes):
+            raise ValueError(f"it has labels outside of its {len(task.classes)} classes")
 
 
 def sequence(study: Study, order: str) -> list[Task]:
@@ -202,7 +242,10 @@ def prepare(study: Study) -> list[Task]:
             file.unlink(missing_ok=True)
             os.link(decoded.ensure(name, study.tasks, backbone.image_size), file)
         else:
-            save(make(name, study.tasks, backbone.image_size), file)
+            made = make(name, study.tasks, backbone.image_size)
+            if study.tasks.source == "folder":  # the user's own names
+                check_prompts(made, backbone.tokenizer)
+            save(made, file)
     reference.prepare(study, backbone.image_size, backbone.tokenizer)
     return sequence(study, next(iter(study.tasks.orders)))
 

@@ -85,7 +85,7 @@ def load(folder: Path) -> open_clip.CLIP:
         model.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in (state | {TABLE: table}).items()}
         )
-    except (OSError, SafetensorError, KeyError, IndexError, RuntimeError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"{folder} holds no whole tiny CLIP: {error}. `make pretrain` makes it again"
         ) from error

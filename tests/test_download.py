@@ -213,7 +213,7 @@ def test_progress_is_told_now_and_then(web: Web, monkeypatch: pytest.MonkeyPatch
 
 
 REFUSED = [
-    ("url", "ftp://127.0.0.1/a", "'ftp://127.0.0.1/a' is no address that starts with http:// or https://"),
+    ("url", "ftp://127.0.0.1/a", "'ftp://127.0.0.1/a' is no address that starts with https://; correct it"),
     ("url", "file:///etc/hostname", "is no address"),
     ("url", "http://", "is no address"),
     ("target", "../a", "does not lie below .*; it must, and without '..'"),

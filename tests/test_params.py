@@ -135,7 +135,7 @@ def test_a_merged_key_may_be_set_differently(file: Path) -> None:
 
 def test_merges_of_merges_are_not_taken_for_keys_given_twice() -> None:
     text = "deep: {one: {a: &a {x: 1}, b: &b {<<: *a, x: 2}}}\nc: {<<: *b, x: 3}\n"
-    found = yaml.load(text, params.UniqueKeyLoader)
+    found = yaml.load(text, strict.UniqueKeyLoader)
     assert found == {"deep": {"one": {"a": {"x": 1}, "b": {"x": 2}}}, "c": {"x": 3}}
 
 
@@ -201,7 +201,7 @@ SETTINGS = [
     ("moe_adapters", {"text_router_token": "mid"}, "text_router_token is 'mid'; allowed: start, end"),
     ("adapter", {"dropout": 1.5}, "dropout is 1.5; it is a share"),
     ("adapter", {"top_k": 1}, "settings of Adapter: unknown key top_k"),
-    ("finetune", {"lr": "fast"}, "lr is 'fast'; expected float or"),
+    ("finetune", {"lr": "fast"}, r"lr is 'fast'; expected float \(more than 0\) or"),
     ("zero_shot", {"lr": 1.0}, "settings of ZeroShot: unknown key lr"),
 ]
 

@@ -16,7 +16,8 @@ def content(run: str = "zero_shot", seed: int = 0) -> dict[str, Any]:
     """A result whose metrics are 40, 70, 75 and 20 by the sample, and one more by the oracle."""
     method, _, variant = run.partition("+")
     held: dict[str, Any] = {"study": "tiny", "method": method, "variant": variant, "order": "I", "seed": seed}
-    held |= {"tasks": ["red", "green"], "accuracy": {"sample": [[90.0, 40.0], [70.0, 80.0]], "oracle": []}}
+    matrix = [[90.0, 40.0], [70.0, 80.0]]
+    held |= {"tasks": ["red", "green"], "accuracy": {"sample": matrix, "oracle": matrix}}
     known = dict(zip(METRICS, (40.0, 70.0, 75.0, 20.0), strict=True))
     return held | {metric: {"sample": value, "oracle": value + 1} for metric, value in known.items()}
 

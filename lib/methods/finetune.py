@@ -13,6 +13,7 @@ from lib import params
 from lib.clip import Backbone
 from lib.features import Features
 from lib.methods.base import Lesson, Method, Predictions, classify, cross_entropy, stored_bytes
+from lib.strict import Rate
 from lib.tasks import Pictures, Task
 from lib.towers import image_tower, text_tower
 
@@ -21,7 +22,7 @@ from lib.towers import image_tower, text_tower
 class FineTuneSettings:
     """lr: peak learning rate, for all tasks or by task."""
 
-    lr: float | dict[str, float]
+    lr: Rate | dict[str, Rate]
 
 
 class FineTune(Method):

@@ -27,6 +27,7 @@ from lib.features import Features
 from lib.methods.base import Lesson, Predictions, distillation, logits
 from lib.methods.finetune import FineTune, FineTuneSettings
 from lib.states import beside, listed, numbered
+from lib.strict import Count, Rate, Weight
 from lib.tasks import Task
 from lib.towers import image_tower, text_tower
 from lib.train import random_crop
@@ -39,10 +40,10 @@ DRAWN = 5  # marks the random stream of the replay
 class ICaRLSettings(FineTuneSettings):
     """exemplars: kept in all; replay: drawn for a step; weight and temperature of the distillation."""
 
-    exemplars: int
+    exemplars: Count
     replay: int
-    weight: float
-    temperature: float
+    weight: Weight
+    temperature: Rate
 
     def __post_init__(self) -> None:
         """Raises ValueError for a replay of nothing."""

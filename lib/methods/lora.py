@@ -22,6 +22,7 @@ from lib.clip import Backbone
 from lib.features import Features
 from lib.methods.base import Predictions
 from lib.methods.finetune import FineTune, FineTuneSettings
+from lib.strict import Rate
 from lib.tasks import Task
 
 
@@ -30,7 +31,7 @@ class LoRASettings(FineTuneSettings):
     """rank R of an update, and alpha: it is scaled by alpha / rank."""
 
     rank: int
-    alpha: float
+    alpha: Rate
 
     def __post_init__(self) -> None:
         """Raises ValueError for a rank of nothing."""

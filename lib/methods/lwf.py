@@ -22,6 +22,7 @@ from lib.clip import Backbone, encode_text
 from lib.methods.base import Lesson, distillation, logits
 from lib.methods.finetune import FineTune, FineTuneSettings
 from lib.states import beside, listed, numbered
+from lib.strict import Positive, Rate, Weight
 from lib.towers import image_tower, text_tower
 
 EARLIER = "earlier."  # of the state: the prompts of each task
@@ -32,15 +33,15 @@ DRAWN = 2  # marks the random stream of the sentences
 class LwFSettings(FineTuneSettings):
     """weight of the distillation, and its temperature."""
 
-    weight: float
-    temperature: float
+    weight: Weight
+    temperature: Rate
 
 
 @dataclass(frozen=True)
 class LwFVRSettings(LwFSettings):
     """sentences: how many captions a step draws."""
 
-    sentences: int
+    sentences: Positive
 
 
 class Taught(FineTune):

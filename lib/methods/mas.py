@@ -21,6 +21,7 @@ from lib.clip import Backbone
 from lib.methods.base import Lesson
 from lib.methods.finetune import FineTune, FineTuneSettings
 from lib.states import beside, joined, under
+from lib.strict import Positive, Weight
 from lib.towers import image_tower, text_tower
 
 OMEGA = "omega."  # of the state: the importances
@@ -32,8 +33,8 @@ Named = dict[str, nn.Parameter]
 class MASSettings(FineTuneSettings):
     """weight of the penalty; from how many training pictures, at most, a task's importances are computed."""
 
-    weight: float
-    pictures: int
+    weight: Weight
+    pictures: Positive
 
 
 def importance(output: Callable[[Tensor], Tensor], samples: Tensor, parameters: Named) -> dict[str, Tensor]:

@@ -29,6 +29,7 @@ from lib.moe import MoECLIP
 from lib.router import balance_loss
 from lib.selector import CLIP, Selector
 from lib.states import beside, joined, under
+from lib.strict import Count, Positive, Rate, Weight
 from lib.tasks import Task
 
 ANSWERED = "answered."  # of the state: what need not be asked again; it can be computed, so it is not counted
@@ -38,8 +39,8 @@ ANSWERED = "answered."  # of the state: what need not be asked again; it can be 
 class AdapterSettings:
     """lr: peak learning rate, for all tasks or by task; bottleneck R; where adapters sit."""
 
-    lr: float | dict[str, float]
-    bottleneck: int
+    lr: Rate | dict[str, Rate]
+    bottleneck: Positive
     dropout: float
     image_blocks: Blocks
     text_blocks: Blocks
@@ -63,13 +64,13 @@ class MoESettings(AdapterSettings):
     the released code does in class-incremental learning), balance loss weight, text router token, how many experts
     are frozen after a task and by which rule, and what the selector judges by (none: the last router answers)."""
 
-    experts: int
-    top_k: int
+    experts: Positive
+    top_k: Positive
     router: RouterOf
     noise: bool | Literal["always"]
-    balance: float
+    balance: Weight
     text_router_token: Literal["start", "end"]
-    freeze: int
+    freeze: Count
     freeze_rule: FreezeRule
     selector: Literal["autoencoder", "gaussian", "none"]
 

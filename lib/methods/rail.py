@@ -26,6 +26,7 @@ from lib import params
 from lib.clip import Backbone
 from lib.features import Features, class_features
 from lib.methods.base import Lesson, Method, Predictions, stored_bytes
+from lib.strict import Positive, Rate
 from lib.tasks import Task
 
 DRAWN = 6  # marks the random stream of the projection
@@ -50,14 +51,14 @@ class RAILSettings:
 class PrimalSettings(RAILSettings):
     """width of the random projection."""
 
-    width: int
+    width: Positive
 
 
 @dataclass(frozen=True)
 class DualSettings(RAILSettings):
     """gamma of the kernel."""
 
-    gamma: float
+    gamma: Rate
 
 
 class RAIL(Method):

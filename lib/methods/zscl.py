@@ -24,6 +24,7 @@ from lib.clip import Backbone, encode_text
 from lib.methods.base import Lesson, distillation, logits
 from lib.methods.finetune import FineTune, FineTuneSettings
 from lib.reference import ReferenceSet
+from lib.strict import Count, Positive, Rate, Weight
 from lib.towers import image_tower, text_tower
 
 DRAWN = 3  # marks the random stream of reference pictures and captions
@@ -34,10 +35,10 @@ class ZSCLSettings(FineTuneSettings):
     """weight and temperature of the distillation; pictures (and captions) of a step; steps between the weights that
     are averaged, 0 = no averaging."""
 
-    weight: float
-    temperature: float
-    reference_batch: int
-    average_every: int
+    weight: Weight
+    temperature: Rate
+    reference_batch: Positive
+    average_every: Count
 
 
 class ZSCL(FineTune):
