@@ -8,6 +8,7 @@ class prompts (well under 1 %), for selectors with every routed picture run agai
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import open_clip
 
@@ -30,7 +31,7 @@ MARKS = ("<!-- extent: `python -m lib.extent` writes this table -->", "<!-- end 
 class Part:
     """A task as it is learned: its class names, training template, training and test pictures."""
 
-    names: list[str]
+    names: tuple[str, ...]
     template: str
     train: int
     test: int
@@ -45,7 +46,12 @@ def parts(study: params.Study) -> list[Part]:
         for count in study.tasks.cut or [len(entry.names)]:
             share = count / len(entry.names)
             found.append(
-                Part(entry.names[:count], template, round(entry.train * share), round(entry.test * share))
+                Part(
+                    tuple(entry.names[:count]),
+                    template,
+                    round(entry.train * share),
+                    round(entry.test * share),
+                )
             )
     return found
 
@@ -68,13 +74,19 @@ def seen(study: params.Study, run: str, part: Part) -> int:
     return min(part.train, shots * len(part.names)) if shots else part.train
 
 
+@cache
+def text_flops(names: tuple[str, ...], template: str, model: str) -> int:
+    """Operations of one pass over a task's prompts, cut to the longest."""
+    prompts = [template.format(name) for name in names]
+    length = cut_padding(open_clip.get_tokenizer(model)(prompts)).shape[1]
+    return len(names) * tower_flops(*TEXT, min(length, CONTEXT))
+
+
 def training(study: params.Study, run: str) -> int:
     """Operations of a run's training."""
     passes, total = 2 if params.method_of(run) in FROZEN else 3, 0
-    tokenizer = open_clip.get_tokenizer(study.backbone.model)
     for part in parts(study):
-        length = cut_padding(tokenizer([part.template.format(name) for name in part.names])).shape[1]
-        text = len(part.names) * tower_flops(*TEXT, min(length, CONTEXT))
+        text = text_flops(part.names, part.template, study.backbone.model)
         batch = min(study.train.batch, seen(study, run, part))
         total += steps(study, run, part) * passes * (batch * PICTURE + text)
     return total
@@ -116,22 +128,36 @@ def kept(study: params.Study, run: str) -> int:
     return NUMBER * (sum(whole) if study.runs[run].by_task else whole[-1])
 
 
+def seen_once(study: params.Study) -> int:
+    """Pictures of all orders' data sets: what is decoded, and what the frozen CLIP looks at once."""
+    return sum(entry.train + entry.test for entry in entries(study))
+
+
+def decoded(study: params.Study) -> int:
+    """Bytes of the decoded pictures, which studies share."""
+    return seen_once(study) * PIXELS
+
+
+def features(study: params.Study) -> int:
+    """Bytes of what the frozen CLIP, and for the selector perhaps AlexNet, say of every picture."""
+    width = (
+        2 * ALEXNET + NUMBER * JOINT if study.selector.features == "alexnet" else NUMBER * (IMAGE[0] + JOINT)
+    )
+    return seen_once(study) * width
+
+
 def row(study: params.Study) -> list[str]:
     """A study's line of the README's table."""
     runs = [run for run, settings in study.runs.items() if settings.story]
-    pictures = sum(entry.train + entry.test for entry in entries(study))
-    width = IMAGE[0] + JOINT
-    features = pictures * (
-        2 * ALEXNET + NUMBER * JOINT if study.selector.features == "alexnet" else NUMBER * width
-    )
+    pictures = seen_once(study)
     taken = sum(steps(study, run, part) for run in runs for part in parts(study))
     operations = pictures * PICTURE + sum(training(study, run) + testing(study, run) for run in runs)
     return [
         f"`{study.study}`",
         f"{len(runs)} of {len(plan.items(study))}",
         f"{pictures:,}",
-        f"{pictures * PIXELS / 1e9:.0f} GB",
-        f"{features / 1e9:.1f} GB",
+        f"{decoded(study) / 1e9:.0f} GB",
+        f"{features(study) / 1e9:.1f} GB",
         f"{sum(kept(study, run) for run in runs) / 1e9:.1f} GB",
         f"{taken:,}",
         f"{operations / 1e15:.0f}",

@@ -2,6 +2,7 @@
 
     python -m lib.notebooks run notebooks/05_learn.ipynb -p item NAME    executes it; its copy is in reports/notebooks
 
+Where the coordinator of a study on a cluster (lib/cluster.py) has named a scheduler, a worker of it runs the command.
 Stages depend on what a notebook does (lib/sources.py), never on the notebook's file: opening or rewording one makes
 no result stale.
 """
@@ -23,6 +24,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 from lib.paths import NOTEBOOKS, REPORTS, ROOT
 from lib.process import end_with_parent
+from lib.slots import SCHEDULER
 
 
 class NotebookError(ValueError):
@@ -36,7 +38,7 @@ def code_cells(notebook: Path) -> list[tuple[str, list[str]]]:
         raise NotebookError(f"there is no notebook {notebook}; there are: {known}")
     try:
         cells = json.loads(notebook.read_text())["cells"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise NotebookError(f"{notebook} is not a notebook (format 4); restore it with git") from None
     code = [("".join(c["source"]), c["metadata"].get("tags", [])) for c in cells if c["cell_type"] == "code"]
     return [cell for cell in code if cell[0].strip()]  # JupyterLab leaves an empty one at the end
@@ -132,6 +134,10 @@ def run(notebook: Path, given: dict[str, str], copy: Path | None = None) -> Path
 
     What its cells print is passed on as it comes. Raises NotebookError, naming the cell, if one fails.
     """
+    if not notebook.resolve().is_relative_to(ROOT):
+        raise NotebookError(
+            f"{notebook} lies outside of {ROOT}; only the project's own notebooks are run here"
+        )
     values = typed(notebook, given)
     copy = copy or copy_path(notebook, values)
     copy.parent.mkdir(parents=True, exist_ok=True)
@@ -168,6 +174,17 @@ def _stop(number: int, _frame: object) -> None:
     raise KeyboardInterrupt(number)  # papermill shuts its kernel down on the way out
 
 
+def _send(copy: Path, arguments: list[str]) -> int:
+    """Has a worker of the cluster run this very command; returns its exit status."""
+    from lib.cluster import ClusterError, send  # late: most runs have no cluster
+
+    try:
+        name = f"{copy.parent.name}--{copy.stem}"
+        return send(os.environ[SCHEDULER], name, ["-m", "lib.notebooks", *arguments])
+    except ClusterError as error:
+        raise NotebookError(str(error)) from error
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m lib.notebooks", description="Notebooks as stages.")
@@ -181,6 +198,8 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:
+        if os.environ.get(SCHEDULER):
+            return _send(copy_path(asked.notebook, dict(asked.parameter)), arguments or sys.argv[1:])
         run(ROOT / asked.notebook, dict(asked.parameter), asked.out and ROOT / asked.out)
     except NotebookError as error:
         print(f"error: {error}", file=sys.stderr)

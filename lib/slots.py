@@ -30,12 +30,16 @@ NOISE = (
 )
 UNCHANGED, RUNNING = "didn't change, skipping", "Running stage"  # DVC's words
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+SCHEDULER = "STUDY_SCHEDULER"  # the variable that makes lib.notebooks send its work to a cluster
+PLACE = "running on "  # how a line begins that says where and since when a cluster runs a stage
+COPY = "the executed copy, with the traceback: "  # lib.notebooks' words
 
 
 class Slots:
     """The slots and what has become of the stages so far.
 
     weights: what each stage counts in the time left. gpus: by slot those that its stages see; none = all see all.
+    scheduler: the address of the one whose workers run the stages' notebooks; empty = they are run here.
     """
 
     def __init__(
@@ -44,13 +48,17 @@ class Slots:
         weights: dict[str, float],
         force: bool = False,
         gpus: Sequence[str] = (),
+        scheduler: str = "",
     ) -> None:
         if jobs < 1:
             raise ValueError(f"jobs is {jobs}; choose 1 or more")
         self.jobs, self.weights, self.force, self.gpus = jobs, weights, force, gpus
+        self.scheduler = scheduler
         self.free = list(range(jobs))  # numbers of the slots
         self.slot: dict[str, int] = {}  # of each running stage
         self.running: dict[str, subprocess.Popen] = {}
+        self.places: dict[str, str] = {}  # where and since when a cluster runs a stage
+        self.copies: dict[str, str] = {}  # of the notebooks that failed
         self.ran: list[str] = []
         self.unchanged: list[str] = []
         self.failed: list[str] = []
@@ -72,12 +80,14 @@ class Slots:
                 break  # all that is left waits for a stage that failed
             stage, fine, changed = self.ended.get()
             del self.running[stage]
+            self.places.pop(stage, None)
             self.free.append(self.slot.pop(stage))
             if fine:
                 (self.ran if changed else self.unchanged).append(stage)
                 order.done(stage)
             else:
                 self.failed.append(stage)
+            self._say_where()
         known = {*self.ran, *self.unchanged, *self.failed}
         self.skipped += sorted(stage for stage in waiting if stage not in known)
 
@@ -96,7 +106,7 @@ class Slots:
         self.running[stage] = subprocess.Popen(
             self.command(stage),
             cwd=ROOT,
-            env=environment(self.jobs) | seen,
+            env=environment(self.jobs) | seen | {SCHEDULER: self.scheduler},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -119,7 +129,7 @@ class Slots:
         ]
 
     def _listen(self, stage: str, process: subprocess.Popen) -> None:
-        short, changed = stage.rpartition(":")[2].removeprefix("learn@"), True
+        changed = True
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
@@ -127,13 +137,22 @@ class Slots:
                 changed &= UNCHANGED not in text
                 if text.startswith(RUNNING):
                     self._announce(stage)
+                if text.startswith(PLACE):
+                    self.places[stage] = text.removeprefix(PLACE)
+                if text.startswith(COPY):
+                    self.copies[stage] = text.removeprefix(COPY)
                 if text and UNCHANGED not in text and not text.startswith((*NOISE, RUNNING)):
-                    print(f"    {short} | {text}" if self.jobs > 1 else f"    {text}", flush=True)
+                    print(f"    {short(stage)} | {text}" if self.jobs > 1 else f"    {text}", flush=True)
         self.ended.put((stage, process.wait() == 0, changed))
 
     def _announce(self, stage: str) -> None:
         done = len(self.ran) + len(self.unchanged) + len(self.failed) + 1
         print(f"[{done}/{len(self.weights)}] {stage}{self._left()}", flush=True)
+
+    def _say_where(self) -> None:
+        places = [f"{short(stage)} on {place}" for stage, place in [*self.places.items()]]
+        if places:
+            print(f"running: {', '.join(places)}", flush=True)
 
     def _left(self) -> str:
         done = sum(self.weights.get(stage, 1.0) for stage in [*self.ran, *self.unchanged])
@@ -159,14 +178,19 @@ class Slots:
     def summary(self) -> int:
         """Says what became of the stages; returns the exit status."""
         took = minutes(time.monotonic() - self.began)
-        print(f"\n{'failed' if self.failed else 'done'} after {took}: {len(self.ran)} stages ran", flush=True)
+        counts = f"{len(self.ran)} stages ran, {len(self.failed)} failed, {len(self.skipped)} skipped"
+        print(f"\n{'failed' if self.failed else 'done'} after {took}: {counts}", flush=True)
         for stage in self.failed:
-            print(
-                f"failed: {stage} (its message is above, its notebook in reports/notebooks)", file=sys.stderr
-            )
+            notebook = f", its notebook is {self.copies[stage]}" if stage in self.copies else ""
+            print(f"failed: {stage} (its message is above{notebook})", file=sys.stderr)
         for stage in self.skipped:
             print(f"not run, since it waits for a stage that failed: {stage}", file=sys.stderr)
         return 1 if self.failed else 0
+
+
+def short(stage: str) -> str:
+    """A stage's name as its lines begin."""
+    return stage.rpartition(":")[2].removeprefix("learn@")
 
 
 def gpu_groups(each: int) -> list[str]:

@@ -2,17 +2,21 @@
 
 `python -m lib.study` runs the main story (the first seed of its runs) and reports what is there; `--all` runs every
 run and seed; `--target STAGE` runs one stage and what it needs. The stages and their order are dvc.yaml's; this module
-only starts `dvc repro --single-item` for one stage after the other, as many at a time as there are slots. Ctrl-C and
-SIGTERM end everything that was started; the next call goes on where this one was.
+only starts `dvc repro --single-item` for one stage after the other, as many at a time as there are slots; with
+`--cluster` their notebooks are run by the workers of a cluster (lib/cluster.py). Ctrl-C and SIGTERM end everything that
+was started; the next call goes on where this one was.
 """
 
 import argparse
 import os
 import signal
 import sys
+from contextlib import ExitStack
+from importlib.util import find_spec
 from types import FrameType
 
 from lib import plan
+from lib.coordinator import alone
 from lib.graph import Graph, address
 from lib.params import ParamsError, Study, load
 from lib.paths import ROOT
@@ -65,6 +69,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--jobs", type=int, default=0, help="stages side by side; 0 = as many as there are cores"
     )
+    parser.add_argument(
+        "--cluster",
+        default="",
+        help="local, slurm, or a Dask scheduler's address; its workers run the stages",
+    )
     return parser.parse_args()
 
 
@@ -83,23 +92,45 @@ def check_methods(study: Study) -> None:
         )
 
 
-def main() -> int:
-    """Runs what was asked for; returns the exit status."""
-    asked = arguments()
-    try:
-        folder = str(plan.folder_of(asked.study))
-        study = load(f"{folder}/params.yaml")
-        check_methods(study)
-        plan.write()
-        wanted, after = targets(asked, study, folder)
-        graph = Graph(wanted)
-        waiting, stale = graph.waits_for(), graph.outdated()
-    except (ParamsError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def prepared(asked: argparse.Namespace, held: ExitStack) -> tuple[Slots, dict[str, set[str]], list[str]]:
+    """The slots, the stages to look at with those that each waits for, and the stages to run after them.
+
+    held: keeps the lock, and the cluster if one is asked for. Raises ValueError for what cannot be run.
+    """
+    folder = str(plan.folder_of(asked.study))
+    study = load(f"{folder}/params.yaml")
+    check_methods(study)
+    held.enter_context(alone())
+    plan.write()
+    wanted, after = targets(asked, study, folder)
+    graph = Graph(wanted)
+    waiting, stale = graph.waits_for(), graph.outdated()
     gpus = [] if study.compute.device == "cpu" else gpu_groups(study.compute.processes)
-    jobs = asked.jobs or default_jobs(study.compute.threads, len(gpus))
-    slots = Slots(jobs, {stage: weight(study, stage) for stage in [*stale, *after]}, asked.force, gpus)
+    jobs, scheduler = asked.jobs or default_jobs(study.compute.threads, len(gpus)), ""
+    if asked.cluster:
+        jobs, scheduler = sent(asked, jobs, gpus, held)
+    print(
+        f"{len(waiting) - len(stale)} stages are up to date, {len(stale)} to look at, {jobs} at a time",
+        flush=True,
+    )
+    weights = {stage: weight(study, stage) for stage in [*stale, *after]}
+    slots = Slots(jobs, weights, asked.force, [] if scheduler else gpus, scheduler)
+    return slots, {stage: waiting[stage] & stale for stage in stale}, after
+
+
+def sent(asked: argparse.Namespace, jobs: int, gpus: list[str], held: ExitStack) -> tuple[int, str]:
+    """The number of stages to send to a cluster at a time, and its scheduler's address."""
+    if find_spec("distributed") is None:
+        raise ValueError("a study on a cluster needs dask.distributed: .venv/bin/pip install '.[cluster]'")
+    from lib import cluster  # late: most runs have none
+
+    settings = cluster.load()
+    address = held.enter_context(cluster.ready(asked.cluster, settings, jobs, gpus))
+    return jobs if asked.cluster == "local" else asked.jobs or settings.stages_at_once, address
+
+
+def end_on_signals(slots: Slots) -> None:
+    """Has Ctrl-C and SIGTERM end all stages, then this process."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
         slots.stop()
@@ -107,16 +138,26 @@ def main() -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    os.chdir(ROOT)
-    print(
-        f"{len(waiting) - len(stale)} stages are up to date, {len(stale)} to look at, {jobs} at a time",
-        flush=True,
-    )
-    slots.run({stage: waiting[stage] & stale for stage in stale})
-    for stage in after:
-        if not slots.failed:
-            slots.run({stage: set()})
-    return slots.summary()
+
+
+def main() -> int:
+    """Runs what was asked for; returns the exit status."""
+    asked = arguments()
+    with ExitStack() as held:
+        try:
+            slots, waiting, after = prepared(asked, held)
+        except (ParamsError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        end_on_signals(slots)
+        os.chdir(ROOT)
+        slots.run(waiting)
+        for stage in after:
+            if slots.failed:
+                slots.skipped.append(stage)
+            else:
+                slots.run({stage: set()})
+        return slots.summary()
 
 
 if __name__ == "__main__":

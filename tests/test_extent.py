@@ -29,7 +29,7 @@ def test_a_data_set_that_is_cut_becomes_several_tasks() -> None:
 
 
 def test_steps_follow_epochs_or_are_given(mtil: params.Study) -> None:
-    part = Part(["a", "b"], "{}", 640, 100)
+    part = Part(("a", "b"), "{}", 640, 100)
     assert extent.steps(mtil, "moe_adapters", part) == mtil.train.steps
     assert extent.steps(mtil, "zero_shot", part) == 0
     by_epoch = replace(mtil, train=replace(mtil.train, epochs=2))
@@ -38,8 +38,8 @@ def test_steps_follow_epochs_or_are_given(mtil: params.Study) -> None:
 
 def test_few_shots_are_so_many_of_a_class() -> None:
     study = params.load("studies/mtil_5shot/params.yaml")
-    assert extent.seen(study, "moe_adapters", Part(["a", "b"], "{}", 640, 100)) == 10
-    assert extent.seen(study, "moe_adapters", Part(["a", "b"], "{}", 6, 100)) == 6
+    assert extent.seen(study, "moe_adapters", Part(("a", "b"), "{}", 640, 100)) == 10
+    assert extent.seen(study, "moe_adapters", Part(("a", "b"), "{}", 6, 100)) == 6
 
 
 def test_the_methods_checkpoint_is_that_of_the_published_sizes(mtil: params.Study) -> None:

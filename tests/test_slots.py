@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.slots import Slots, environment, gpu_groups
+from lib.slots import SCHEDULER, Slots, environment, gpu_groups
 
 # a stage that notes when it starts and ends, and does what its name says
 SCRIPT = """
@@ -20,6 +20,7 @@ def note(what):
         log.write(f"{what} {stage}\\n")
 note("start")
 (home / f"gpus of {stage}").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+(home / f"scheduler of {stage}").write_text(os.environ["STUDY_SCHEDULER"])
 if "child" in stage:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     (home / "child").write_text(str(child.pid))
@@ -31,6 +32,11 @@ else:
     print("Running stage '" + stage + "':")
     print("> its command")
     print("its words")
+if "far" in stage:
+    print("running on h1 (tcp://h1:1) since 14:03")
+if "broken" in stage:
+    print("error: 05_learn.ipynb: cell [3] failed")
+    print("the executed copy, with the traceback: reports/notebooks/mini/05_learn.ipynb")
 note("end")
 sys.exit("broken" in stage)
 """
@@ -92,7 +98,9 @@ def test_a_failure_stops_only_what_depends_on_it(tmp_path: Path, capsys: pytest.
     )
     assert slots.summary() == 1
     said = capsys.readouterr().err
-    assert "failed: broken" in said
+    assert (
+        "failed: broken (its message is above, its notebook is reports/notebooks/mini/05_learn.ipynb)" in said
+    )
     assert "waits for a stage that failed: later" in said
 
 
@@ -104,6 +112,31 @@ def test_a_stage_with_nothing_to_do_is_counted_and_says_nothing(
     assert (slots.unchanged, slots.ran) == (["quiet"], ["loud"])
     said = capsys.readouterr().out.splitlines()
     assert said == ["[2/2] loud", "    its words"]
+
+
+def test_what_runs_on_a_cluster_is_said_with_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slots = fakes(tmp_path, 2, {"far": 1})
+    slots.places["studies/short/dvc.yaml:learn@other"] = "h2 (tcp://h2:1) since 13:58"
+    slots.run({"far": set()})
+    assert capsys.readouterr().out.splitlines() == [
+        "[1/1] far",
+        "    far | its words",
+        "    far | running on h1 (tcp://h1:1) since 14:03",
+        "running: other on h2 (tcp://h2:1) since 13:58",
+    ]
+
+
+def test_stages_are_told_the_scheduler_they_were_given_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SCHEDULER, "tcp://old:8786")
+    for scheduler in ("", "tcp://new:8786"):
+        slots = Fakes(1, {}, scheduler=scheduler)
+        slots.home = tmp_path
+        slots.run({"one": set()})
+        assert (tmp_path / "scheduler of one").read_text() == scheduler
 
 
 def test_the_longest_chain_starts_first(tmp_path: Path) -> None:
