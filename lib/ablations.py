@@ -43,8 +43,16 @@ def panel(runs: Mapping[str, list[dict[str, Any]]], variants: Mapping[str, str],
         axes.set_xlim(-0.5, len(there) - 0.5)
         axes.set_ylabel(f"{METRIC_NAMES[metric]} (%)")
         axes.grid(axis="x", visible=False)
-    figure.axes[0].legend(fontsize=8)
     figure.tight_layout()
+    handles = figure.axes[0].get_legend_handles_labels()
+    figure.legend(
+        *handles,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1),
+        ncols=len(handles[0]),
+        frameon=False,
+        fontsize=9,
+    )
 
 
 def outcome(runs: Mapping[str, list[dict[str, Any]]], variants: Mapping[str, str]) -> str:

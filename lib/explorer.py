@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
-from lib import checkpoint, features, figures, learn, plan
+from lib import checkpoint, features, figures, learn, params, plan
 from lib.clip import zero_shot_classifier
 from lib.course import World
 from lib.methods.base import logits
@@ -22,7 +22,7 @@ from lib.paths import ROOT
 from lib.selector import CLIP
 from lib.tasks import Task
 
-RUN = "moe_adapters"
+METHOD = "moe_adapters"
 
 
 @dataclass(frozen=True)
@@ -46,42 +46,57 @@ class View:
     zero_shot: Tensor
 
 
-def orders(here: World) -> list[str]:
-    """The orders that the study learns with the method; a moment after every task is kept of those in a chain."""
-    return here.study.runs[RUN].orders or [plan.main_order(here.study)]
+def orders(here: World) -> dict[str, str]:
+    """The orders that the study learns with the method, and the run that does; the first one if there are several.
+
+    Of a run that is learned by task there is a moment after every task, of another only the end.
+    """
+    found: dict[str, str] = {}
+    usual = here.study.runs[METHOD].set
+    for run, settings in here.study.runs.items():
+        if params.method_of(run) == METHOD and settings.set == usual:
+            for order in settings.orders or [plan.main_order(here.study)]:
+                found.setdefault(order, run)
+    return found
 
 
 def moments(here: World, order: str) -> list[Moment]:
     """The moments of an order, the first seed's. Raises CheckpointError, saying what makes them, if one is missing."""
-    seed = here.study.runs[RUN].seeds[0]
+    run = orders(here)[order]
+    seed = here.study.runs[run].seeds[0]
     found = []
     for item in plan.items(here.study).values():
-        if (item.run, item.order, item.seed) != (RUN, order, seed):
+        if (item.run, item.order, item.seed) != (run, order, seed):
             continue
-        method: Any = learn.new_method(here.study, here.backbone, RUN, seed)
+        method: Any = learn.new_method(here.study, here.backbone, run, seed)
         if not (ROOT / item.checkpoint).exists():
             raise checkpoint.CheckpointError(
                 f"there is no checkpoint {item.checkpoint}; `make study` learns the main order and leaves it, "
                 "`make study-all` the others"
             )
         settings = json.loads(json.dumps(asdict(method.settings)))
-        about, state = checkpoint.load(ROOT / item.checkpoint, here.backbone.fingerprint, RUN, settings)
+        about, state = checkpoint.load(ROOT / item.checkpoint, here.backbone.fingerprint, run, settings)
         method.restore(state)
         found.append(Moment(about.tasks, method))
     return found
 
 
 @torch.no_grad()
-def view(here: World, moment: Moment, picture: Tensor, task: Task) -> View:
-    """What is said of a picture (3, H, W), uint8, when a task's classes are asked for."""
-    model, selector = moment.method.model, moment.method.selector
-    assert selector is not None  # it learns with every task
+def views(here: World, moments: list[Moment], picture: Tensor, task: Task) -> list[View]:
+    """What is said of a picture (3, H, W), uint8, at each moment, when a task's classes are asked for."""
     pixels = here.backbone.pixels(picture[None])
+    # the untouched CLIP is asked once: it says the same at every moment
     token = features.selector_features(here.backbone, here.study.selector.features)(pixels)
-    route = int(selector.decide(token).sample[0])
     zero_shot = _shares(
         here, here.backbone.model.encode_image(pixels), features.class_features(here.backbone, task)
     )
+    return [_view(here, moment, pixels, token, zero_shot, task) for moment in moments]
+
+
+def _view(here: World, moment: Moment, pixels: Tensor, token: Tensor, zero_shot: Tensor, task: Task) -> View:
+    model, selector = moment.method.model, moment.method.selector
+    assert selector is not None  # it learns with every task
+    route = int(selector.decide(token).sample[0])
     gates: dict[str, Tensor] = {}
     answer = zero_shot
     if route != CLIP:

@@ -36,7 +36,7 @@ def items(study: params.Study) -> dict[str, Item]:
         for order in settings.orders or [main_order(study)]:
             names = tasks_of(study, run, order)
             for seed in settings.seeds:
-                chained = settings.by_task and order == main_order(study) and seed == settings.seeds[0]
+                chained = settings.by_task and seed == settings.seeds[0]
                 plan |= _stages(study.study, run, chained, order, names, seed)
     return plan
 
@@ -140,11 +140,17 @@ def write() -> list[str]:
 def out_of_step() -> dict[Path, str]:
     """The plan files that are missing or not what the params say, with what they should hold."""
     wanted = {path: text for folder in studies().values() for path, text in files(folder).items()}
-    return {path: text for path, text in wanted.items() if not path.exists() or path.read_text() != text}
+    return {p: text for p, text in wanted.items() if not p.exists() or p.read_bytes() != text.encode()}
+
+
+def main(arguments: list[str]) -> str | int:
+    """The command line; returns an exit status, or what is wrong."""
+    if "--check" in arguments:
+        stale = ", ".join(str(path.relative_to(ROOT)) for path in out_of_step())
+        return f"out of step with the params: {stale}; run `python -m lib.plan`" if stale else 0
+    print("\n".join(f"written: {path}" for path in write()) or "all plans are in step")
+    return 0
 
 
 if __name__ == "__main__":
-    if "--check" in sys.argv:
-        stale = [str(path.relative_to(ROOT)) for path in out_of_step()]
-        sys.exit(f"out of step with the params: {', '.join(stale)}; run `python -m lib.plan`" if stale else 0)
-    print("\n".join(f"written: {path}" for path in write()) or "all plans are in step")
+    sys.exit(main(sys.argv[1:]))

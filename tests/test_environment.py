@@ -1,11 +1,14 @@
-"""The ways in agree: pyproject.toml asks, requirements.lock pins, environment.yml and the Makefile install the pins."""
+"""The ways in agree: pyproject.toml asks, requirements.lock pins; environment.yml, the Makefile and .binder install."""
 
 import ast
 import json
+import os
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,10 +18,12 @@ from packaging.utils import canonicalize_name
 from lib.paths import NOTEBOOKS, ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-DIRECT = [Requirement(text) for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
+EXTRAS = [text for extra in PROJECT["optional-dependencies"].values() for text in extra]
+DIRECT = [Requirement(text) for text in PROJECT["dependencies"] + EXTRAS]
 LOCK = (ROOT / "requirements.lock").read_text()
 BLOCKS = re.split(r"\n(?=[a-z0-9])", LOCK)  # one for each pin: the pin, its hashes, who asked for it
 PINS = [Requirement(block.split("\\\n")[0]) for block in BLOCKS]
+BINDER = ROOT / ".binder"
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 
 
@@ -57,6 +62,42 @@ def test_makefile_installs_the_same_python_and_the_lock() -> None:
     makefile = (ROOT / "Makefile").read_text()
     assert "PYTHON ?= python3.11\n" in makefile
     assert "--require-hashes -r requirements.lock" in makefile
+
+
+def test_binder_and_colab_get_the_same_python_and_the_lock(tmp_path: Path) -> None:
+    assert (BINDER / "runtime.txt").read_text() == f"python-{sys.version_info[0]}.{sys.version_info[1]}\n"
+    assert post_build(tmp_path) == [
+        "-m pip install --no-cache-dir --require-hashes -r requirements.lock",
+        "-m pip install --no-cache-dir --no-deps --no-build-isolation -e .",
+        "-c from lib.course import world; world()",
+    ]
+
+
+def test_another_python_is_refused_before_anything_is_installed(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        post_build(tmp_path, version=1)
+    assert "the lock is for Python 3.11" in refused.value.stderr
+    assert not (tmp_path / "asked").exists()
+
+
+def test_what_binder_and_colab_read_has_no_address_and_no_path_of_a_machine() -> None:
+    for file in BINDER.iterdir():
+        assert not re.search(r"://|/(?:home|root|Users|tmp|work)/", file.read_text()), file
+
+
+def post_build(folder: Path, version: int = 0) -> list[str]:
+    """What the script asks of a Python that only takes notes; version: the status of the question for its version."""
+    python = folder / "python3"
+    python.write_text(
+        f'#!/bin/sh\ncase "$*" in *version_info*) exit {version};; --version) exit;; esac\n'
+        f'pwd >> {folder}/where; echo "$*" >> {folder}/asked\n'
+    )
+    python.chmod(0o755)
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    script = [str(BINDER / "postBuild")]
+    subprocess.run(script, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    assert set((folder / "where").read_text().split()) == {str(ROOT)}
+    return (folder / "asked").read_text().splitlines()
 
 
 def test_every_import_is_a_direct_dependency() -> None:

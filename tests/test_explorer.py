@@ -1,5 +1,6 @@
 """The explorer says of one picture what the study's evaluation says of it, at each moment of a chain."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from lib import explorer, learn
 from lib.checkpoint import CheckpointError
 from lib.course import World
 from lib.explorer import Moment
+from lib.params import Run
 from lib.selector import CLIP
 
 pytestmark = pytest.mark.usefixtures("no_window")
@@ -29,7 +31,7 @@ def test_every_picture_gets_the_answer_and_the_route_of_the_evaluation(here: Wor
         known = here.features[number]
         told = moment.method.predict(task, known, number)
         for place in range(0, len(task.test), 4):
-            seen = explorer.view(here, moment, task.test.images[place], task)
+            seen = explorer.views(here, [moment], task.test.images[place], task)[0]
             assert seen.route == told.routes["sample"][place]
             assert seen.method.argmax() == told.classes["sample"][place]
             assert seen.zero_shot.argmax() == known.zero_shot[place]
@@ -41,7 +43,7 @@ def test_every_picture_gets_the_answer_and_the_route_of_the_evaluation(here: Wor
 def test_the_gates_are_those_on_the_pictures_way(here: World) -> None:
     moment = Moment(small_study.NAMES[:2], small_study.learned("moe_adapters"))
     for task in here.tasks:
-        seen = explorer.view(here, moment, task.test.images[0], task)
+        seen = explorer.views(here, [moment], task.test.images[0], task)[0]
         if seen.route == CLIP:
             assert seen.gates == {}
             continue
@@ -63,14 +65,25 @@ def test_a_moment_is_kept_after_every_task_of_a_chain(
         learn.learn(here.study, key)
     found = explorer.moments(here, "I")
     assert [moment.learned for moment in found] == [small_study.NAMES[: n + 1] for n in range(3)]
-    views = [explorer.view(here, moment, here.tasks[0].test.images[0], here.tasks[0]) for moment in found]
+    views = explorer.views(here, found, here.tasks[0].test.images[0], here.tasks[0])
     assert [len(seen.errors) for seen in views] == [1, 2, 3]
+
+
+def test_an_order_is_shown_from_the_run_that_learns_it_with_the_method_as_it_is(here: World) -> None:
+    runs = {
+        "moe_adapters": Run([0], {}, ["I", "II"]),
+        "moe_adapters+other": Run([0], {"freeze": 0}, ["III"]),
+        "moe_adapters+order_3": Run([0], {}, ["III", "I"]),
+        "finetune": Run([0], {}, ["IV"]),
+    }
+    found = explorer.orders(replace(here, study=replace(here.study, runs=runs)))
+    assert found == {"I": "moe_adapters", "II": "moe_adapters", "III": "moe_adapters+order_3"}
 
 
 @pytest.mark.parametrize("label", [0, None], ids=["known", "a reader's own"])
 def test_the_drawing_names_the_route_and_the_answers(here: World, label: int | None) -> None:
     moment, task = Moment(small_study.NAMES[:2], small_study.learned("moe_adapters")), here.tasks[1]
-    seen = explorer.view(here, moment, task.test.images[0], task)
+    seen = explorer.views(here, [moment], task.test.images[0], task)[0]
     figure = explorer.draw(task.test.images[0], task, label, [moment], [seen])
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     to = "the untouched CLIP" if seen.route == CLIP else f"the router of {moment.learned[seen.route]}"

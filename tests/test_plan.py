@@ -72,8 +72,13 @@ def test_a_chain_has_a_stage_for_each_task_from_the_one_before() -> None:
         f"data/tiny/runs/{keys[1]}.json",
         f"reports/results/tiny/{name}.json",  # only the whole sequence is a result
     ]
-    others = ["moe_adapters--I--s1", "moe_adapters--II--s0", "moe_adapters--II--s1"]
-    assert list(found) == [*keys, *others]  # outside the main story a run is one stage
+    second = ["moe_adapters--II--s0--0-blue", "moe_adapters--II--s0--1-red", "moe_adapters--II--s0--2-green"]
+    assert list(found) == [
+        *keys,
+        "moe_adapters--I--s1",
+        *second,
+        "moe_adapters--II--s1",
+    ]  # other seeds are one stage
 
 
 def test_parents_come_before_children_and_no_output_is_written_twice() -> None:

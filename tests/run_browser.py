@@ -1,0 +1,194 @@
+"""Opens notebooks in JupyterLab, in a browser without a window, runs all their cells and finds no error.
+
+make browser              a few notebooks, about two minutes on two cores
+make browser ALL=1        all of them; those that need a study's checkpoints after `make study`
+
+Needs chromium and chromedriver (Debian: `apt-get install chromium chromium-driver`). JupyterLab saves what it opens, so
+it gets a copy of the project; it is started as `make lab` starts it. SCREENSHOTS=folder keeps a picture of each page.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+
+from lib.paths import DATA, NOTEBOOKS, ROOT
+from lib.process import end_with_parent
+
+WHOLE = bool(os.environ.get("ALL"))
+FEW = ["course/1_forgetting.ipynb", "course/solutions/7_metrics.ipynb"]  # these need no pictures
+ALL = sorted(str(path.relative_to(NOTEBOOKS)) for path in NOTEBOOKS.rglob("[0-9]*.ipynb"))
+SHORTER = {"02_pretrain.ipynb": ("steps: int = 0 ", "steps: int = 20 ")}  # else it trains CLIP for 40 minutes
+NEED_A_STUDY = {"08_ablations.ipynb"}
+FLAGS = (
+    "headless=new no-sandbox disable-gpu disable-quic disable-dev-shm-usage no-first-run disable-sync "
+    "disable-background-networking disable-component-update window-size=1400,1000"
+)
+OPTIONS = ["--allow-root", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None"]
+STATE = """
+const app = window.jupyterapp
+const page = app && [...app.shell.widgets('main')].find(widget => widget.content?.model?.cells)
+if (!page || !page.content.model.cells.length) return null
+if (!app.shell.currentWidget) app.shell.activateById(page.id)
+return {
+    path: page.context.path,
+    kernel: page.sessionContext.session?.kernel?.status,
+    cells: page.content.model.toJSON().cells.filter(cell => cell.cell_type == 'code'),
+}
+"""
+END = "window.jupyterapp.serviceManager.sessions.shutdownAll().then(arguments[0])"  # memory for the next notebook
+RUN = "window.ran = false; window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => {window.ran = true})"
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running JupyterLab: the home of its user, the project's copy, and the page that it opened by itself."""
+
+    home: Path
+    project: Path
+    opened: str
+
+
+def until(what: Callable[[], Any], seconds: float, missing: str) -> Any:
+    """Asks until there is an answer."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if answer := what():
+            return answer
+        time.sleep(0.3)
+    raise AssertionError(f"after {seconds:.0f} s {missing}")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of a user who has the project's copy and whose browser writes down what it is to open."""
+    home = tmp_path_factory.mktemp("home")
+    shutil.copytree(ROOT, home / "project", ignore=shutil.ignore_patterns(".*", "data", "site"))
+    kept = ["backbone", "catalogue", "mini" if WHOLE else "mini/tasks", "mini/features"]
+    for part in (part for part in kept if (DATA / part).exists()):
+        shutil.copytree(DATA / part, home / "project/data" / part, dirs_exist_ok=True)
+    for name, (whole, shorter) in SHORTER.items():
+        notebook = home / "project/notebooks" / name
+        notebook.write_text(notebook.read_text().replace(whole, shorter))
+    browser = home / "browser"
+    browser.write_text('#!/bin/sh\necho "$1" > "$HOME/opening" && mv "$HOME/opening" "$HOME/opened"\n')
+    browser.chmod(0o755)
+    return home
+
+
+@pytest.fixture(scope="module")
+def lab(home: Path) -> Iterator[Lab]:
+    """JupyterLab, by the command of `make lab`."""
+    project = home / "project"
+    recipe = subprocess.run(
+        ["make", "--dry-run", "lab", f"VENV={sys.prefix}"], cwd=project, capture_output=True, text=True
+    )
+    command = recipe.stdout.strip().splitlines()[-1].split()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")}
+    environment |= {"HOME": str(home), "PYTHONPATH": str(project), "BROWSER": str(home / "browser")}
+    with (
+        (home / "log").open("w") as log,
+        subprocess.Popen(
+            [*command, *OPTIONS],
+            cwd=project,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            preexec_fn=end_with_parent,
+        ) as server,
+    ):
+        try:
+            until((home / "opened").exists, 120, f"JupyterLab opened no page: {home / 'log'}")
+            yield Lab(home, project, (home / "opened").read_text().strip())
+        finally:
+            server.terminate()  # it ends its kernels
+
+
+@pytest.fixture(scope="module")
+def browser(lab: Lab) -> Iterator[webdriver.Chrome]:
+    """Chromium on the page that JupyterLab opened."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or pytest.fail("there is no chromium: see above")
+    for flag in [*FLAGS.split(), f"user-data-dir={lab.home / 'profile'}"]:
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver"))) as driver:
+        driver.get(lab.opened)
+        yield driver
+
+
+def state(browser: webdriver.Chrome) -> dict[str, Any]:
+    """The open notebook's path, kernel and code cells, once its kernel is idle."""
+
+    def idle() -> dict[str, Any] | None:
+        found = browser.execute_script(STATE)
+        return found if found and found["kernel"] == "idle" else None
+
+    return until(idle, 120, "no notebook is open with an idle kernel")
+
+
+def run(browser: webdriver.Chrome, name: str, limit: float) -> list[dict[str, Any]]:
+    """The code cells of a notebook after all were run."""
+    place = browser.current_url.partition("/lab")[0]
+    browser.execute_async_script(END)
+    browser.get("about:blank")
+    browser.get_log("browser")  # what was said before is another page's
+    browser.get(f"{place}/lab/tree/notebooks/{name}?reset")
+    assert state(browser)["path"] == f"notebooks/{name}"
+    browser.execute_script(RUN)
+    until(lambda: browser.execute_script("return window.ran"), limit, f"{name} is still running")
+    cells = state(browser)["cells"]
+    picture(browser, name)
+    return cells
+
+
+def picture(browser: webdriver.Chrome, name: str) -> None:
+    """Keeps a picture of the page, if there is a folder for it."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        browser.save_screenshot(str(Path(folder) / f"{name.replace('/', '-').removesuffix('.ipynb')}.png"))
+
+
+def complaints(browser: webdriver.Chrome, cells: list[dict[str, Any]]) -> list[str]:
+    """What went wrong: cells that were not run, errors and warnings that they show, errors of the page itself."""
+    found = [f"not run: {cell['source']}" for cell in cells if cell["source"] and not cell["execution_count"]]
+    for output in (output for cell in cells for output in cell["outputs"]):
+        if output["output_type"] == "error":
+            found.append(f"{output['ename']}: {output['evalue']}")
+        elif output.get("name") == "stderr":
+            found.append("".join(output["text"]))
+    found += [e.text for e in browser.find_elements("css selector", "[data-mime-type$='jupyter.error']")]
+    return found + [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def said(cells: list[dict[str, Any]]) -> str:
+    """What the cells printed."""
+    return "".join("".join(output.get("text", "")) for cell in cells for output in cell["outputs"])
+
+
+def test_make_lab_opens_on_the_start_notebook(browser: webdriver.Chrome) -> None:
+    assert state(browser)["path"] == "notebooks/00_start_here.ipynb"
+    picture(browser, "make_lab")
+
+
+@pytest.mark.parametrize("name", ALL if WHOLE else FEW)
+def test_a_notebook_runs_without_an_error(name: str, lab: Lab, browser: webdriver.Chrome) -> None:
+    if name in NEED_A_STUDY and not (lab.project / "data/mini/runs").exists():
+        pytest.skip(f"{name} asks the experts of a finished run: first `make study`")
+    assert complaints(browser, run(browser, name, 900)) == []
+
+
+def test_the_explorer_shows_its_moments_or_says_what_makes_them(lab: Lab, browser: webdriver.Chrome) -> None:
+    cells = run(browser, "course/explorer.ipynb", 900)  # which may draw the pictures first
+    assert complaints(browser, cells) == []
+    there = (lab.project / "data/mini/runs").exists()
+    assert ("moments, the last after" if there else "`make study`") in said(cells)
+    assert len(browser.find_elements("css selector", ".widget-dropdown select")) == 2
