@@ -270,6 +270,7 @@ def measured(names: list[str], say: Callable[[str], None]) -> dict[str, Any]:
     found["evaluation"] = counting.evaluation(mini[1] if mini else 1.0)
     found["evaluation_t8"] = {"passes_a_picture": round(mini[0], 2)} if mini else None
     found["eval_flops_ratio_t11"] = found["evaluation"]["ratio"]
+    found["evaluation_batches"] = counting.pooling()
     return found | provenance.origin()
 
 

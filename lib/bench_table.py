@@ -32,6 +32,7 @@ def _steps(found: dict[str, Any]) -> list[str]:
 
 def _rest(found: dict[str, Any]) -> list[str]:
     e, s, mini = found["evaluation"], found["selector"], found["evaluation_t8"]
+    pooled = found["evaluation_batches"]
     passes, again = e["passes_a_picture"], f"{100 * e['asked_again']:.0f} %"
     return [
         f"evaluation of {e['tasks']} tasks (counted): {passes['ours']} passes a test picture instead of "
@@ -39,6 +40,13 @@ def _rest(found: dict[str, Any]) -> list[str]:
         f"mini (measured): {mini['passes_a_picture']} passes a test picture in 8 tasks"
         if mini
         else "mini was not run: the worst case is counted",
+        *(
+            [
+                f"batches sent to routers, task by task: {pooled['by_task']}; all tasks at once: {pooled['pooled']}"
+            ]
+            if pooled
+            else []
+        ),
         f"selector with {s['tasks']} tasks: {s['selector_ms']:.2f} ms a picture, "
         f"{100 * s['share']:.1f} % of the image encoder",
         f"a step waits {100 * found['waiting']:.1f} % of its time for its pictures",

@@ -82,6 +82,32 @@ def tested_pictures(content: dict[str, Any]) -> list[int]:
     return [sum(routes) for routes in content["routed"]["sample"][0]]
 
 
+def batches(routed: list[list[list[int]]], pictures: int, size: int = 128) -> tuple[int, int]:
+    """Batches that routers are asked after all tasks: task by task, as it is done, and with all tasks' pictures pooled.
+
+    routed: by time and task, the test pictures sent to each learned task and last to CLIP; pictures: as if each task
+    had so many. Nothing is pooled, since it would save next to nothing at the sizes of real data sets.
+    """
+    apart = pooled = 0
+    for sent in routed:
+        shares = np.array(sent)[:, :-1] / np.sum(sent, axis=1, keepdims=True)  # (T, learned)
+        counts = np.ceil(pictures * shares)
+        apart += int(np.ceil(counts / size).sum())
+        pooled += int(np.ceil(counts.sum(axis=0) / size).sum())
+    return apart, pooled
+
+
+def pooling(study: str = "mini", order: str = "I") -> dict[str, int] | None:
+    """`batches` of MTIL's mean number of test pictures, sent as a study's first seed sent its own; None without it."""
+    file = REPORTS / "results" / study / f"moe_adapters--{order}--s0.json"
+    if not file.exists():
+        return None
+    names = params.load(f"studies/{STUDY}/params.yaml").tasks.orders[ORDER]
+    mean = sum(catalogue(name).test for name in names) // len(names)
+    apart, pooled = batches(json.loads(file.read_text())["routed"]["sample"], mean)
+    return {"by_task": apart, "pooled": pooled}
+
+
 def evaluation(again: float) -> dict[str, Any]:
     """Passes and operations for MTIL's evaluation in both ways, if a share `again` is asked again, and their ratio."""
     names = params.load(f"studies/{STUDY}/params.yaml").tasks.orders[ORDER]

@@ -98,6 +98,7 @@ def test_the_table_says_what_was_found() -> None:
         "evaluation": {"tasks": 11, "asked_again": 0.25, "passes_a_picture": {"plain": 11, "ours": 3.1}}
         | {"ratio": 5.0},
         "evaluation_t8": {"passes_a_picture": 2.75},
+        "evaluation_batches": {"by_task": 50, "pooled": 49},
         "selector": {"tasks": 100, "selector_ms": 1.234, "share": 0.05},
         "waiting": 0.012,
     }
@@ -111,4 +112,6 @@ def test_the_table_says_what_was_found() -> None:
     assert lines[7:9] == ["option bf16: 0.7 (0.6 to 0.8) of the usual time", "option compile: no compiler"]
     assert "5.0 times fewer operations, if 25 % are asked again" in lines[10]
     assert lines[11] == "mini (measured): 2.75 passes a test picture in 8 tasks"
+    assert lines[12] == "batches sent to routers, task by task: 50; all tasks at once: 49"
+    assert "all tasks at once" not in table(found | {"evaluation_batches": None})
     assert "worst case" in table(found | {"evaluation_t8": None})

@@ -89,6 +89,21 @@ def test_what_was_asked_again_is_read_from_a_study(tmp_path: Path, monkeypatch: 
     assert again == pytest.approx((0 + 6 + 11) / (0 + 10 + 20))
 
 
+def test_batches_by_hand() -> None:
+    first = [[8, 2], [0, 10]]  # of task 0 a fifth goes to CLIP, of task 1 all does
+    second = [[5, 5, 0], [4, 1, 5]]
+    # as if each had 100 pictures, in batches of 64: 80 -> 2; 50 and 50, 40 and 10 -> 4, pooled 90 and 60 -> 3
+    assert counting.batches([first, second], 100, 64) == (2 + 4, 2 + 3)
+
+
+def test_pooling_needs_a_study_that_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "REPORTS", tmp_path)
+    assert counting.pooling() is None
+    written(tmp_path, "results", "moe_adapters--I--s0.json", {"routed": {"sample": [[[10, 0]]]}})
+    whole = -(-(97209 // 11) // 128)
+    assert counting.pooling() == {"by_task": whole, "pooled": whole}
+
+
 def test_short_prompts_cost_less_than_the_context() -> None:
     tokenizer = open_clip.get_tokenizer("ViT-B-16-quickgelu")
     whole, short = counting.text_flops(catalogue("eurosat"), tokenizer)
