@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 STUDY ?= mini
 JOBS ?= 0
+CLUSTER ?=
 UV := uv==0.13.9
 RUN := $(VENV)/bin/python -m
 READY := $(VENV)/.installed
@@ -10,16 +11,16 @@ READY := $(VENV)/.installed
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the stages of a study share one lock: under `make -j` the targets still run one by one
-.PHONY: help study study-all report pretrain tune bench test course lint lab lock
+.PHONY: help study study-all report pretrain tune bench test course browser faults long-run lint audit lab lock
 
 help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-study: $(READY) ## run the main story of a study and its report (STUDY=mini, or a folder of studies/; JOBS=n stages at a time)
-	$(RUN) lib.study --study $(STUDY) --jobs $(JOBS)
+study: $(READY) ## run the main story of a study and its report (STUDY=mini, or a folder of studies/; JOBS=n stages at a time; CLUSTER=local, slurm or a Dask scheduler's address)
+	$(RUN) lib.study --study $(STUDY) --jobs $(JOBS) --cluster "$(CLUSTER)"
 
 study-all: $(READY) ## run every run and seed of a study
-	$(RUN) lib.study --study $(STUDY) --jobs $(JOBS) --all
+	$(RUN) lib.study --study $(STUDY) --jobs $(JOBS) --cluster "$(CLUSTER)" --all
 
 report: $(READY) ## make figures, tables and pages again from the results that are there
 	$(RUN) lib.study --study $(STUDY) --target report
@@ -39,12 +40,25 @@ test: $(READY) ## run the tests
 
 course: $(READY) ## make the students' notebooks from those with solutions, and run these and their checks
 	$(RUN) lib.course
+	$(RUN) lib.badges
 	$(RUN) pytest -q tests/run_course.py
+
+browser: $(READY) ## run notebooks in JupyterLab in a browser without a window (ALL=1: all of them); needs chromium
+	$(RUN) pytest -q tests/run_browser.py
+
+faults: $(READY) ## kill the study at random moments and break what it stands on (FAULT_KILLS=n, FAULT_SEED=n)
+	$(RUN) pytest -q -s tests/run_faults.py
+
+long-run: $(READY) ## learn a hundred tasks in sequence on a toy: time and memory of each
+	$(VENV)/bin/python tests/long_run.py
 
 lint: $(READY) ## check style and types
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) pyright
+
+audit: $(READY) ## ask whether a locked package has a known vulnerability
+	$(VENV)/bin/python tests/audit.py
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(RUN) jupyterlab --notebook-dir=. notebooks/00_start_here.ipynb

@@ -23,7 +23,10 @@ class Graph:
         try:
             whole = self.repo.index.graph  # from a stage to those whose outputs it reads
         except DvcException as error:
-            raise ValueError(f"dvc.yaml cannot be read: {error}") from error
+            raise ValueError(
+                f"the stages cannot be read: {error}. A file cut short comes back with `git checkout -- FILE`; "
+                "stages that ran since then are looked at again"
+            ) from error
         named = {stage.addressing: stage for stage in whole}
         unknown = [target for target in targets if target not in named]
         if unknown:
@@ -47,5 +50,9 @@ class Graph:
         except LockError as error:
             raise ValueError(
                 f"stages of this study are running already; wait for them or stop them. {error}"
+            ) from error
+        except DvcException as error:
+            raise ValueError(
+                f"DVC's notes on running stages are broken ({error}); delete .dvc/tmp/rwlock"
             ) from error
         return {s.addressing for s in changed.union(*(nx.ancestors(self.graph, s) for s in changed))}

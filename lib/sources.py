@@ -19,6 +19,7 @@ SILENT = {
     f"lib{name}"
     for name in (
         "",
+        ".disk",
         ".methods",
         ".methods.names",
         ".params",

@@ -94,6 +94,7 @@ def _train(
         if progress.due(step + 1):
             _check(losses, task.name)
             progress.step(step + 1, loss.item())
+    optimizer.zero_grad()  # a router's gradients would stay in memory for every task to come
     return (compute.total(torch.stack(losses)) / compute.processes()).tolist()
 
 

@@ -39,7 +39,7 @@ def load(folder: Path, backbone: str = "ab" * 32, run: str = "adapter") -> tuple
 
 def test_round_trip(folder: Path) -> None:
     found, state = load(folder)
-    assert found == about(tensors=found.tensors)
+    assert found == about(tensors=found.tensors, itself=found.itself)
     assert isinstance(found.rows[0], Row)
     assert set(state) == set(STATE)
     assert all(torch.equal(state[name], tensor) for name, tensor in STATE.items())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lib import provenance, results
+from lib import disk, provenance, results
 from lib.checkpoint import About
 from lib.evaluate import Row
 
@@ -60,7 +60,7 @@ def test_a_kill_before_the_renaming_leaves_the_old_file(
         raise KeyboardInterrupt
 
     results.write_json(tmp_path / "one.json", {"a": 1})
-    monkeypatch.setattr(results.os, "replace", killed)
+    monkeypatch.setattr(disk.os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         results.write_json(tmp_path / "one.json", {"a": 2})
     assert json.loads((tmp_path / "one.json").read_text()) == {"a": 1}
