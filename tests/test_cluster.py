@@ -22,10 +22,11 @@ from lib.strict import ParamsError
 
 # a coordinator with a local cluster of one worker, which runs a command
 COORDINATOR = """
-import sys
+import signal, sys
 from pathlib import Path
 from lib import cluster
 cluster.LOCK, cluster.DASHBOARD = Path(sys.argv[1]), 0
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background it is ignored
 if __name__ == "__main__":
     with cluster.ready("local", cluster.load(), 1) as address:
         cluster.send(address, "stage", ["-c", *sys.argv[2:]])
