@@ -1,8 +1,19 @@
-"""What the benchmark measured, as a table for people."""
+"""What the benchmark measured, as a table for people: printed, and on the page on speed."""
 
+from pathlib import Path
 from typing import Any
 
+from lib.paths import ROOT
+from lib.report import with_table
+
 COLUMNS = ("image", "text", "optimiser", "step")
+PAGE = ROOT / "docs" / "speed.md"
+MARKS = ("<!-- bench: `make bench` writes this -->", "<!-- end of bench -->")
+
+
+def write(found: dict[str, Any], page: Path = PAGE) -> None:
+    """Sets the table on the page on speed."""
+    page.write_text(with_table(page.read_text(), f"```\n{table(found)}\n```", MARKS))
 
 
 def table(found: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@
 Of the main story (`make study`). A training step takes 3 forward passes' operations where all weights learn and 2 where
 CLIP is frozen (gradients pass through it, none are for it); small experts add under a tenth. Tests are counted without
 class prompts (well under 1 %), for selectors with every routed picture run again after every task. Hours are at RATE.
+Memory is that of a training step, which `compute.accumulate`, `compute.recompute` and bf16 make smaller.
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ PIXELS, NUMBER = 3 * 224**2, 4  # bytes
 JOINT, ALEXNET = 512, 256 * 13**2  # widths of features
 MODEL = 124_323_841  # parameters of ViT-B/16 that are trained and kept: all but the token table
 FROZEN = ("adapter", "moe_adapters")  # methods that leave CLIP as it is
+# Megabytes of the method's step in single precision, fitted to three that were measured on a CPU (docs/speed.md):
+# what there is without pictures and prompts, with the model; for a picture of a batch; for a class's prompt.
+ALONE, A_PICTURE, A_PROMPT = 1500, 101, 3.4
 MARKS = ("<!-- extent: `python -m lib.extent` writes this table -->", "<!-- end of extent -->")
 
 
@@ -146,6 +150,12 @@ def features(study: params.Study) -> int:
     return seen_once(study) * width
 
 
+def memory(study: params.Study) -> float:
+    """Bytes that a step of the method takes with the study's batch and its task of the most classes."""
+    classes = max(len(part.names) for part in parts(study))
+    return 1e6 * (ALONE + A_PICTURE * study.train.batch + A_PROMPT * classes)
+
+
 def row(study: params.Study) -> list[str]:
     """A study's line of the README's table."""
     runs = [run for run, settings in study.runs.items() if settings.story]
@@ -159,6 +169,7 @@ def row(study: params.Study) -> list[str]:
         f"{decoded(study) / 1e9:.0f} GB",
         f"{features(study) / 1e9:.1f} GB",
         f"{sum(kept(study, run) for run in runs) / 1e9:.1f} GB",
+        f"{memory(study) / 1e9:.0f} GB",
         f"{taken:,}",
         f"{operations / 1e15:.0f}",
         f"{operations / RATE / 3600:.1f}",
@@ -172,6 +183,7 @@ HEAD = [
     "decoded",
     "features",
     "checkpoints",
+    "memory",
     "steps",
     "10^15 operations",
     "GPU-hours",
