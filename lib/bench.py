@@ -2,6 +2,7 @@
 
     python -m lib.bench            prints a table and writes reports/bench.json; about 10 minutes on 2 cores
     python -m lib.bench --compile  measures torch.compile as well, which takes it minutes to begin
+    python -m lib.bench --batch B  prints the memory of one step of B pictures, and nothing else
 
 Weights are random: they do not change the time. Ratios are plain over ours, medians with the least and the largest of
 the repeats. Nothing is downloaded.
@@ -9,11 +10,10 @@ the repeats. Nothing is downloaded.
 
 import argparse
 import logging
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,15 +22,15 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib import compute, counting, plain, provenance
-from lib.bench_table import table
+from lib import bench_table, compute, counting, plain, provenance
 from lib.clip import TINY_COLOURS, preprocess
+from lib.memory import most
 from lib.methods.base import cross_entropy
 from lib.moe import Encoded, MoECLIP, MoEConfig
 from lib.params import Compute
 from lib.params import Selector as SelectorSettings
 from lib.paths import REPORTS
-from lib.results import peak_memory_mb, write_json
+from lib.results import write_json
 from lib.selector import Selector
 from lib.train import random_crop
 
@@ -104,7 +104,7 @@ class Bench:
         return {"image": image_on + image_back, "text": text_on + text_back, "optimiser": rest}
 
 
-def prepared(classes: int) -> Bench:
+def prepared(classes: int, pictures: int = PICTURES) -> Bench:
     """A mixture of 22 experts, 2 of them chosen, around ViT-B/16 at random weights."""
     torch.manual_seed(0)
     clip: Any = open_clip.create_model(MODEL, pretrained=None)
@@ -113,18 +113,20 @@ def prepared(classes: int) -> Bench:
     names = counting.prompts(classes)
     tokens = open_clip.get_tokenizer(MODEL)(names)
     size = clip.visual.image_size[0]
-    images = torch.randn(PICTURES, 3, size, size)
-    return Bench(model.train(), images, torch.arange(PICTURES) % classes, tokens)
+    images = torch.randn(pictures, 3, size, size)
+    return Bench(model.train(), images, torch.arange(pictures) % classes, tokens)
 
 
 def steps(bench: Bench, repeats: int) -> dict[str, Any]:
-    """Seconds of the parts of a step in both ways, taken in turn, their ratios, and the floating-point operations."""
-    ways, operations = bench.ways(), {}
+    """Seconds of the parts of a step in both ways, taken in turn, and their ratios; operations, and memory in MB."""
+    ways, operations, peaks = bench.ways(), {}, {}
     found: dict[str, list[dict[str, float]]] = {"plain": [], "ours": []}
     for name, way in ways.items():  # the first step of each warms up, and is counted
         with FlopCounterMode(display=False) as counter:
-            bench.step(way)
+            peaks[name] = most(partial(bench.step, way))
         operations[name] = counter.get_total_flops()
+    fresh = bench.ways()["ours"]  # whose optimiser holds nothing yet, either
+    peaks["recompute"] = most(lambda: _loss_step(_loss(bench, fresh), fresh, OPTIONS["recompute"]))
     for _ in range(repeats):
         for name, way in ways.items():
             found[name].append(bench.step(way))
@@ -138,6 +140,7 @@ def steps(bench: Bench, repeats: int) -> dict[str, Any]:
         },
         "operations": operations,
         "ratio": spread(ratios),
+        "peak_memory_mb": {name: round(peak) for name, peak in peaks.items()},
     }
 
 
@@ -152,11 +155,7 @@ def spread(values: np.ndarray) -> dict[str, float]:
 def options(bench: Bench, repeats: int, names: list[str]) -> dict[str, Any]:
     """The time of our step with each of some options of params `compute`, over our time without."""
     way, found = bench.ways()["ours"], {}
-
-    def loss() -> Tensor:
-        image, text = way.image(), way.text()
-        return cross_entropy(image.features, text.features, bench.labels, bench.model.clip.logit_scale, 0.2)
-
+    loss = _loss(bench, way)
     compiled = torch.compile(loss)
     for name in names:
         how = OPTIONS[name]
@@ -169,6 +168,14 @@ def options(bench: Bench, repeats: int, names: list[str]) -> dict[str, Any]:
         times = [(_loss_step(taker, way, how), _loss_step(loss, way, USUAL)) for _ in range(repeats)]
         found[name] = spread(np.array([changed / usual for changed, usual in times]))
     return found
+
+
+def _loss(bench: Bench, way: Way) -> Callable[[], Tensor]:
+    def loss() -> Tensor:
+        image, text = way.image(), way.text()
+        return cross_entropy(image.features, text.features, bench.labels, bench.model.clip.logit_scale, 0.2)
+
+    return loss
 
 
 def _loss_step(loss: Callable[[], Tensor], way: Way, how: Compute) -> float:
@@ -233,30 +240,13 @@ def waiting(step: float) -> float:
     return needed / (needed + step)
 
 
-def peak(way: str, classes: int) -> float | None:
-    """Megabytes that one step needs at most beyond the model, in a process of its own; None if it was killed."""
-    command = [sys.executable, "-m", "lib.bench", "--peak", way, str(classes)]
-    found = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    return float(found.stdout.split()[-1]) if found.returncode == 0 else None
-
-
-def _peak_here(way: str, classes: int) -> float:
-    bench = prepared(classes)
-    before = peak_memory_mb()
-    with compute.training(OPTIONS.get(way, USUAL), torch.device("cpu")):
-        bench.step(bench.ways()["plain" if way == "plain" else "ours"])
-    return peak_memory_mb() - before
-
-
 def measured(names: list[str], say: Callable[[str], None]) -> dict[str, Any]:
     """Everything, as reports/bench.json keeps it."""
     found: dict[str, Any] = {"threads": torch.get_num_threads(), "rate": rate(), "steps": {}}
-    say("memory of a step")  # first: a new process takes over the peak of a large one that starts it
-    memory = {c: {way: peak(way, c) for way in ("plain", "ours", "recompute")} for c in REPEATS}
     for classes, repeats in REPEATS.items():
-        say(f"time of a step with {classes} classes")
+        say(f"time and memory of a step with {classes} classes")
         bench = prepared(classes)
-        told: dict[str, Any] = steps(bench, repeats) | {"peak_memory_mb": memory[classes]}
+        told = steps(bench, repeats)
         ours = told["operations"]["ours"] / told["seconds"]["ours"]["step"]
         found["steps"][str(classes)] = told | {"share_of_rate": round(ours / found["rate"], 2)}
         found[f"step_ratio_c{classes}"] = told["ratio"]["median"]
@@ -278,13 +268,14 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m lib.bench", description="Measure a training step.")
     parser.add_argument(
-        "--peak", nargs=2, metavar=("WAY", "CLASSES"), help="print the megabytes of one step alone"
+        "--batch", type=int, metavar="B", help="print the memory of one step of B pictures alone"
     )
     parser.add_argument("--compile", action="store_true", help="measure torch.compile as well")
     asked = parser.parse_args()
     logging.getLogger().setLevel(logging.ERROR)  # open_clip warns of the random weights that are meant
-    if asked.peak:
-        print(_peak_here(asked.peak[0], int(asked.peak[1])))
+    if asked.batch:
+        bench = prepared(min(REPEATS), asked.batch)
+        print(f"{most(partial(bench.step, bench.ways()['ours'])):.0f} MB with {min(REPEATS)} classes")
         return
     began, names = time.monotonic(), [name for name in OPTIONS if name != "compile" or asked.compile]
 
@@ -293,7 +284,8 @@ def main() -> None:
 
     found = measured(names, say)
     write_json(REPORTS / "bench.json", found)
-    print(table(found))
+    bench_table.write(found)
+    print(bench_table.table(found))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ MoE-Adapters around the tiny CLIP, by the study's own way: learn, save, answer. 
 """
 
 import argparse
-import ctypes
-import gc
 import json
 import tempfile
 import time
@@ -22,7 +20,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib import checkpoint, compute, features, figures, params
+from lib import checkpoint, compute, features, figures, memory, params
 from lib.checkpoint import About
 from lib.clip import load_clip
 from lib.evaluate import Row
@@ -53,32 +51,6 @@ def task(number: int, size: int) -> Task:
     return Task(f"sheets_{number:03}", names, ["a photo of a {}."], *splits)
 
 
-class Memory:
-    """The memory of this process, in megabytes, as Linux counts it."""
-
-    @staticmethod
-    def now() -> float:
-        """What is held when all that can be given back has been."""
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
-        return Memory._read("VmRSS")
-
-    @staticmethod
-    def forget_peak() -> None:
-        """The peak is from here on."""
-        Path("/proc/self/clear_refs").write_text("5")
-
-    @staticmethod
-    def peak() -> float:
-        """The most that was held since `forget_peak`."""
-        return Memory._read("VmHWM")
-
-    @staticmethod
-    def _read(name: str) -> float:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1024
-
-
 class LongRun:
     """The method, and what each task took. home: where its checkpoint lies."""
 
@@ -103,19 +75,23 @@ class LongRun:
 
     def learn(self, number: int) -> dict[str, float]:
         """Learns one more task; returns what it took: seconds and milliseconds of the processor, megabytes, percent."""
-        lesson, before = self.lesson(number), Memory.now()
-        Memory.forget_peak()
-        began = time.process_time()  # on one thread: whatever else the machine does
-        learn_task(self.method, lesson, self.study.train, self.study.compute)
-        learned, peak = time.process_time(), Memory.peak()
+        lesson, clock = self.lesson(number), []
+
+        def learn() -> None:
+            clock.append(time.process_time())  # on one thread: whatever else the machine does
+            learn_task(self.method, lesson, self.study.train, self.study.compute)
+            clock.append(time.process_time())
+
+        step = memory.most(learn)
+        began = time.process_time()
         found = self.method.predict(lesson.task, lesson.features, number).classes
-        answered = time.process_time()
+        answered = time.process_time() - began
         self.save(number)
         return {
-            "learn_s": learned - began,
-            "predict_ms": 1000 * (answered - learned) / len(lesson.task.test),
-            "resident_mb": Memory.now(),
-            "step_mb": peak - before,
+            "learn_s": clock[1] - clock[0],
+            "predict_ms": 1000 * answered / len(lesson.task.test),
+            "resident_mb": memory.held(),
+            "step_mb": step,
             "checkpoint_mb": sum(file.stat().st_size for file in self.folder.iterdir()) / 2**20,
             "stored_bytes": self.method.size()["stored_bytes"],
             "accuracy": accuracy(found["sample"], lesson.task.test.labels),

@@ -1,17 +1,20 @@
 """The benchmark's parts on a tiny mixture: what is timed is a whole step, in both ways, from the same weights."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from lib import bench
+from lib import bench, bench_table
 from lib.bench import Bench
 from lib.bench_table import table
 from lib.moe import MoECLIP
+from lib.paths import REPORTS
 
 
 @pytest.fixture
@@ -52,9 +55,11 @@ def test_the_ratio_is_of_whole_steps_taken_in_turn(small: Bench, monkeypatch: py
 
     monkeypatch.setattr(Bench, "ways", lambda _: ways)
     monkeypatch.setattr(Bench, "step", step)
+    monkeypatch.setattr(bench, "_loss_step", lambda *_: 0.0)  # whose memory is watched
     found = bench.steps(replace(small), 2)
     assert taken == ["plain", "ours"] * 3
     assert found["ratio"] == {"median": 2.5, "least": 2.0, "largest": 3.0}
+    assert set(found["peak_memory_mb"]) == {"plain", "ours", "recompute"}
     assert found["seconds"]["plain"] == {"image": 5.0, "text": 5.0, "optimiser": 5.0, "step": 15.0}
 
 
@@ -115,3 +120,10 @@ def test_the_table_says_what_was_found() -> None:
     assert lines[12] == "batches sent to routers, task by task: 50; all tasks at once: 49"
     assert "all tasks at once" not in table(found | {"evaluation_batches": None})
     assert "worst case" in table(found | {"evaluation_t8": None})
+
+
+def test_the_page_on_speed_has_what_was_measured_last(tmp_path: Path) -> None:
+    page = tmp_path / "speed.md"
+    page.write_text(bench_table.PAGE.read_text())
+    bench_table.write(json.loads((REPORTS / "bench.json").read_text()), page)
+    assert page.read_text() == bench_table.PAGE.read_text()
