@@ -71,9 +71,21 @@ def test_an_option_that_fails_is_named(small: Bench, monkeypatch: pytest.MonkeyP
         return fail
 
     monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr(bench, "rate", lambda *_: 1.0)
     found = bench.options(small, 2, list(bench.OPTIONS))
     assert found["compile"] == {"failed": "RuntimeError: no compiler here"}
     assert found["bf16"]["least"] <= found["bf16"]["median"] <= found["bf16"]["largest"]
+
+
+def test_an_option_that_this_processor_has_no_products_for_is_not_measured(
+    small: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        bench, "rate", lambda dtype=torch.float32, _=0: 9.0 if dtype == torch.float32 else 1.0
+    )
+    monkeypatch.setattr(bench, "_loss_step", lambda *_: pytest.fail("it would take minutes"))
+    found = bench.options(small, 2, ["bf16"])
+    assert found["bf16"] == {"failed": "products in bf16 take 9 times as long on this processor"}
 
 
 def test_the_selectors_share_and_the_wait_are_shares(small: Bench) -> None:
