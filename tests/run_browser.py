@@ -88,12 +88,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lab(home: Path) -> Iterator[Lab]:
     """JupyterLab, by the command of `make lab`."""
     project = home / "project"
-    recipe = subprocess.run(
-        ["make", "--dry-run", "lab", f"VENV={sys.prefix}"], cwd=project, capture_output=True, text=True
-    )
-    command = recipe.stdout.strip().splitlines()[-1].split()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")}
-    environment |= {"HOME": str(home), "PYTHONPATH": str(project), "BROWSER": str(home / "browser")}
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "MAKE"))}
+    show = ["make", "--dry-run", "--no-print-directory", "lab", f"VENV={sys.prefix}"]
+    recipe = subprocess.run(show, cwd=project, env=plain, capture_output=True, text=True, check=True).stdout
+    command = next(line for line in recipe.splitlines() if "jupyterlab" in line).split()
+    environment = plain | {"HOME": str(home), "PYTHONPATH": str(project), "BROWSER": str(home / "browser")}
     with (
         (home / "log").open("w") as log,
         subprocess.Popen(
