@@ -286,6 +286,9 @@ def main() -> None:
         "--batch", type=int, metavar="B", help="print the memory of one step of B pictures alone"
     )
     parser.add_argument("--compile", action="store_true", help="measure torch.compile as well")
+    parser.add_argument(
+        "--classes", type=int, choices=REPEATS, help="print what a step takes with so many alone"
+    )
     asked = parser.parse_args()
     logging.getLogger().setLevel(logging.ERROR)  # open_clip warns of the random weights that are meant
     if asked.classes:
