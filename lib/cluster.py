@@ -16,7 +16,6 @@ from typing import Any
 from uuid import uuid4
 
 import cloudpickle
-import yaml
 from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster
 from distributed.client import FutureCancelledError
 
@@ -25,7 +24,7 @@ from lib import worker
 from lib.coordinator import LOCK
 from lib.paths import ROOT
 from lib.slots import GRACE, PLACE, environment
-from lib.strict import ParamsError, UniqueKeyLoader, build
+from lib.strict import Count, ParamsError, Positive, build, read_yaml
 
 CONNECT = 20  # seconds
 DASHBOARD = 8787  # the port; another one is taken where this is in use
@@ -45,42 +44,36 @@ class Slurm:
     queue: str | None
     account: str | None
     interface: str | None
-    cores: int
+    cores: Positive
     memory: str
     walltime: str
     directives: list[str]
     prologue: list[str]
-    minimum: int
-    maximum: int
+    minimum: Count
+    maximum: Positive
 
 
 @dataclass(frozen=True)
 class Settings:
     """cluster.yaml: futures at a time, workers that may be lost under a stage, SLURM's jobs."""
 
-    stages_at_once: int
-    lost_workers: int
+    stages_at_once: Positive
+    lost_workers: Count
     slurm: Slurm
 
 
 def load(file: Any = ROOT / "cluster.yaml") -> Settings:
     """Reads the settings. Raises ParamsError if the file is missing or has a key or value that is not known."""
     try:
-        raw = yaml.load(file.read_text(), UniqueKeyLoader)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raw = read_yaml(file.read_bytes())
+    except OSError as error:
         raise ParamsError(f"{file.name} cannot be read: {error}; restore it with git") from error
+    except ParamsError as error:
+        raise ParamsError(f"{file.name} is {error}; restore it with git") from error
     settings = build(Settings, raw, file.name)
     jobs = settings.slurm
-    least = {
-        "stages_at_once": (settings.stages_at_once, 1),
-        "lost_workers": (settings.lost_workers, 0),
-        "slurm: cores": (jobs.cores, 1),
-        "slurm: minimum": (jobs.minimum, 0),
-        "slurm: maximum": (jobs.maximum, max(1, jobs.minimum)),
-    }
-    for name, (value, smallest) in least.items():
-        if value < smallest:
-            raise ParamsError(f"{file.name}: {name} is {value}; it must be {smallest} or more")
+    if jobs.maximum < jobs.minimum:
+        raise ParamsError(f"{file.name}: slurm: maximum is {jobs.maximum}; it must be {jobs.minimum} or more")
     return settings
 
 

@@ -70,7 +70,7 @@ class Slots:
         """Runs stages, each after those that it waits for; returns when nothing more can run."""
         order = TopologicalSorter(waiting)
         order.prepare()
-        urgent = self._longest_ways(waiting)
+        urgent = longest_ways(waiting, {stage: self.weights.get(stage, 1.0) for stage in waiting})
         ready: list[str] = []
         while order.is_active():
             ready = sorted([*ready, *order.get_ready()], key=lambda stage: -urgent[stage])
@@ -90,15 +90,6 @@ class Slots:
             self._say_where()
         known = {*self.ran, *self.unchanged, *self.failed}
         self.skipped += sorted(stage for stage in waiting if stage not in known)
-
-    def _longest_ways(self, waiting: dict[str, set[str]]) -> dict[str, float]:
-        """The weight of the longest chain of stages from each one to the end: long chains are to start first."""
-        way = {stage: 0.0 for stage in waiting}
-        for stage in reversed(list(TopologicalSorter(waiting).static_order())):
-            way[stage] += self.weights.get(stage, 1.0)
-            for other in waiting[stage]:
-                way[other] = max(way[other], way[stage])
-        return way
 
     def _start(self, stage: str) -> None:
         self.slot[stage] = number = self.free.pop(0)
@@ -186,6 +177,16 @@ class Slots:
         for stage in self.skipped:
             print(f"not run, since it waits for a stage that failed: {stage}", file=sys.stderr)
         return 1 if self.failed else 0
+
+
+def longest_ways(waiting: dict[str, set[str]], weights: dict[str, float]) -> dict[str, float]:
+    """The weight of the longest chain of stages from each one to the end: long chains are to start first."""
+    way = dict.fromkeys(waiting, 0.0)
+    for stage in reversed(list(TopologicalSorter(waiting).static_order())):
+        way[stage] += weights[stage]
+        for other in waiting[stage]:
+            way[other] = max(way[other], way[stage])
+    return way
 
 
 def short(stage: str) -> str:

@@ -17,6 +17,7 @@ from lib import extent, params, plan, report
 from lib.extent import FROZEN, RATE
 from lib.figures import NAMES
 from lib.paths import REPORTS, ROOT
+from lib.slots import longest_ways
 
 GPUS = (1, 8, 64)
 STUDIES = ("mtil", "mtil_5shot", "mtil_16shot", "mtil_released")  # the paper's comparison on MTIL
@@ -46,11 +47,7 @@ def hours(study: params.Study, ratios: dict[str, float]) -> dict[str, float]:
 
 def wall(hours: dict[str, float], waiting: dict[str, set[str]], gpus: int) -> float:
     """Hours until the last stage has ended: whenever a GPU is free it takes the stage with the longest way ahead."""
-    order = TopologicalSorter(waiting)
-    way = dict(hours)
-    for stage in reversed(list(TopologicalSorter(waiting).static_order())):
-        for parent in waiting[stage]:
-            way[parent] = max(way[parent], hours[parent] + way[stage])
+    order, way = TopologicalSorter(waiting), longest_ways(waiting, hours)
     order.prepare()
     ready: list[tuple[float, str]] = []
     running: list[tuple[float, str]] = []

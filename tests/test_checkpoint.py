@@ -120,7 +120,7 @@ DAMAGE = [
     (binary, "is no whole checkpoint"),
     (listed, "is no whole checkpoint"),
     (without_rows, "is no whole checkpoint"),
-    (newer, "has version 99, this code reads 1"),
+    (newer, "has version 99, this code reads 2"),
 ]
 
 

@@ -33,15 +33,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture
-def note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The coordinator's note, by which a worker knows that it sees the same folder."""
-    path = tmp_path / "study.lock"
-    path.write_text("process 1 on here")
-    monkeypatch.setattr(cluster, "LOCK", path)
-    return path
-
-
 def test_a_notebook_is_sent_as_the_command_that_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     sent = []
     monkeypatch.setattr(cluster, "send", lambda *given: sent.append(given) or 7)

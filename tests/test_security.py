@@ -246,7 +246,7 @@ def test_jupyterlab_listens_on_this_machine_alone_and_asks_for_its_token() -> No
 # --- secrets
 
 PRIVATE = re.compile(
-    r"/home/\w|/Users/\w|/root/|[A-Z]:\\+Users|AKIA[0-9A-Z]{16}|gh[pousr]_\w{20}|hf_[A-Za-z]{20}|glpat-"
+    r"/(?:home|Users|root)/\w|[A-Z]:\\+Users|AKIA[0-9A-Z]{16}|gh[pousr]_\w{20}|hf_[A-Za-z]{20}|glpat-"
     r"|xox[abp]-|BEGIN [A-Z ]*PRIVATE KEY|(?<![\w.])(?:10|192\.168|172\.16)(?:\.\d{1,3}){2,3}(?![\w.])"
 )
 

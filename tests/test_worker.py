@@ -45,15 +45,6 @@ def workers(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         process.wait(60)
 
 
-@pytest.fixture
-def note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The coordinator's note, by which a worker knows that it sees the same folder."""
-    path = tmp_path / "study.lock"
-    path.write_text("process 1 on here")
-    monkeypatch.setattr(cluster, "LOCK", path)
-    return path
-
-
 # --- a command
 
 
