@@ -48,11 +48,8 @@ def check(content: Any) -> None:
     count = len(found.tasks)
     for decision, matrix in found.accuracy.items():
         wide = [len(row) for row in matrix]
-        same, growing = (
-            [max([count, *wide])] * count,
-            list(range(1, count + 1)),
-        )  # tested are all, or the learned
-        if wide not in (same, growing):
+        tested_on_all, tested_on_learned = [max([count, *wide])] * count, list(range(1, count + 1))
+        if wide not in (tested_on_all, tested_on_learned):
             raise ValueError(f"accuracy.{decision} has rows of {wide} numbers, for {count} tasks")
         if any(decision not in getattr(found, metric) for metric in METRICS):
             raise ValueError(f"it has no metrics of the decision {decision}")

@@ -27,7 +27,7 @@ from lib.features import Features
 from lib.methods.base import Lesson, Predictions, distillation, logits
 from lib.methods.finetune import FineTune, FineTuneSettings
 from lib.states import beside, listed, numbered
-from lib.strict import Count, Rate, Weight
+from lib.strict import Count, Positive, Rate, Weight
 from lib.tasks import Task
 from lib.towers import image_tower, text_tower
 from lib.train import random_crop
@@ -41,14 +41,9 @@ class ICaRLSettings(FineTuneSettings):
     """exemplars: kept in all; replay: drawn for a step; weight and temperature of the distillation."""
 
     exemplars: Count
-    replay: int
+    replay: Positive
     weight: Weight
     temperature: Rate
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for a replay of nothing."""
-        if self.replay < 1:
-            raise ValueError(f"replay is {self.replay}; it is a number of pictures, 1 or more")
 
 
 def herding(features: Tensor, count: int) -> Tensor:

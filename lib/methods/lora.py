@@ -22,7 +22,7 @@ from lib.clip import Backbone
 from lib.features import Features
 from lib.methods.base import Predictions
 from lib.methods.finetune import FineTune, FineTuneSettings
-from lib.strict import Rate
+from lib.strict import Positive, Rate
 from lib.tasks import Task
 
 
@@ -30,13 +30,8 @@ from lib.tasks import Task
 class LoRASettings(FineTuneSettings):
     """rank R of an update, and alpha: it is scaled by alpha / rank."""
 
-    rank: int
+    rank: Positive
     alpha: Rate
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for a rank of nothing."""
-        if self.rank < 1:
-            raise ValueError(f"rank is {self.rank}; it is a width, 1 or more")
 
 
 class LowRank(nn.Module):
