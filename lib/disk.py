@@ -43,12 +43,20 @@ def whole(target: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
             _remove(partial)  # a full disk needs the room
-        reason = REASONS.get(_number(error))
-        if reason is None:
+        told = not_taken(target, error)
+        if told is None:
             raise
-        raise DiskError(
-            f"{target} cannot be written: {reason} and run the same command again; what was finished is kept"
-        ) from error
+        raise told from error
+
+
+def not_taken(target: Path, error: OSError | SafetensorError) -> DiskError | None:
+    """What there is to say of an error if it means that the disk does not take `target`."""
+    reason = REASONS.get(_number(error))
+    if reason is None:
+        return None
+    return DiskError(
+        f"{target} cannot be written: {reason} and run the same command again; what was finished is kept"
+    )
 
 
 def _remove(path: Path) -> None:

@@ -1,7 +1,6 @@
 """Fetching a file from the web: over https, resumed where it was cut, checked, under its name only when it is right.
 
-What has come so far lies beside the target as `<name>.part`. It stays after a failure only where a checksum can tell
-later whether it is the beginning of the right file.
+What has come so far lies beside the target as `<name>.part`; the next call goes on from there.
 """
 
 import hashlib
@@ -47,8 +46,7 @@ class _Wanted:
 
     url: str
     target: Path
-    size: int | None
-    checksum: str | None
+    checksum: str
 
     @property
     def part(self) -> Path:
@@ -60,28 +58,21 @@ class _Wanted:
 
     def fault(self, file: Path) -> str | None:
         """What is wrong with a file, as the rest of a sentence; None if nothing is."""
-        found = file.stat().st_size
-        if self.size is not None and found != self.size:
-            return f"has {found} bytes, not {self.size}"
-        if self.checksum is None:
-            return None
         kind, _, wanted = self.checksum.partition(":")
         with file.open("rb") as opened:
             digest = hashlib.file_digest(opened, kind).hexdigest()
         return None if digest == wanted.lower() else f"has {kind} {digest}, not {wanted}"
 
 
-def fetch(
-    url: str, target: Path, size: int | None = None, checksum: str | None = None, root: Path = DATA
-) -> Path:
+def fetch(url: str, target: Path, checksum: str, root: Path = DATA) -> Path:
     """The file of an https address as `target`, a file below `root`. Returns the target.
 
-    size: in bytes. checksum: "md5:..." or "sha256:...". A target that is there and right (its checksum is computed
-    again) costs no connection. Raises DownloadError if an argument is refused, if the target that is there is not
-    right, if the server cannot be reached, refuses or fails again and again, or if what it sends is not right.
+    checksum: "md5:..." or "sha256:...". A target that is there and right (it is computed again) costs no connection.
+    Raises DownloadError if an argument is refused, if the target that is there is not right, if the server cannot be
+    reached, refuses or fails again and again, or if what it sends is not right.
     """
     _check_arguments(url, target, checksum, root)
-    wanted = _Wanted(url, target, size, checksum)
+    wanted = _Wanted(url, target, checksum)
     try:
         there = target.exists()
         if not there:
@@ -91,18 +82,18 @@ def fetch(
         wanted.part.unlink(missing_ok=True)
     except OSError as error:
         raise DownloadError(f"{url} cannot be kept as {target} ({error}); mend that and run again") from error
-    right = f"{checksum.partition(':')[0]} right" if checksum else "no checksum known"
-    print(f"{target.name}: {'is there' if there else 'fetched'}, {right}", flush=True)
+    kind = checksum.partition(":")[0]
+    print(f"{target.name}: {'is there' if there else 'fetched'}, {kind} right", flush=True)
     return target
 
 
-def _check_arguments(url: str, target: Path, checksum: str | None, root: Path) -> None:
+def _check_arguments(url: str, target: Path, checksum: str, root: Path) -> None:
     if not _is_safe(url):
         raise DownloadError(f"{url!r} is no address that starts with https://; correct it")
     place, top = target.absolute(), root.absolute()
     if place == top or not place.is_relative_to(top) or ".." in place.relative_to(top).parts:
         raise DownloadError(f"{target}, for {url}, does not lie below {root}; it must, and without '..'")
-    if checksum is not None and not re.fullmatch(SUM, checksum):
+    if not re.fullmatch(SUM, checksum):
         raise DownloadError(
             f"checksum {checksum!r} of {url} must be md5:<32 hex digits> or sha256:<64 hex digits>"
         )
@@ -133,17 +124,11 @@ def _fetch(wanted: _Wanted) -> None:
     """Downloads, checks, and gives the file its name."""
     part, target = wanted.part, wanted.target
     target.parent.mkdir(parents=True, exist_ok=True)
-    if wanted.checksum is None:
-        part.unlink(missing_ok=True)  # left by a call that was killed
-    try:
-        _download(wanted)
-        if fault := wanted.fault(part):
-            part.unlink()
-            raise DownloadError(f"what came from {wanted.url} {fault}, and was removed; {wanted.advice}")
-        os.replace(part, target)
-    finally:
-        if wanted.checksum is None:
-            part.unlink(missing_ok=True)
+    _download(wanted)
+    if fault := wanted.fault(part):
+        part.unlink()
+        raise DownloadError(f"what came from {wanted.url} {fault}, and was removed; {wanted.advice}")
+    os.replace(part, target)
 
 
 def _download(wanted: _Wanted) -> None:
@@ -163,12 +148,10 @@ def _attempt(wanted: _Wanted) -> None:
     """One request for what is missing of the part. Raises _CutError if another may help, else DownloadError."""
     part, url = wanted.part, wanted.url
     begun = part.stat().st_size if part.exists() else 0
-    if wanted.size is not None and begun >= wanted.size:
-        return  # whole already; the check tells if it is right
     with _answer(url, begun) as response:
         status = response.status_code
         if status == 416 and begun:  # the server has no more than what lies here
-            if wanted.checksum is None or wanted.fault(part):
+            if wanted.fault(part):
                 part.unlink()
                 raise _CutError("what came so far is not the beginning of the server's file")
         elif status >= 500:
@@ -206,17 +189,12 @@ def _write(response: requests.Response, wanted: _Wanted, begun: int) -> None:
     total = response.headers.get("Content-Range", "").rpartition("/")[2]
     length = response.headers.get("Content-Length", "")
     whole = int(total) if total.isdigit() else begun + int(length) if length.isdigit() else None
-    if wanted.size is not None and whole not in (None, wanted.size):
-        raise DownloadError(f"{wanted.url} has {whole} bytes, not {wanted.size}; {wanted.advice}")
-    whole = whole or wanted.size
     done = begun
     started = printed = time.monotonic()
     with wanted.part.open("ab" if begun else "wb") as file:
         for chunk in response.iter_content(CHUNK):
             file.write(chunk)
             done += len(chunk)
-            if wanted.size is not None and done > wanted.size:
-                return  # the check says so
             if time.monotonic() - printed >= EVERY:
                 printed = time.monotonic()
                 pace = (printed - started) / (done - begun)

@@ -132,7 +132,8 @@ def copy_path(notebook: Path, given: dict[str, Any]) -> Path:
 def run(notebook: Path, given: dict[str, str], copy: Path | None = None) -> Path:
     """Executes a notebook with parameters, in its own folder as JupyterLab does; returns the executed copy's path.
 
-    What its cells print is passed on as it comes. Raises NotebookError, naming the cell, if one fails.
+    What its cells print is passed on as it comes. Raises NotebookError, naming the cell, if one fails, or naming the
+    copy if the disk does not take it.
     """
     if not notebook.resolve().is_relative_to(ROOT):
         raise NotebookError(
@@ -140,8 +141,16 @@ def run(notebook: Path, given: dict[str, str], copy: Path | None = None) -> Path
         )
     values = typed(notebook, given)
     copy = copy or copy_path(notebook, values)
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    failure = _execute(notebook, copy, values)
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        failure = _execute(notebook, copy, values)
+    except OSError as error:  # of papermill's own writing: a cell's arrives as its failure
+        from lib.disk import not_taken  # late: most runs need it not
+
+        told = not_taken(copy, error)
+        if told is None:
+            raise
+        raise NotebookError(str(told)) from error
     if failure:
         shown = copy.relative_to(ROOT) if copy.is_relative_to(ROOT) else copy
         raise NotebookError(f"{notebook.name}: {failure}\nthe executed copy, with the traceback: {shown}")

@@ -46,7 +46,7 @@ def _archive(file: File, root: Path) -> Path:
 def _get(file: File, root: Path) -> None:
     """Fetches one file and puts its content where the data set's reader looks for it."""
     archive, target = _archive(file, root), root / file.to
-    fetch(file.url, archive, checksum=file.checksum, root=root)
+    fetch(file.url, archive, file.checksum, root)
     if file.form == "plain":
         target.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(archive, target / archive.name)

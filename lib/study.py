@@ -29,6 +29,7 @@ SHARED = {
 STORY = ["tasks", "zero_shot", "start_here", "router_and_experts", "selector"]  # besides the learning stages
 REPORT = ["results", "report"]
 EVERYTHING = ["ablations", "cost"]  # what only the whole study has
+STOPPED = "stopped; what was finished is kept, the same command goes on from there"
 SLOT_BYTES = 2 * 2**30  # memory that a stage may need
 
 
@@ -134,7 +135,7 @@ def end_on_signals(slots: Slots) -> None:
 
     def stop(number: int, _frame: FrameType | None) -> None:
         slots.stop()
-        sys.exit("\nstopped; what was finished is kept, the same command goes on from there")
+        sys.exit(f"\n{STOPPED}")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
@@ -143,9 +144,12 @@ def end_on_signals(slots: Slots) -> None:
 def main() -> int:
     """Runs what was asked for; returns the exit status."""
     asked = arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is being prepared is closed
     with ExitStack() as held:
         try:
             slots, waiting, after = prepared(asked, held)
+        except KeyboardInterrupt:
+            sys.exit(f"\n{STOPPED}")
         except (ParamsError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2

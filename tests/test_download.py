@@ -43,20 +43,18 @@ class Web:
     sent: list[int] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
-    def get(
-        self, checksum: str | None = MD5, size: int | None = None, part=b"", fails=""
-    ) -> dict[str, bytes]:
+    def get(self, checksum: str = MD5, part: bytes = b"", fails: str = "") -> dict[str, bytes]:
         """Fetches the file where a part may lie, may fail by a message, and returns what the folder holds."""
         self.target.parent.mkdir(exist_ok=True)
         if part:
             self.target.with_name(PART).write_bytes(part)
         if fails:
             with pytest.raises(DownloadError, match=fails) as caught:
-                fetch(self.url, self.target, size, checksum, self.target.parent)
+                fetch(self.url, self.target, checksum, self.target.parent)
             assert self.url in str(caught.value)
             assert str(self.target) in str(caught.value)
         else:
-            assert fetch(self.url, self.target, size, checksum, self.target.parent) == self.target
+            assert fetch(self.url, self.target, checksum, self.target.parent) == self.target
         return {path.name: path.read_bytes() for path in self.target.parent.iterdir()}
 
 
@@ -100,11 +98,10 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
         thread.join()
 
 
-@pytest.mark.parametrize("checksum", [MD5, SHA, "md5:" + MD5[4:].upper(), None])
-@pytest.mark.parametrize("size", [1024, None])
-def test_a_file_is_fetched_once(web: Web, checksum: str | None, size: int | None) -> None:
-    assert web.get(checksum, size, part=b"" if checksum else b"of another file") == WHOLE
-    assert web.get(checksum, size, part=b"left over") == WHOLE
+@pytest.mark.parametrize("checksum", [MD5, SHA, "md5:" + MD5[4:].upper()])
+def test_a_file_is_fetched_once(web: Web, checksum: str) -> None:
+    assert web.get(checksum) == WHOLE
+    assert web.get(checksum, part=b"left over") == WHOLE
     assert (web.seen, web.sent) == ([None], [1024])
 
 
@@ -137,37 +134,30 @@ def test_only_what_is_missing_is_asked_for_and_the_file_is_whole(web: Web, case:
 SUMS = f"has md5 {BAD_MD5[4:]}, not {MD5[4:]}, and was removed; check the address, or download it by hand to"
 SHORT = Answer(BODY[:800], headers={"Content-Length": "1024"})
 LESS, MORE = (Answer(body, False, headers=SILENT) for body in (BODY[:800], BODY * 9))
-ENDS_BADLY = {  # bytes of a part, answer, checksum, size, message, bytes of the part that stay, requests
-    "cut for ever": (0, Answer(stop=160), MD5, None, r"\(try 4\); run again later, .* by hand to", 640, 4),
-    "nothing to tell it by": (0, Answer(stop=160), None, None, "try 4", 0, 4),
-    "corrupt": (0, Answer(BAD), MD5, None, SUMS, 0, 1),
-    "part was corrupt": (500, Answer(BAD), MD5, None, SUMS, 0, 1),
-    "shorter than its length": (0, SHORT, MD5, None, "try 4", 0, 4),
-    "of another size": (0, Answer(), MD5, 2000, "has 1024 bytes, not 2000; check the address", 0, 1),
-    "short, length unknown": (0, LESS, MD5, 1024, "ends after 800 of 1024 bytes", 800, 4),
-    "long, length unknown": (0, MORE, MD5, 1024, "has 1040 bytes, not 1024", 0, 1),
-    "not found": (0, REFUSAL[404], MD5, None, "answers 404 Not Found; check the address, or", 0, 1),
-    "not found any more": (100, REFUSAL[404], MD5, None, "answers 404", 100, 1),
-    "nor to be told": (100, REFUSAL[404], None, None, "answers 404", 0, 1),
-    "forbidden": (0, REFUSAL[403], MD5, None, "answers 403 Forbidden", 0, 1),
-    "out of order": (0, REFUSAL[500], MD5, None, "answers 500 .*try 4", 0, 4),
+WRONG = r"has md5 \w+, not \w+, and was removed"
+ENDS_BADLY = {  # bytes of a part, answer, message, bytes of the part that stay, requests
+    "cut for ever": (0, Answer(stop=160), r"\(try 4\); run again later, .* by hand to", 640, 4),
+    "corrupt": (0, Answer(BAD), SUMS, 0, 1),
+    "part was corrupt": (500, Answer(BAD), SUMS, 0, 1),
+    "shorter than its length": (0, SHORT, "try 4", 0, 4),
+    "short, length unknown": (0, LESS, WRONG, 0, 1),
+    "long, length unknown": (0, MORE, WRONG, 0, 1),
+    "not found": (0, REFUSAL[404], "answers 404 Not Found; check the address, or", 0, 1),
+    "not found any more": (100, REFUSAL[404], "answers 404", 100, 1),
+    "forbidden": (0, REFUSAL[403], "answers 403 Forbidden", 0, 1),
+    "out of order": (0, REFUSAL[500], "answers 500 .*try 4", 0, 4),
 }
 
 
 @pytest.mark.parametrize("case", ENDS_BADLY)
 def test_what_is_not_right_gets_no_name_and_the_next_call_goes_on(web: Web, case: str) -> None:
-    had, answer, checksum, size, message, stays, requests = ENDS_BADLY[case]
+    had, answer, message, stays, requests = ENDS_BADLY[case]
     web.plan = [answer]
-    assert web.get(checksum, size, BODY[:had], message) == ({PART: BODY[:stays]} if stays else {})
+    assert web.get(part=BODY[:had], fails=message) == ({PART: BODY[:stays]} if stays else {})
     assert len(web.seen) == requests
     web.plan = [Answer()]
     assert web.get() == WHOLE
     assert (web.seen[-1], web.sent[-1]) == (f"bytes={stays}-" if stays else None, 1024 - stays)
-
-
-def test_a_whole_part_of_known_size_costs_no_request(web: Web) -> None:
-    assert web.get(size=1024, part=BODY) == WHOLE
-    assert web.seen == []
 
 
 def test_a_wrong_file_under_the_name_is_left_to_its_owner(web: Web) -> None:
@@ -203,12 +193,13 @@ Printed = pytest.CaptureFixture[str]
 
 def test_progress_is_told_now_and_then(web: Web, monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
     monkeypatch.setattr(download, "CHUNK", 500_000)
-    web.plan = [Answer(b"x" * 1_200_000)]
+    body = b"x" * 1_200_000
+    web.plan, checksum = [Answer(body)], f"md5:{hashlib.md5(body).hexdigest()}"
     for every, told in ((5.0, []), (0.0, ["0.5", "1.0", "1.2"])):
         monkeypatch.setattr(download, "EVERY", every)
-        web.get(None)
+        web.get(checksum)
         lines = [f"set.tgz: {done} of 1.2 MB, 0 s left" for done in told]
-        assert capsys.readouterr().out.splitlines() == [*lines, "set.tgz: fetched, no checksum known"]
+        assert capsys.readouterr().out.splitlines() == [*lines, "set.tgz: fetched, md5 right"]
         web.target.unlink()
 
 
@@ -232,6 +223,6 @@ def test_what_cannot_be_is_not_asked(web: Web, tmp_path: Path, key: str, value: 
     (tmp_path / "file").touch()
     given = {"url": web.url, "target": "a", "checksum": MD5} | {key: value}
     with pytest.raises(DownloadError, match=message):
-        fetch(given["url"], tmp_path / given["target"], None, given["checksum"], tmp_path)
+        fetch(given["url"], tmp_path / given["target"], given["checksum"], tmp_path)
     assert web.seen == []
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

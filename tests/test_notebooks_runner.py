@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import small_disk
 
 from lib import notebooks
 from lib.notebooks import NotebookError
@@ -157,6 +158,17 @@ def test_failing_cell_is_a_short_error(notebook: Callable[..., Path], source: st
     assert str((path.parent / "out" / "copy.ipynb").relative_to(ROOT)) in done.stderr
     assert len(done.stderr.splitlines()) <= 3
     assert "never" not in done.stdout
+
+
+def test_a_disk_without_room_for_the_executed_copy_is_named(
+    notebook: Callable[..., Path], tmp_path: Path
+) -> None:
+    with (
+        small_disk.disk(tmp_path / "disk") as place,
+        small_disk.full(place),
+        pytest.raises(NotebookError, match=r"copy\.ipynb cannot be written: there is no room left"),
+    ):
+        notebooks.run(notebook("1"), {}, place / "copy.ipynb")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name)

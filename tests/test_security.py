@@ -178,6 +178,9 @@ def test_a_pickle_is_refused_and_runs_nothing(
 # --- downloads
 
 
+NOTHING = "md5:d41d8cd98f00b204e9800998ecf8427e"  # of no bytes
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in CATALOGUE.glob("*.yaml")))
 def test_every_download_of_the_catalogue_is_https_with_a_checksum(name: str, tmp_path: Path) -> None:
     for file in catalogue(name).files:
@@ -190,7 +193,7 @@ def test_every_download_of_the_catalogue_is_https_with_a_checksum(name: str, tmp
 )
 def test_other_addresses_than_https_are_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(download.DownloadError, match="no address that starts with https://"):
-        download.fetch(url, tmp_path / "a", root=tmp_path)
+        download.fetch(url, tmp_path / "a", NOTHING, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +214,7 @@ def test_a_redirect_to_another_address_than_https_is_not_followed(
         thread.start()
         try:
             with pytest.raises(download.DownloadError, match=f"sends on to {target}, which is not https"):
-                download.fetch(f"http://127.0.0.1:{server.server_port}/a", tmp_path / "a", root=tmp_path)
+                download.fetch(f"http://127.0.0.1:{server.server_port}/a", tmp_path / "a", NOTHING, tmp_path)
         finally:
             server.shutdown()
             thread.join()

@@ -1,8 +1,10 @@
 """The command that runs a study: which stages it asks for, what they weigh, what it refuses before anything runs."""
 
 import argparse
+import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -81,3 +83,21 @@ def test_an_unknown_study_is_an_error_that_names_those_there_are() -> None:
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 2
     assert f"there is no study 'nowhere'; there are: {', '.join(plan.studies())}" in ended.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_a_study_is_prepared_closes_what_was_begun(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    before, closed = signal.getsignal(signal.SIGTERM), []
+    request.addfinalizer(lambda: signal.signal(signal.SIGTERM, before))
+
+    def prepared(_asked: argparse.Namespace, held: ExitStack) -> None:
+        held.callback(closed.append, "the cluster")
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(study, "prepared", prepared)
+    monkeypatch.setattr(sys, "argv", ["lib.study"])
+    with pytest.raises(SystemExit, match="stopped; what was finished is kept"):
+        study.main()
+    assert closed == ["the cluster"]
