@@ -163,10 +163,9 @@ class MoEAdapters(Adapter):
     def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
         super().__init__(backbone, settings, study)
         self.selector: Selector | None = None  # made with the first task: then its width is known
-        self.answered: dict[
-            str, Tensor
-        ] = {}  # by task, its classes and router: answers (N,) that last, else -1
-        self.names: dict[str, Tensor] = {}  # likewise: class features (C, F) that last
+        # by task, its classes and router: answers (N,) that last, else -1; and class features (C, F) that last
+        self.answered: dict[str, Tensor] = {}
+        self.names: dict[str, Tensor] = {}
         if self.settings.selector == "none":
             self.decisions = ("sample",)
 
