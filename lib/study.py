@@ -144,7 +144,8 @@ def end_on_signals(slots: Slots) -> None:
 def main() -> int:
     """Runs what was asked for; returns the exit status."""
     asked = arguments()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is being prepared is closed
+    for number in (signal.SIGINT, signal.SIGTERM):  # until there are stages: what is being prepared is closed
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as held:
         try:
             slots, waiting, after = prepared(asked, held)

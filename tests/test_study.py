@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import small_study
@@ -89,8 +90,9 @@ def test_an_unknown_study_is_an_error_that_names_those_there_are() -> None:
 def test_a_stop_while_a_study_is_prepared_closes_what_was_begun(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    before, closed = signal.getsignal(signal.SIGTERM), []
-    request.addfinalizer(lambda: signal.signal(signal.SIGTERM, before))
+    closed: list[str] = []
+    for each in (signal.SIGINT, signal.SIGTERM):
+        request.addfinalizer(partial(signal.signal, each, signal.getsignal(each)))
 
     def prepared(_asked: argparse.Namespace, held: ExitStack) -> None:
         held.callback(closed.append, "the cluster")
