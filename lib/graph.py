@@ -32,6 +32,7 @@ class Graph:
         if unknown:
             raise ValueError(f"there is no stage {', '.join(unknown)}; `dvc stage list --all` names all")
         wanted = {named[target] for target in targets}
+        self.stages = named
         self.graph = whole.subgraph(wanted.union(*(nx.descendants(whole, stage) for stage in wanted)))
 
     def waits_for(self) -> dict[str, set[str]]:
@@ -56,3 +57,11 @@ class Graph:
                 f"DVC's notes on running stages are broken ({error}); delete .dvc/tmp/rwlock"
             ) from error
         return {s.addressing for s in changed.union(*(nx.ancestors(self.graph, s) for s in changed))}
+
+    def changed(self, stage: str) -> bool:
+        """Whether a stage has to run again, as far as can be told now; DVC itself decides where it cannot."""
+        try:
+            with self.repo.lock:
+                return bool(self.stages[stage].status())
+        except (LockError, DvcException):  # another stage is just beginning or ending, or notes are broken
+            return True

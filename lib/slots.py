@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Slots:
 
     weights: what each stage counts in the time left. gpus: by slot those that its stages see; none = all see all.
     scheduler: the address of the one whose workers run the stages' notebooks; empty = they are run here.
+    changed: tells of a stage whose turn it is whether there is anything to do for it.
     """
 
     def __init__(
@@ -49,11 +50,12 @@ class Slots:
         force: bool = False,
         gpus: Sequence[str] = (),
         scheduler: str = "",
+        changed: Callable[[str], bool] = lambda _: True,
     ) -> None:
         if jobs < 1:
             raise ValueError(f"jobs is {jobs}; choose 1 or more")
         self.jobs, self.weights, self.force, self.gpus = jobs, weights, force, gpus
-        self.scheduler = scheduler
+        self.scheduler, self.changed = scheduler, changed
         self.free = list(range(jobs))  # numbers of the slots
         self.slot: dict[str, int] = {}  # of each running stage
         self.running: dict[str, subprocess.Popen] = {}
@@ -74,22 +76,33 @@ class Slots:
         ready: list[str] = []
         while order.is_active():
             ready = sorted([*ready, *order.get_ready()], key=lambda stage: -urgent[stage])
-            while ready and len(self.running) < self.jobs:
-                self._start(ready.pop(0))
-            if not self.running:
-                break  # all that is left waits for a stage that failed
-            stage, fine, changed = self.ended.get()
-            del self.running[stage]
-            self.places.pop(stage, None)
-            self.free.append(self.slot.pop(stage))
-            if fine:
-                (self.ran if changed else self.unchanged).append(stage)
-                order.done(stage)
+            if ready and len(self.running) < self.jobs:
+                self._take(ready.pop(0), order)
+            elif self.running:
+                self._wait(order)
             else:
-                self.failed.append(stage)
-            self._say_where()
+                break  # all that is left waits for a stage that failed
         known = {*self.ran, *self.unchanged, *self.failed}
         self.skipped += sorted(stage for stage in waiting if stage not in known)
+
+    def _take(self, stage: str, order: TopologicalSorter[str]) -> None:
+        if self.force or self.changed(stage):
+            self._start(stage)
+        else:  # what it reads came out as it was
+            self.unchanged.append(stage)
+            order.done(stage)
+
+    def _wait(self, order: TopologicalSorter[str]) -> None:
+        stage, fine, changed = self.ended.get()
+        del self.running[stage]
+        self.places.pop(stage, None)
+        self.free.append(self.slot.pop(stage))
+        if fine:
+            (self.ran if changed else self.unchanged).append(stage)
+            order.done(stage)
+        else:
+            self.failed.append(stage)
+        self._say_where()
 
     def _start(self, stage: str) -> None:
         self.slot[stage] = number = self.free.pop(0)

@@ -115,7 +115,7 @@ def prepared(asked: argparse.Namespace, held: ExitStack) -> tuple[Slots, dict[st
         flush=True,
     )
     weights = {stage: weight(study, stage) for stage in [*stale, *after]}
-    slots = Slots(jobs, weights, asked.force, [] if scheduler else gpus, scheduler)
+    slots = Slots(jobs, weights, asked.force, [] if scheduler else gpus, scheduler, graph.changed)
     return slots, {stage: waiting[stage] & stale for stage in stale}, after
 
 

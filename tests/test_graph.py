@@ -65,6 +65,20 @@ def test_a_lost_output_is_made_again(repository: Path) -> None:
     assert Graph(["two", "aside"]).outdated() == {"two"}
 
 
+def test_a_stage_whose_input_came_out_as_it_was_has_not_changed(repository: Path) -> None:
+    (repository / "source").write_text("changed")
+    told = Graph(["two", "aside"])
+    assert [told.changed(stage) for stage in ("one", "two", "aside")] == [True, False, False]
+    (repository / "one.txt").write_text("changed too")
+    assert told.changed("two")
+
+
+def test_what_cannot_be_told_is_left_to_dvc(repository: Path) -> None:
+    told = Graph(["two"])
+    (repository / ".dvc" / "tmp" / "rwlock").write_text("{")
+    assert told.changed("two")
+
+
 def test_an_unknown_target_is_named(repository: Path) -> None:
     with pytest.raises(ValueError, match="there is no stage three"):
         Graph(["three"])

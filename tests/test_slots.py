@@ -114,6 +114,25 @@ def test_a_stage_with_nothing_to_do_is_counted_and_says_nothing(
     assert said == ["[2/2] loud", "    its words"]
 
 
+def test_a_stage_that_its_turn_finds_up_to_date_is_not_started(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def changed(stage: str) -> bool:
+        asked.append(stage)
+        return stage in ("top", "bottom")
+
+    slots = Fakes(2, {}, changed=changed)
+    slots.home = tmp_path
+    slots.run(DIAMOND)
+    assert [stage for what, stage in log(tmp_path) if what == "end"] == ["top", "bottom"]
+    assert (slots.ran, sorted(slots.unchanged)) == (["top", "bottom"], ["left", "right"])
+    assert (asked[0], sorted(asked[1:3]), asked[3:]) == ("top", ["left", "right"], ["bottom"])
+    forced = Fakes(1, {}, force=True, changed=lambda _: False)
+    forced.home = tmp_path
+    forced.run({"alone": set()})
+    assert forced.ran == ["alone"]
+
+
 def test_what_runs_on_a_cluster_is_said_with_its_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
