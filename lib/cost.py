@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import compute, learn, params
+from lib import learn, params
 from lib.adapter import MoEConfig
 from lib.clip import Backbone
 from lib.features import ClsToken
@@ -50,7 +50,6 @@ class Stopwatch:
 def measure(file: str, run: str, steps: int) -> dict[str, Any]:
     """One run's costs on the first two tasks, `steps` steps each; in a process that does nothing else."""
     study = params.load(file)
-    compute.begin(study.compute)
     here = learn.scene(study, run, next(iter(study.tasks.orders)), 0)
     train, before = replace(here.train, steps=steps), peak_memory_mb()
     method = learn.new_method(study, here.backbone, run, 0)

@@ -138,7 +138,11 @@ def prepare(study: params.Study, backbone: Backbone, sequence: list[Task]) -> li
 
 
 def ensure(study: params.Study, backbone: Callable[[], Backbone], sequence: list[Task]) -> list[Features]:
-    """The features of all tasks, computed now if some are not there (as when a notebook is opened by itself)."""
+    """The features of all tasks, computed now if some are not there (as when a notebook is opened by itself).
+
+    Sets the study's threads either way: what is learned on features is the same bytes beside any number of stages.
+    """
+    computing.begin(study.compute)
     needed = [task.name for task in sequence] + [REFERENCE] * bool(study.selector.reference)
     if all(path(study.study, name).exists() for name in needed):
         return [load(path(study.study, task.name)) for task in sequence]

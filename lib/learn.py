@@ -55,8 +55,11 @@ class Scene:
 
 
 def scene(study: params.Study, run: str, order: str, seed: int) -> Scene:
-    """Loads the frozen CLIP, the prepared tasks and their features; fewer shots or smaller tasks if the run says so."""
-    backbone = load_clip(study.backbone.model, study.backbone.pretrained).to(compute.device_of(study.compute))
+    """Loads the frozen CLIP, the prepared tasks and their features; fewer shots or smaller tasks if the run says so.
+
+    Sets the study's threads and device (compute.begin).
+    """
+    backbone = load_clip(study.backbone.model, study.backbone.pretrained).to(compute.begin(study.compute))
     check_noted(backbone, DATA / study.study / "backbone.json")
     special = params.SPECIAL | {k: v for k, v in study.runs[run].set.items() if k in params.SPECIAL}
     lessons: list[Lesson] = []
@@ -98,7 +101,6 @@ def learn(study: params.Study, key: str) -> dict:
     item = find(study, key)
     if study.compute.processes > 1 and not compute.joined():
         return _in_processes(study, key)
-    compute.begin(study.compute)
     here = scene(study, item.run, item.order, item.seed)
     method = new_method(study, here.backbone, item.run, item.seed)
     about = About(

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lib import compute, features, learn, params, sources
+from lib import features, learn, params, sources
 from lib.clip import Backbone
 from lib.evaluate import evaluate, zero_shot_row
 from lib.methods import method_class
@@ -51,7 +51,6 @@ def validation(backbone: Backbone, lesson: Lesson) -> Lesson:
 
 def score(study: params.Study, method: str, changes: dict[str, Any]) -> tuple[float, int]:
     """Average in percent over the first two tasks' validation cuts with some settings changed, and their pictures."""
-    compute.begin(study.compute)
     seed, order = 0, next(iter(study.tasks.orders))
     here = learn.scene(study, method, order, seed)
     lessons = [validation(here.backbone, lesson) for lesson in here.lessons[:2]]

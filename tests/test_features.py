@@ -115,7 +115,9 @@ def test_features_that_are_not_there_are_computed_once(home: Path) -> None:
         return small_study.backbone()
 
     for _ in range(2):
+        torch.set_num_threads(small_study.study().compute.threads + 1)
         found = features.ensure(small_study.study(), backbone, made)
+        assert torch.get_num_threads() == small_study.study().compute.threads
         assert all(equal(one, two) for one, two in zip(found, known, strict=True))
     assert len(asked) == 1
     assert features.path("tiny", "blue") == home / "data" / "tiny" / "features" / "blue.safetensors"
