@@ -1,6 +1,6 @@
 """Breaks the study on purpose: kills at random moments, a full and a read-only disk, damaged and missing files, clocks.
 
-    make faults                    about a quarter of an hour on two cores; not among the tests of `make test`
+    make faults                    about twenty minutes on two cores; not among the tests of `make test`
     FAULT_KILLS=3 FAULT_SEED=1     fewer kills, other moments (each run prints its seed)
 
 All of it happens in a clone of the repository in a temporary folder, with what is not committed yet.
