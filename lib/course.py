@@ -3,8 +3,8 @@
     python -m lib.course            makes the students' notebooks (notebooks/course) from those with solutions
     python -m lib.course --check    only says whether they are in step
 
-In a cell tagged `exercise` the lines from `### solution` to `### otherwise` are the solution, and go; the lines from
-there to `### end` are what the students find instead. A cell tagged `check` says whether an answer is right.
+In a cell tagged `exercise` the lines from `### solution` to `### otherwise` are the solution, and go; from there to
+`### end` stands as comments what the students find instead. A cell tagged `check` says whether an answer is right.
 """
 
 import argparse
@@ -78,33 +78,27 @@ def check(exercise: str, right: Callable[[], object], hint: str) -> bool:
 
 
 def without_solution(source: str) -> str:
-    """An exercise cell's source as the students get it. Raises ValueError if its marks are not in order."""
-    return "".join(_parts(source)[1])
+    """An exercise cell's source as the students get it.
 
-
-def solved(source: str) -> str:
-    """An exercise cell's source with its solution, and without what the students get instead."""
-    return "".join(_parts(source)[0])
-
-
-def _parts(source: str) -> tuple[list[str], list[str]]:
-    with_solution: list[str] = []
-    without: list[str] = []
-    inside = ""
+    Raises ValueError if its marks are not in order, or if what stands instead of the solution would be run beside it.
+    """
+    found: list[str] = []
+    inside, changed = "", False
     for line in source.splitlines(keepends=True):
         mark = line.strip()
         if mark in BEFORE:
             if BEFORE[mark] != inside:
                 raise ValueError(f"{mark!r} stands where it should not in an exercise cell")
-            inside = "" if mark == END else mark
-            continue
-        if inside != OTHERWISE:
-            with_solution.append(line)
-        if inside != SOLUTION:
-            without.append(line)
-    if inside or with_solution == without:
+            inside, changed = "" if mark == END else mark, True
+        elif inside == OTHERWISE:
+            if not mark.startswith("# "):
+                raise ValueError(f"{mark!r} after {OTHERWISE!r} in an exercise cell has to be a comment")
+            found.append(line.replace("# ", "", 1))
+        elif inside != SOLUTION:
+            found.append(line)
+    if inside or not changed:
         raise ValueError(f"an exercise cell needs {SOLUTION!r}, {OTHERWISE!r} and {END!r}, in this order")
-    return with_solution, without
+    return "".join(found)
 
 
 def students(notebook: dict[str, Any]) -> dict[str, Any]:

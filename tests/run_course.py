@@ -48,7 +48,6 @@ def test_solutions_pass_their_checks_and_nothing_else_does(
         if "exercise" in tags:
             unsolved = dict(here)
             exec(compile(course.without_solution(source), place, "exec"), unsolved)
-            source = course.solved(source)
         if "check" in tags:
             exec(compile(source, place, "exec"), unsolved)
             assert said.pop()[1] is False, f"{place}: the check passes without a solution"
