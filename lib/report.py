@@ -70,6 +70,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 img { max-width: 100%; height: auto } figure { margin: 2rem 0 } figcaption { color: #444 }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem }
 td, th { padding: .3rem .7rem; text-align: right } td:first-child, th:first-child { text-align: left }
+.dataframe td { white-space: nowrap } .dataframe td:first-child { white-space: normal; min-width: 8rem }
 tr:nth-child(even) { background: #f2f2f2 } thead { border-bottom: 2px solid #333 }
 """
 
