@@ -26,6 +26,7 @@ from torch import Tensor
 from lib import bench_table, counting, provenance
 from lib.bench_step import PICTURES, RECOMPUTE, USUAL, Bench, prepared, spread, steps, whole_loss, whole_step
 from lib.clip import TINY_COLOURS, preprocess
+from lib.features import AlexNetFeatures
 from lib.memory import most
 from lib.params import Selector as SelectorSettings
 from lib.paths import REPORTS
@@ -91,24 +92,37 @@ def best(work: Callable[[], object], repeats: int) -> float:
 
 
 @torch.no_grad()
-def selector(bench: Bench, learned: int) -> dict[str, float]:
-    """Milliseconds a picture of the image encoder, and of deciding among so many learned tasks; and their ratio."""
-    settings = SelectorSettings("clip", 100, 0, 64, 0.01, 1e-4, "absolute", 1.0, 0.1, False, 128)
+def selector(bench: Bench, learned: int) -> dict[str, Any]:
+    """Milliseconds a picture of the image encoder, and of deciding among so many learned tasks; and their ratio.
+
+    CLIP's features are a by-product of the encoder; AlexNet's, the released code's, are computed as well.
+    """
     visual: Any = bench.model.clip.visual
-    chooser = Selector(visual.transformer.width, settings)
-    features = torch.randn(64, chooser.width)
-    for number in range(learned):
-        chooser.learn(features, torch.zeros(len(features), dtype=torch.long), [number])
-    pictures = bench.images
+    pictures, alexnet = bench.images, AlexNetFeatures(pretrained=False)
     encoder = best(lambda: bench.model.clip.encode_image(pictures), 3) / len(pictures)
-    decision = best(lambda: chooser.decide(features), 5) / len(features)
-    share = decision / encoder
+    decision = deciding(visual.transformer.width, learned)
+    features = best(lambda: alexnet(pictures), 3) / len(pictures)
+    wide = deciding(alexnet(pictures[:1]).shape[1], learned)
     return {
         "tasks": learned,
         "encoder_ms": 1000 * encoder,
         "selector_ms": 1000 * decision,
-        "share": share,
+        "share": decision / encoder,
+        "alexnet": {
+            "features_ms": 1000 * features,
+            "selector_ms": 1000 * wide,
+            "share": (features + wide) / encoder,
+        },
     }
+
+
+def deciding(width: int, learned: int) -> float:
+    """Seconds a picture that a selector of so many learned tasks takes to decide, on features of that width."""
+    settings = SelectorSettings("clip", 100, 0, 64, 0.01, 1e-4, "absolute", 1.0, 0.1, False, 128)
+    chooser, features = Selector(width, settings), torch.randn(64, width)
+    for number in range(learned):
+        chooser.learn(features, torch.zeros(len(features), dtype=torch.long), [number])
+    return best(lambda: chooser.decide(features), 5) / len(features)
 
 
 def waiting(step: float) -> float:

@@ -43,7 +43,7 @@ def _steps(found: dict[str, Any]) -> list[str]:
 
 def _rest(found: dict[str, Any]) -> list[str]:
     e, s, mini = found["evaluation"], found["selector"], found["evaluation_t8"]
-    pooled = found["evaluation_batches"]
+    pooled, a = found["evaluation_batches"], s["alexnet"]
     passes, again = e["passes_a_picture"], f"{100 * e['asked_again']:.0f} %"
     return [
         f"evaluation of {e['tasks']} tasks (counted): {passes['ours']} passes a test picture instead of "
@@ -60,6 +60,8 @@ def _rest(found: dict[str, Any]) -> list[str]:
         ),
         f"selector with {s['tasks']} tasks: {s['selector_ms']:.2f} ms a picture, "
         f"{100 * s['share']:.1f} % of the image encoder",
+        f"on AlexNet's features: {a['features_ms']:.1f} ms for these and {a['selector_ms']:.1f} ms, "
+        f"together {100 * a['share']:.0f} % of the image encoder",
         f"a step waits {100 * found['waiting']:.1f} % of its time for its pictures",
     ]
 

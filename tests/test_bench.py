@@ -97,6 +97,10 @@ def test_an_option_that_this_processor_has_no_products_for_is_not_measured(
 def test_the_selectors_share_and_the_wait_are_shares(small: Bench) -> None:
     found = bench.selector(small, 3)
     assert found["share"] == pytest.approx(found["selector_ms"] / found["encoder_ms"])
+    wide = found["alexnet"]
+    both = wide["features_ms"] + wide["selector_ms"]
+    assert wide["share"] == pytest.approx(both / found["encoder_ms"])
+    assert wide["selector_ms"] > found["selector_ms"]  # hundreds of times as many numbers
     assert 0 < bench.waiting(1.0) < bench.waiting(0.1) < 1
     assert bench_step.spread(np.array([1.0, 2.0, 4.0])) == {"median": 2.0, "least": 1.0, "largest": 4.0}
 
@@ -122,7 +126,12 @@ def test_the_table_says_what_was_found() -> None:
         | {"ratio": 5.0},
         "evaluation_t8": {"passes_a_picture": 2.75},
         "evaluation_batches": {"by_task": 50, "pooled": 49},
-        "selector": {"tasks": 100, "selector_ms": 1.234, "share": 0.05},
+        "selector": {
+            "tasks": 100,
+            "selector_ms": 1.234,
+            "share": 0.05,
+            "alexnet": {"features_ms": 5.0, "selector_ms": 40.0, "share": 0.25},
+        },
         "waiting": 0.012,
     }
     lines = table(found).splitlines()
@@ -136,6 +145,8 @@ def test_the_table_says_what_was_found() -> None:
     assert "5.0 times fewer operations, if 25 % are asked again" in lines[10]
     assert lines[11] == "mini (measured): 2.75 passes a test picture in 8 tasks"
     assert lines[12] == "batches sent to routers, task by task: 50; all tasks at once: 49"
+    assert lines[13] == "selector with 100 tasks: 1.23 ms a picture, 5.0 % of the image encoder"
+    assert lines[14].endswith("5.0 ms for these and 40.0 ms, together 25 % of the image encoder")
     assert "all tasks at once" not in table(found | {"evaluation_batches": None})
     assert "worst case" in table(found | {"evaluation_t8": None})
 
