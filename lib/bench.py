@@ -26,6 +26,7 @@ from torch import Tensor
 from lib import bench_table, counting, provenance
 from lib.bench_step import PICTURES, RECOMPUTE, USUAL, Bench, prepared, spread, steps, whole_loss, whole_step
 from lib.clip import TINY_COLOURS, preprocess
+from lib.extent import ALEXNET
 from lib.features import AlexNetFeatures
 from lib.memory import most
 from lib.params import Selector as SelectorSettings
@@ -102,7 +103,7 @@ def selector(bench: Bench, learned: int) -> dict[str, Any]:
     encoder = best(lambda: bench.model.clip.encode_image(pictures), 3) / len(pictures)
     decision = deciding(visual.transformer.width, learned)
     features = best(lambda: alexnet(pictures), 3) / len(pictures)
-    wide = deciding(alexnet(pictures[:1]).shape[1], learned)
+    wide = deciding(ALEXNET, learned)
     return {
         "tasks": learned,
         "encoder_ms": 1000 * encoder,
