@@ -17,30 +17,28 @@ help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 study: $(READY) ## run the main story of a study and its report (STUDY=mini, or a folder of studies/; JOBS=n stages at a time; CLUSTER=local, slurm or a Dask scheduler's address)
-	$(RUN) lib.study --study $(STUDY) --jobs $(JOBS) --cluster "$(CLUSTER)"
+	$(RUN) tools.stages.run --study $(STUDY) --jobs $(JOBS) --cluster "$(CLUSTER)"
 
 study-all: $(READY) ## run every run and seed of a study
-	$(RUN) lib.study --study $(STUDY) --jobs $(JOBS) --cluster "$(CLUSTER)" --all
+	$(RUN) tools.stages.run --study $(STUDY) --jobs $(JOBS) --cluster "$(CLUSTER)" --all
 
 report: $(READY) ## make figures, tables and pages again from the results that are there
-	$(RUN) lib.study --study $(STUDY) --target report
-	$(RUN) lib.site --study $(STUDY)
+	$(RUN) tools.stages.run --study $(STUDY) --target report
 
 pretrain: $(READY) ## train the tiny CLIP again from nothing
-	$(RUN) lib.study --force --target pretrain
+	$(RUN) tools.stages.run --force --target pretrain
 
 tune: $(READY) ## choose the methods' numbers again, on a validation cut of the first two tasks
-	$(RUN) lib.tune
+	$(RUN) lib.study.tuning
 
 bench: $(READY) ## measure a training step at ViT-B/16 beside the plain way, and what else takes time
-	$(RUN) lib.bench
+	$(RUN) tools.bench.run
 
 test: $(READY) ## run the tests
 	$(RUN) pytest -q
 
 course: $(READY) ## make the students' notebooks from those with solutions, and run these and their checks
-	$(RUN) lib.course
-	$(RUN) lib.badges
+	$(RUN) tools.course.exercises
 	$(RUN) pytest -q tests/run_course.py
 
 browser: $(READY) ## run notebooks in JupyterLab in a browser without a window (ALL=1: all of them); needs chromium

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import Any, NamedTuple
 
-from lib.paths import ROOT
+from lib.study.paths import ROOT
 
 # Every identifier with the reason why the project is not concerned.
 EXCEPTIONS: dict[str, str] = {}
@@ -32,29 +32,19 @@ def judge(report: dict[str, Any] | None, exceptions: dict[str, str], strict: boo
     packages = report["dependencies"] if report else []
     skipped = [p["name"] for p in packages if "skip_reason" in p]
     if len(skipped) == len(packages):
-        return Verdict(
-            ["NOT AUDITED: the advisories cannot be reached; run `make audit` with a network"], int(strict)
-        )
+        return Verdict(["NOT AUDITED: the advisories cannot be reached; run `make audit` with a network"], int(strict))
     found = {f["id"]: (p, f) for p in packages for f in p.get("vulns", ())}
     bad = [_sentence(p, f) for key, (p, f) in found.items() if key not in exceptions]
-    old = [
-        f"{key} is excepted but not found; take it out of EXCEPTIONS"
-        for key in exceptions
-        if key not in found
-    ]
+    old = [f"{key} is excepted but not found; take it out of EXCEPTIONS" for key in exceptions if key not in found]
     missed = [f"NOT AUDITED: {', '.join(skipped)} (not on PyPI)"] if skipped else []
     told = [f"{key} is known: {exceptions[key]}" for key in found if key in exceptions]
-    audited = (
-        f"{len(packages) - len(skipped)} packages audited, {len(bad)} vulnerabilities that are not excepted"
-    )
+    audited = f"{len(packages) - len(skipped)} packages audited, {len(bad)} vulnerabilities that are not excepted"
     return Verdict([*bad, *old, *told, *missed, audited], int(bool(bad or old or (strict and missed))))
 
 
 def _sentence(package: dict[str, Any], found: dict[str, Any]) -> str:
     cure = " or ".join(found["fix_versions"]) or "none yet"
-    return (
-        f"{package['name']} {package['version']}: {found['id']}, mended in {cure}; `make lock MORE=--upgrade`"
-    )
+    return f"{package['name']} {package['version']}: {found['id']}, mended in {cure}; `make lock MORE=--upgrade`"
 
 
 def parsed(text: str) -> dict[str, Any] | None:

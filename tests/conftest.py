@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from matplotlib import pyplot as plt
 from torch import Tensor, nn
 
-from lib.moe import MoECLIP, MoEConfig
+from lib.moe.model import MoECLIP, MoEConfig
 
 START, END = 126, 127  # tokens of the tiny vocabulary; 0 pads
 
@@ -36,7 +36,7 @@ def note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The coordinator's note, by which a worker knows that it sees the same folder."""
     path = tmp_path / "study.lock"
     path.write_text("process 1 on here")
-    monkeypatch.setattr("lib.cluster.LOCK", path)
+    monkeypatch.setattr("tools.stages.cluster.LOCK", path)
     return path
 
 

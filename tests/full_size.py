@@ -11,13 +11,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from lib import compute, features, params, tasks
-from lib.clip import load_clip
+from lib.clip import compute
+from lib.clip.backbone import load_clip
+from lib.data import frozen as features
+from lib.data import tasks
 from lib.methods import method_class
 from lib.methods.base import Lesson
-from lib.paths import ROOT
-from lib.results import peak_memory_mb
-from lib.train import learn_task
+from lib.study import params
+from lib.study.paths import ROOT
+from lib.study.results import peak_memory_mb
+from lib.study.train import learn_task
 
 
 def study(root: Path, names: list[str]) -> params.Study:

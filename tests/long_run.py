@@ -20,18 +20,22 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib import checkpoint, compute, features, figures, memory, params
-from lib.checkpoint import About
-from lib.clip import load_clip
-from lib.evaluate import Row
+from lib.clip import compute
+from lib.clip.backbone import load_clip
+from lib.data import frozen as features
+from lib.data.tasks import Pictures, Task
 from lib.methods.base import Lesson
 from lib.methods.moe_adapters import MoEAdapters
-from lib.metrics import accuracy
-from lib.paths import REPORTS
-from lib.provenance import origin
-from lib.results import write_json
-from lib.tasks import Pictures, Task
-from lib.train import learn_task
+from lib.report import figures
+from lib.study import checkpoint, params
+from lib.study.checkpoint import About
+from lib.study.evaluate import Row
+from lib.study.metrics import accuracy
+from lib.study.paths import REPORTS
+from lib.study.provenance import origin
+from lib.study.results import write_json
+from lib.study.train import learn_task
+from tools.bench import memory
 
 TASKS = 100
 CLASSES, TRAIN, TEST, TILES = 4, 16, 16, 6  # of a task; pictures of a class; tiles of a sheet's side
@@ -117,9 +121,7 @@ def measure(tasks: int, steps: int, home: Path) -> dict[str, Any]:
     for number in range(tasks):
         rows.append(run.learn(number))
         if (number + 1) % 10 == 0:
-            print(
-                f"{number + 1} tasks: " + ", ".join(f"{k} {v:.4g}" for k, v in rows[-1].items()), flush=True
-            )
+            print(f"{number + 1} tasks: " + ", ".join(f"{k} {v:.4g}" for k, v in rows[-1].items()), flush=True)
     last = run.restored()
     lessons = [run.lesson(number) for number in range(tasks)]
     found = [last.predict(each.task, each.features, each.number).classes for each in lessons]

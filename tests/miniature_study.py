@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import miniatures
 import yaml
 
-from lib import plan
-from lib.datasets import CATALOGUE
-from lib.paths import ROOT
+from lib.study import plan
+from lib.study.paths import ROOT
+from tests.support import miniatures
+from tools.datasets.catalogue import CATALOGUE
 
 COUNTS = {"mnist": (20, 10), "dtd": (94, 47), "pets": (74, 37), "cifar100": (200, 100)}
 FEWER = ("zero_shot", "finetune", "zscl", "rail_primal", "moe_adapters")
@@ -34,9 +34,7 @@ def small(study: str, name: str, tasks: dict[str, Any], reference: str | None) -
     raw["methods"]["zscl"] |= {"average_every": 2, "reference_batch": 8}
     raw["methods"]["rail_primal"]["width"] = 64
     raw["runs"] = {
-        run: raw["runs"][run] | {"orders": ["I"], "story": True}
-        for run in FEWER
-        if reference or run != "zscl"
+        run: raw["runs"][run] | {"orders": ["I"], "story": True} for run in FEWER if reference or run != "zscl"
     }
     folder = ROOT / "studies" / name
     folder.mkdir(exist_ok=True)

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from selenium import webdriver
 
-from lib.paths import DATA, NOTEBOOKS, ROOT
-from lib.process import end_with_parent
+from lib.study.paths import DATA, NOTEBOOKS, ROOT
+from tools.stages.dvc_process import end_with_parent
 
 WHOLE = bool(os.environ.get("ALL"))
 FEW = ["course/1_forgetting.ipynb", "course/solutions/7_metrics.ipynb"]  # these need no pictures

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from distributed import Client
 
-from lib.paths import ROOT
-from lib.slots import PLACE
+from lib.study.paths import ROOT
+from tools.stages.slots import PLACE
 
 DASK = [sys.executable, "-m", "dask"]
 LOOPBACK = ["--host", "127.0.0.1", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
@@ -34,7 +34,7 @@ class Clone:
     folder: Path
 
     def start(self, *options: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "lib.study", "--study", "short", *options]
+        command = [sys.executable, "-m", "tools.stages.run", "--study", "short", *options]
         environment = os.environ | {"PYTHONPATH": str(self.folder)}
         with (self.folder / "log").open("w") as log:
             return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
@@ -150,7 +150,7 @@ def wild(tmp_path_factory: pytest.TempPathFactory, address: str) -> Clone:
 
 def is_told(made: Clone, address: str, first: int) -> None:
     """Checks that a second coordinator starts nothing and says who runs."""
-    command = [sys.executable, "-m", "lib.study", "--study", "short", "--cluster", address]
+    command = [sys.executable, "-m", "tools.stages.run", "--study", "short", "--cluster", address]
     environment = os.environ | {"PYTHONPATH": str(made.folder)}
     told = subprocess.run(command, cwd=made.folder, env=environment, capture_output=True, text=True)
     assert (told.returncode, told.stdout) == (2, "")

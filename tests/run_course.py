@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from matplotlib import pyplot as plt
 
-from lib import course
+from tools.course import exercises as course
 
 Cell = tuple[str, list[str]]
 

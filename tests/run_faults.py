@@ -14,13 +14,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import killed_run
 import pytest
-import small_disk
-import small_study
-from broken_study import WAYS, Broken
 
-from lib.paths import ROOT
+from lib.study.paths import ROOT
+from tests.support import killed_run, small_disk, small_study
+from tests.support.broken_study import WAYS, Broken
 
 KILLS = int(os.environ.get("FAULT_KILLS", 20))
 SEED = int(os.environ.get("FAULT_SEED", time.time_ns() % 10**6))
@@ -62,9 +60,7 @@ def test_kills_at_random_moments_change_no_byte_and_lose_nothing(study: Broken) 
     print(f"{kills} kills, {studies} whole studies: all the same bytes")
 
 
-def test_kills_within_a_run_change_no_byte_and_lose_no_task(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kills_within_a_run_change_no_byte_and_lose_no_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))  # of the fork server
     rng = random.Random(SEED)
     print(f"\nFAULT_SEED={SEED}")
@@ -80,9 +76,7 @@ def test_kills_within_a_run_change_no_byte_and_lose_no_task(
         whole, _ = killed_run.learn_until(wild, change, after)
         kills += not whole
         moment = f"after {after:.1f} s" if after else f"before change {change} of the disk"
-        print(
-            f"{moment}: {'too late' if whole else f'kill {kills}, tasks {sorted(finished(wild))} are done'}"
-        )
+        print(f"{moment}: {'too late' if whole else f'kill {kills}, tasks {sorted(finished(wild))} are done'}")
         assert whole or kept <= finished(wild), "a finished task was lost"
         kept = set() if whole else finished(wild)
         if whole:

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib import params
-from lib.clip import Backbone, Encode, zero_shot_classifier
-from lib.compute import exactly
-from lib.features import Features
-from lib.selector import CLIP
-from lib.tasks import Task
+from lib.clip.backbone import Backbone, Encode, zero_shot_classifier
+from lib.clip.compute import exactly
+from lib.data.frozen import Features
+from lib.data.tasks import Task
+from lib.selector.ddas import CLIP
+from lib.study import params
 
 
 class Predictions(NamedTuple):
@@ -117,25 +117,19 @@ def stored_bytes(state: dict[str, Tensor]) -> int:
     return sum(v.numel() * v.element_size() for v in state.values())
 
 
-def classify(
-    encode_image: Encode, encode_text: Encode, backbone: Backbone, images: Tensor, task: Task
-) -> Tensor:
+def classify(encode_image: Encode, encode_text: Encode, backbone: Backbone, images: Tensor, task: Task) -> Tensor:
     """Predicted classes (N,) of uint8 images (N, 3, H, W): the nearest of the class names over all templates."""
     names = zero_shot_classifier(encode_text, backbone.tokenizer, task.classes, task.templates)
     return nearest(encode_image, names, backbone, images)
 
 
-def nearest(
-    encode_image: Encode, names: Tensor, backbone: Backbone, images: Tensor, batch: int = 128
-) -> Tensor:
+def nearest(encode_image: Encode, names: Tensor, backbone: Backbone, images: Tensor, batch: int = 128) -> Tensor:
     """The nearest of unit class features (C, F), as classes (N,), to uint8 images (N, 3, H, W)."""
     parts = [encode_image(backbone.pixels(part)) for part in images.split(batch)]
     return (F.normalize(torch.cat(parts), dim=-1) @ names.T).argmax(dim=1).cpu()
 
 
-def answers_by_route(
-    zero_shot: Tensor, routes: Sequence[Tensor], ask: Callable[[int, Tensor], Tensor]
-) -> list[Tensor]:
+def answers_by_route(zero_shot: Tensor, routes: Sequence[Tensor], ask: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
     """Classes (N,) for each of several routes (N,): the zero-shot ones (N,) where a route says CLIP.
 
     ask: a route's number and the places (n,) of pictures to their classes (n,). A picture is asked about once for

@@ -4,7 +4,7 @@
     Rel(a) = 1 - (Er_a - Er_new) / Er_new;  start from expert argmax_a Rel(a)      (Sec. 3.3)
 
 Er_t: the mean error of task t's autoencoder on all training pictures of the new task; the paper takes validation
-pictures, and so does its code. The first expert starts from CLIP. The autoencoders are the study's (lib.selector), with
+pictures, and so does its code. The first expert starts from CLIP. The autoencoders are the study's (lib.selector.ddas), with
 its numbers but without a threshold, so that an expert answers every picture, and without one for reference pictures.
 
 Where we differ: the paper trains by LwF instead of fine-tuning if the two tasks are related above a threshold; here
@@ -18,14 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lib import params
-from lib.clip import Backbone
-from lib.features import Features
+from lib.clip.backbone import Backbone
+from lib.data.frozen import Features
+from lib.data.tasks import Task
 from lib.methods.base import Lesson, Predictions, answers_by_route, stored_bytes
 from lib.methods.finetune import FineTune
-from lib.selector import CLIP, Selector
-from lib.states import joined, under
-from lib.tasks import Task
+from lib.methods.state import joined, under
+from lib.selector.ddas import CLIP, Selector
+from lib.study import params
 
 
 def relatedness(errors: Tensor) -> Tensor:

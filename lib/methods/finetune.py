@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from lib import params
-from lib.clip import Backbone
-from lib.features import Features
+from lib.clip.backbone import Backbone
+from lib.clip.towers import image_tower, text_tower
+from lib.data.frozen import Features
+from lib.data.tasks import Pictures, Task
 from lib.methods.base import Lesson, Method, Predictions, classify, cross_entropy, stored_bytes
-from lib.strict import Rate
-from lib.tasks import Pictures, Task
-from lib.towers import image_tower, text_tower
+from lib.settings import Rate
+from lib.study import params
 
 
 @dataclass(frozen=True)
@@ -136,13 +136,9 @@ class Joint(FineTune):
         counts = [len(lesson.task.classes) for lesson in sequence]
         self.offsets = torch.tensor([0, *counts]).cumsum(0)  # (T+1,) first class of each task in the union
         images = torch.cat([lesson.task.train.images for lesson in sequence])
-        labels = [
-            lesson.task.train.labels + first for lesson, first in zip(sequence, self.offsets, strict=False)
-        ]
+        labels = [lesson.task.train.labels + first for lesson, first in zip(sequence, self.offsets, strict=False)]
         classes = [name for lesson in sequence for name in lesson.task.classes]
-        together = replace(
-            sequence[0].task, name="all", classes=classes, train=Pictures(images, torch.cat(labels))
-        )
+        together = replace(sequence[0].task, name="all", classes=classes, train=Pictures(images, torch.cat(labels)))
         return replace(sequence[0], task=together, parts=len(sequence))
 
     def tokens(self, task: Task) -> Tensor:

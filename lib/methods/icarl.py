@@ -21,16 +21,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib import params
-from lib.clip import Backbone, encode_text
-from lib.features import Features
+from lib.clip.backbone import Backbone, encode_text
+from lib.clip.towers import image_tower, text_tower
+from lib.data.frozen import Features
+from lib.data.tasks import Task
 from lib.methods.base import Lesson, Predictions, distillation, logits
 from lib.methods.finetune import FineTune, FineTuneSettings
-from lib.states import beside, listed, numbered
-from lib.strict import Count, Positive, Rate, Weight
-from lib.tasks import Task
-from lib.towers import image_tower, text_tower
-from lib.train import random_crop
+from lib.methods.state import beside, listed, numbered
+from lib.settings import Count, Positive, Rate, Weight
+from lib.study import params
+from lib.study.train import random_crop
 
 EARLIER, EXEMPLARS = "earlier.", ("images", "labels")  # of the state: each task's prompts, and the memory
 DRAWN = 5  # marks the random stream of the replay
@@ -80,9 +80,7 @@ class ICaRL(FineTune):
         """Copies the teacher, and asks it once for the features of all earlier prompts."""
         classes = self.edges()[-1] + len(lesson.task.classes)
         if self.settings.exemplars < classes:
-            raise params.ParamsError(
-                f"exemplars is {self.settings.exemplars}; choose at least {classes}, the classes"
-            )
+            raise params.ParamsError(f"exemplars is {self.settings.exemplars}; choose at least {classes}, the classes")
         self.rng = np.random.default_rng([*lesson.seed, DRAWN])
         self.teacher = copy.deepcopy(self.model).requires_grad_(False)
         self.taught = encode_text(self.teacher, torch.cat(self.earlier)) if self.earlier else torch.zeros(0)

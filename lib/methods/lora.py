@@ -17,13 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lib import compute, params
-from lib.clip import Backbone
-from lib.features import Features
+from lib.clip import compute
+from lib.clip.backbone import Backbone
+from lib.data.frozen import Features
+from lib.data.tasks import Task
 from lib.methods.base import Predictions
 from lib.methods.finetune import FineTune, FineTuneSettings
-from lib.strict import Positive, Rate
-from lib.tasks import Task
+from lib.settings import Positive, Rate
+from lib.study import params
 
 
 @dataclass(frozen=True)

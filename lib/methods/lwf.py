@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib import params, reference
-from lib.clip import Backbone, encode_text
+from lib.clip.backbone import Backbone, encode_text
+from lib.clip.towers import image_tower, text_tower
+from lib.data import reference
 from lib.methods.base import Lesson, distillation, logits
 from lib.methods.finetune import FineTune, FineTuneSettings
-from lib.states import beside, listed, numbered
-from lib.strict import Positive, Rate, Weight
-from lib.towers import image_tower, text_tower
+from lib.methods.state import beside, listed, numbered
+from lib.settings import Positive, Rate, Weight
+from lib.study import params
 
 EARLIER = "earlier."  # of the state: the prompts of each task
 DRAWN = 2  # marks the random stream of the sentences

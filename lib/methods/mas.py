@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib import params
-from lib.clip import Backbone
+from lib.clip.backbone import Backbone
+from lib.clip.towers import image_tower, text_tower
 from lib.methods.base import Lesson
 from lib.methods.finetune import FineTune, FineTuneSettings
-from lib.states import beside, joined, under
-from lib.strict import Positive, Weight
-from lib.towers import image_tower, text_tower
+from lib.methods.state import beside, joined, under
+from lib.settings import Positive, Weight
+from lib.study import params
 
 OMEGA = "omega."  # of the state: the importances
 DRAWN = 4  # marks the random stream of the pictures

@@ -10,11 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lib import params
-from lib.adapter import Blocks, FreezeRule, MoEConfig, RouterOf
-from lib.clip import Backbone, zero_shot_classifier
-from lib.features import Features, load_reference
-from lib.gaussian import GaussianSelector
+from lib.clip.backbone import Backbone, zero_shot_classifier
+from lib.data.frozen import Features, load_reference
+from lib.data.tasks import Task
 from lib.methods.base import (
     Lesson,
     Method,
@@ -25,12 +23,14 @@ from lib.methods.base import (
     nearest,
     stored_bytes,
 )
-from lib.moe import MoECLIP
-from lib.router import balance_loss
-from lib.selector import CLIP, Selector
-from lib.states import beside, joined, under
-from lib.strict import Count, Positive, Rate, Weight
-from lib.tasks import Task
+from lib.methods.state import beside, joined, under
+from lib.moe.mixture import Blocks, FreezeRule, MoEConfig, RouterOf
+from lib.moe.model import MoECLIP
+from lib.moe.router import balance_loss
+from lib.selector.ddas import CLIP, Selector
+from lib.selector.gaussian import GaussianSelector
+from lib.settings import Count, Positive, Rate, Weight
+from lib.study import params
 
 ANSWERED = "answered."  # of the state: what need not be asked again; it can be computed, so it is not counted
 
@@ -253,9 +253,7 @@ class MoEAdapters(Adapter):
 
     def size(self) -> dict[str, int]:
         """The mixture's, and the selector's parameters."""
-        coders = (
-            0 if self.selector is None else sum(v.numel() for v in self.selector.tasks.state_dict().values())
-        )
+        coders = 0 if self.selector is None else sum(v.numel() for v in self.selector.tasks.state_dict().values())
         return super().size() | {"selector_parameters": coders}
 
     def state(self) -> dict[str, Tensor]:

@@ -22,12 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib import params
-from lib.clip import Backbone
-from lib.features import Features, class_features
+from lib.clip.backbone import Backbone
+from lib.data.frozen import Features, class_features
+from lib.data.tasks import Task
 from lib.methods.base import Lesson, Method, Predictions, stored_bytes
-from lib.strict import Positive, Rate
-from lib.tasks import Task
+from lib.settings import Positive, Rate
+from lib.study import params
 
 DRAWN = 6  # marks the random stream of the projection
 

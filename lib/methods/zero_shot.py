@@ -1,8 +1,8 @@
 """Zero-shot: the frozen CLIP answers, nothing is learned (Radford et al. 2021)."""
 
-from lib.features import Features
+from lib.data.frozen import Features
+from lib.data.tasks import Task
 from lib.methods.base import Method, Predictions
-from lib.tasks import Task
 
 
 class ZeroShot(Method):

@@ -19,13 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib import params, reference
-from lib.clip import Backbone, encode_text
+from lib.clip.backbone import Backbone, encode_text
+from lib.clip.towers import image_tower, text_tower
+from lib.data import reference
+from lib.data.reference import ReferenceSet
 from lib.methods.base import Lesson, distillation, logits
 from lib.methods.finetune import FineTune, FineTuneSettings
-from lib.reference import ReferenceSet
-from lib.strict import Count, Positive, Rate, Weight
-from lib.towers import image_tower, text_tower
+from lib.settings import Count, Positive, Rate, Weight
+from lib.study import params
 
 DRAWN = 3  # marks the random stream of reference pictures and captions
 

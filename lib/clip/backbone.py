@@ -1,0 +1,192 @@
+"""The frozen CLIP: loading it, its class features, its answers (paper, Sec. 3.1; Radford et al. 2021).
+
+A backbone is a folder with the project's tiny CLIP, a folder in open_clip's own form, or any plain ViT of
+open_clip by its name. OpenAI's weights need a name with "quickgelu": with another activation they give other
+numbers in silence.
+"""
+
+import difflib
+import hashlib
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.factory import load_state_dict
+from open_clip.pretrained import get_pretrained_cfg
+from safetensors import SafetensorError
+from torch import Tensor
+
+from lib.clip import tiny as tiny_clip
+from lib.clip import towers
+from lib.study.paths import ROOT
+
+Encode = Callable[[Tensor], Tensor]  # tokens (N, L) to features (N, F)
+Tokenizer = Callable[[list[str]], Tensor]  # prompts to tokens (N, L) at the full context
+Colours = tuple[float, float, float]
+OPENAI_SIZES = {"input_resolution", "context_length", "vocab_size"}
+TINY_COLOURS = (0.5, 0.5, 0.5)  # mean and std of the tiny CLIP, which names none
+UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A CLIP in eval mode and what its inputs are made with.
+
+    image_size: pixels a side; mean, std: of pixels from 0 to 1; name: what it was loaded by; fingerprint: a
+    hash of all its weights.
+    """
+
+    model: open_clip.CLIP
+    tokenizer: Tokenizer
+    image_size: int
+    mean: Colours
+    std: Colours
+    name: str
+    fingerprint: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.logit_scale.device
+
+    def to(self, device: torch.device) -> "Backbone":
+        """The same backbone, its model moved."""
+        self.model.to(device)
+        return self
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """uint8 images (B, 3, H, W), wherever they are, as the model takes them, where it is."""
+        return preprocess(images.to(self.device), self.mean, self.std)
+
+
+def load_clip(model: str, pretrained: str | None = None) -> Backbone:
+    """A frozen CLIP in single precision.
+
+    model: a folder (relative to the project's root), or an open_clip name; then pretrained is one of its
+    tags, a file of weights, or "" for random weights. Raises ValueError for what does not exist or fit,
+    ConnectionError where a download fails.
+    """
+    folder = ROOT / model
+    if folder.is_dir():
+        if pretrained:
+            raise ValueError(f"{model} is a folder with its own weights; leave pretrained {pretrained!r} empty")
+        clip, tokenizer = _from_folder(folder)
+    else:
+        clip, tokenizer = _from_name(model, pretrained or "")
+    towers.check(clip)
+    high, wide = clip.visual.image_size
+    if high != wide:
+        raise ValueError(f"{model} takes pictures of {high} x {wide} pixels; only square ones are supported")
+    about = open_clip.get_model_preprocess_cfg(clip)
+    mean, std = (tuple(about.get(key, TINY_COLOURS)) for key in ("mean", "std"))
+    return Backbone(clip.eval(), tokenizer, high, mean, std, model, fingerprint(clip))
+
+
+def check_noted(backbone: Backbone, file: Path) -> None:
+    """Raises ValueError if a CLIP is not the one that was written down; without a note nothing is known of it."""
+    if not file.exists():
+        return
+    try:
+        noted = str(json.loads(file.read_text())["fingerprint"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} is no note of a CLIP ({error!r}); the stage `data` makes it again") from error
+    if noted != backbone.fingerprint:
+        raise ValueError(
+            f"{backbone.name} has other weights ({backbone.fingerprint[:12]}) than when the study began "
+            f"({noted[:12]}, {file}); put those back, or let the stage `data` begin it anew"
+        )
+
+
+def _from_folder(folder: Path) -> tuple[Any, Tokenizer]:
+    if (folder / "tiny_clip.json").exists():
+        clip = tiny_clip.load(folder)
+        return clip, open_clip.SimpleTokenizer(context_length=clip.context_length)
+    if not (folder / "open_clip_config.json").exists():
+        raise ValueError(f"{folder} is no backbone: it has neither tiny_clip.json nor open_clip_config.json")
+    name = f"local-dir:{folder}"
+    try:
+        return open_clip.create_model(name, require_pretrained=True), open_clip.get_tokenizer(name)
+    except UNREADABLE as error:
+        raise ValueError(f"{folder} holds no whole model of open_clip: {error}") from error
+
+
+def _from_name(model: str, pretrained: str) -> tuple[Any, Tokenizer]:
+    known = open_clip.list_models()
+    if model not in known:
+        near = ", ".join(difflib.get_close_matches(model, known, n=5, cutoff=0.4)) or "none"
+        raise ValueError(f"there is no folder {model} and no open_clip model of that name; near matches: {near}")
+    tag, file = get_pretrained_cfg(model, pretrained), ROOT / pretrained
+    if tag:
+        _check_activation(model, pretrained, bool(tag.get("quick_gelu", False)))
+    elif pretrained and not file.is_file():
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
+        raise ValueError(f"pretrained is {pretrained!r}: no file of that name, and no tag of {model}; its tags: {tags}")
+    try:
+        if pretrained and not tag:
+            clip: Any = open_clip.create_model(model, load_weights=False)
+            clip.load_state_dict(_state_of(file, model))
+        else:
+            clip = open_clip.create_model(model, pretrained=pretrained or None)
+        return clip, open_clip.get_tokenizer(model)
+    except UNREADABLE as error:
+        if tag:
+            raise ConnectionError(
+                f"the weights {pretrained!r} of {model} could not be fetched ({error}); without a network, "
+                "give pretrained the path of a downloaded file, or model a local folder"
+            ) from error
+        raise ValueError(f"{pretrained or 'open_clip'} has no weights that fit {model}: {error}") from error
+
+
+def _state_of(file: Path, model: str) -> dict[str, Tensor]:
+    """The weights of a file: open_clip's, or OpenAI's own, which has three sizes beside them and means QuickGELU."""
+    state: Any = load_state_dict(str(file))
+    if state.keys() >= OPENAI_SIZES:
+        _check_activation(model, file.name, True)
+    return {name: tensor for name, tensor in state.items() if name not in OPENAI_SIZES}
+
+
+def _check_activation(model: str, tag: str, wanted: bool) -> None:
+    """Raises ValueError if the weights were trained with the other activation (QuickGELU or GELU)."""
+    config = open_clip.get_model_config(model) or {}
+    if bool(config.get("quick_gelu", False)) != wanted:
+        right = f"{model}-quickgelu" if wanted else model.removesuffix("-quickgelu")
+        raise ValueError(f"the weights {tag!r} were trained with {'Quick' if wanted else ''}GELU; use model {right}")
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """SHA-256 over names, types, shapes and bytes of all tensors of a model."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def preprocess(images: Tensor, mean: Colours, std: Colours) -> Tensor:
+    """uint8 images (B, 3, H, W) at the model's size to floats, shifted and scaled by mean and std."""
+    if images.dtype != torch.uint8:
+        raise ValueError(f"images are {images.dtype}; give uint8, 0 to 255, as they are stored")
+    shift, scale = (torch.tensor(c, device=images.device).view(3, 1, 1) for c in (mean, std))
+    return (images.float() / 255 - shift) / scale
+
+
+@torch.no_grad()
+def encode_text(model: open_clip.CLIP, tokens: Tensor, batch: int = 256) -> Tensor:
+    """The frozen CLIP's features (N, F), not normalised, of tokens (N, L), cut batch by batch."""
+    return torch.cat([towers.text_group(model, part) for part in tokens.split(batch)])
+
+
+def zero_shot_classifier(encode: Encode, tokenizer: Tokenizer, class_names: list[str], templates: list[str]) -> Tensor:
+    """Unit class features (C, F): the mean over templates ("a photo of a {}.") of unit features."""
+    bad = [t for t in templates if "{}" not in t]
+    if bad or not templates:
+        raise ValueError(f"template {bad[0]!r} has no {{}} for the class name" if bad else "there is no template")
+    prompts = ([template.format(name) for name in class_names] for template in templates)
+    features = torch.stack([F.normalize(encode(tokenizer(each)), dim=-1) for each in prompts])
+    return F.normalize(features.mean(dim=0), dim=-1)  # (C, F)

@@ -1,0 +1,90 @@
+"""The mini study's backbone: a CLIP of open_clip's own classes, tiny, with convolutions in front of the image tower.
+
+The stem (three strided convolutions in place of the patch projection `visual.conv1`; early convolutions, Xiao et al.
+2021) lets so small a transformer learn shapes in minutes. A saved model is a folder with `tiny_clip.json` and
+`tiny_clip.safetensors`: half precision, and of the token table only the rows that training touched. All other
+rows are made again from the seed, so any class name is valid: a word the model has never met.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import open_clip
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+VOCABULARY = 49408  # open_clip's byte-pair tokens
+TABLE = "token_embedding.weight"
+
+
+def stem(width: int) -> nn.Sequential:
+    """Three convolutions of stride 2: one token of `width` for every 8 x 8 pixels."""
+    layers: list[nn.Module] = []
+    for below, above in ((3, width // 4), (width // 4, width // 2), (width // 2, width)):
+        layers += [nn.Conv2d(below, above, 3, 2, 1, bias=False), nn.BatchNorm2d(above), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def token_table(width: int, seed: int) -> Tensor:
+    """The token table before training (VOCABULARY, width), the same for a seed on every machine."""
+    table = np.random.default_rng(seed).normal(0, 0.02, (VOCABULARY, width))
+    return torch.from_numpy(table.astype(np.float32))
+
+
+def build(config: dict[str, int], seed: int) -> open_clip.CLIP:
+    """A tiny CLIP at random weights. `config` has image_size, width, layers, heads, embed, context, text_layers."""
+    width, heads = config["width"], config["heads"]
+    vision = open_clip.CLIPVisionCfg(
+        layers=config["layers"],
+        width=width,
+        head_width=width // heads,
+        patch_size=8,
+        image_size=config["image_size"],
+    )
+    text = open_clip.CLIPTextCfg(
+        context_length=config["context"],
+        vocab_size=VOCABULARY,
+        width=width,
+        heads=heads,
+        layers=config["text_layers"],
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = open_clip.CLIP(config["embed"], vision, text)
+        model.visual.conv1 = stem(width)  # pyright: ignore[reportAttributeAccessIssue]
+    cast(nn.Embedding, model.token_embedding).weight.data = token_table(width, seed)
+    return model
+
+
+def save(model: open_clip.CLIP, folder: Path, config: dict[str, int], seed: int, rows: list[int]) -> None:
+    """Writes the folder; `rows` are the rows of the token table that differ from the seed's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    state[TABLE] = state[TABLE][rows]
+    save_file({k: v.contiguous() for k, v in state.items()}, folder / "tiny_clip.safetensors")
+    about: dict[str, Any] = {"config": config, "seed": seed, "rows": rows}
+    (folder / "tiny_clip.json").write_text(json.dumps(about) + "\n")
+
+
+def load(folder: Path) -> open_clip.CLIP:
+    """The model of a folder that `save` wrote, in single precision and eval mode.
+
+    Raises ValueError, naming the file, if a part of it is missing, damaged or of another shape.
+    """
+    folder = Path(folder)
+    try:
+        about = json.loads((folder / "tiny_clip.json").read_text())
+        state = load_file(folder / "tiny_clip.safetensors")
+        model = build(about["config"], about["seed"])
+        table = cast(nn.Embedding, model.token_embedding).weight.data.clone()
+        table[about["rows"]] = state[TABLE].float()
+        model.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in (state | {TABLE: table}).items()}
+        )
+    except (OSError, SafetensorError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder} holds no whole tiny CLIP: {error}. `make pretrain` makes it again") from error
+    return model.eval()

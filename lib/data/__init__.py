@@ -1,0 +1,1 @@
+"""Tasks: their pictures, and what the frozen CLIP says of them."""

@@ -1,0 +1,175 @@
+"""Digests of the code that a stage runs: stages depend on these, not on the bytes of files.
+
+`python -m lib.study.code_digests` writes data/code/<notebook>.json, for the learning notebook one file for each method,
+and one for each stage without a notebook. A digest is a hash of a syntax tree without comments and docstrings. In it
+every import from the project is replaced by the digest of the imported module, so that the digests form a Merkle tree:
+a change in a module changes the digest of everything that imports it, and moving a file changes none.
+"""
+
+import ast
+import hashlib
+import json
+from pathlib import Path
+
+from lib.methods.names import METHODS
+from lib.study.paths import DATA, NOTEBOOKS, ROOT
+
+PROJECT = ("lib", "tools")
+LEARN, COST = "05_learn", "09_cost"  # the code of these notebooks includes the methods
+# Modules that check, name or print. They cannot change a number; DVC tracks the params value by value.
+SILENT = {
+    "lib.files",
+    "lib.methods.names",
+    "lib.settings",
+    "lib.study.code_digests",
+    "lib.study.params",
+    "lib.study.paths",
+    "lib.study.plan",
+    "lib.study.progress",
+    "lib.study.provenance",
+}
+# Modules that draw or read the tasks' pictures. Later notebooks get the pictures as files.
+PICTURES = {
+    "tools.datasets.catalogue",
+    "tools.datasets.decoded",
+    "tools.datasets.readers",
+    "tools.miniworld.mini_tasks",
+    "tools.miniworld.world",
+}
+PAINTERS = {"01_tasks", "02_pretrain"}
+# Figures that these notebooks draw beside their work are not worth a second training.
+SHOWN = {"05_learn": {"lib.report.figures"}, "02_pretrain": {"lib.report.figures", "lib.study.results"}}
+TOOLS = {"data.json": "tools.datasets.obtain", "report.json": "lib.report.page"}  # stages without a notebook
+
+
+def cells(notebook: Path) -> list[str]:
+    """The sources of a notebook's code cells."""
+    content = json.loads(notebook.read_text())["cells"]
+    return ["".join(cell["source"]) for cell in content if cell["cell_type"] == "code"]
+
+
+class Digests:
+    """Digests of modules and of source text. Modules in `silent` count as nothing.
+
+    Raises ValueError for modules that import each other in a circle.
+    """
+
+    def __init__(self, silent: set[str]) -> None:
+        self.silent = silent
+        self.digests: dict[str, str] = {}
+        self.open: list[str] = []  # the modules whose digests are being computed
+
+    def of_module(self, name: str) -> str:
+        """The digest of a module by its dotted name."""
+        if name in self.silent:
+            return ""
+        if name in self.open:
+            raise ValueError(f"modules import each other in a circle: {' -> '.join([*self.open, name])}")
+        if name not in self.digests:
+            self.open.append(name)
+            file = module_file(name)
+            assert file is not None, name
+            self.digests[name] = self.of_source(file.read_text())
+            self.open.pop()
+        return self.digests[name]
+
+    def of_source(self, source: str) -> str:
+        """The digest of Python source and of all modules that it imports."""
+        tree = _Imports(self).visit(without_docstrings(ast.parse(source)))
+        return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+
+
+class _Imports(ast.NodeTransformer):
+    """Replaces the project's module names in import statements by the modules' digests."""
+
+    def __init__(self, digests: Digests) -> None:
+        self.digests = digests
+
+    def visit_Import(self, node: ast.Import) -> ast.Import:
+        for alias in node.names:
+            if in_project(alias.name):
+                alias.asname = alias.asname or alias.name
+                alias.name = self.digests.of_module(alias.name)
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:
+        module = node.module or ""
+        if not in_project(module):
+            return node
+        whole = ""
+        for alias in node.names:
+            submodule = f"{module}.{alias.name}"
+            if module_file(submodule) is not None:
+                alias.asname = alias.asname or alias.name
+                alias.name = self.digests.of_module(submodule)
+            else:
+                whole = self.digests.of_module(module)
+        node.module = whole
+        return node
+
+
+def without_docstrings(tree: ast.Module) -> ast.Module:
+    """The syntax tree without the docstrings of its modules, classes and functions."""
+    for node in ast.walk(tree):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if documented and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return tree
+
+
+def in_project(module: str) -> bool:
+    """True for a module of this project, whose code counts."""
+    return module.partition(".")[0] in PROJECT
+
+
+def module_file(module: str) -> Path | None:
+    """The file of a module or package; None if there is none."""
+    place = ROOT.joinpath(*module.split("."))
+    return next((f for f in (place.with_suffix(".py"), place / "__init__.py") if f.exists()), None)
+
+
+def method_module(name: str) -> str:
+    """The module that holds a method's class."""
+    return f"lib.methods.{METHODS[name].partition('.')[0]}"
+
+
+def of_method(name: str) -> str:
+    """The digest of the code that learns by a method."""
+    digests = Digests(SILENT | PICTURES)
+    return together(digests.of_module("lib.study.stage"), digests.of_module(method_module(name)))
+
+
+def of_notebook(notebook: Path) -> str:
+    """The digest of the code that a notebook runs."""
+    pictures = set() if notebook.stem in PAINTERS else PICTURES
+    digests = Digests(SILENT | pictures | SHOWN.get(notebook.stem, set()))
+    return digests.of_source("\n".join(cells(notebook)))
+
+
+def together(*digests: str) -> str:
+    """One digest for several."""
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
+
+
+def files() -> dict[str, str]:
+    """The digest for every file of data/code: one a notebook, one a method's learning, one a tool."""
+    found = {f"{notebook.stem}.json": of_notebook(notebook) for notebook in sorted(NOTEBOOKS.glob("*.ipynb"))}
+    methods = {name: of_method(name) for name in METHODS}
+    learn = found.pop(f"{LEARN}.json")
+    found |= {f"{LEARN}--{name}.json": together(learn, digest) for name, digest in methods.items()}
+    found[f"{COST}.json"] = together(found[f"{COST}.json"], *methods.values())
+    return found | {name: Digests(SILENT).of_module(module) for name, module in TOOLS.items()}
+
+
+def write(folder: Path = DATA / "code") -> None:
+    """Writes the files and removes those of notebooks and methods that no longer exist."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = files()
+    for path in set(folder.iterdir()) - {folder / name for name in wanted}:
+        path.unlink()
+    for name, digest in wanted.items():
+        (folder / name).write_text(json.dumps({"code": digest}) + "\n")
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,129 @@
+"""The two towers: open_clip's own numbers, cut padding, and the models that are refused."""
+
+from collections.abc import Callable
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lib.clip import towers
+
+
+def test_padding_is_cut_after_the_longest_prompt(tokens: Tensor) -> None:
+    assert towers.cut_padding(tokens).shape == (10, 9)
+    assert towers.cut_padding(tokens[:2]).shape == (2, 5)
+    full = torch.arange(1, 21).repeat(3, 1)
+    assert torch.equal(towers.cut_padding(full), full)
+
+
+def test_frozen_towers_are_open_clips_own(tiny: open_clip.CLIP, images: Tensor) -> None:
+    full = torch.arange(107, 127).repeat(2, 1).add(torch.tensor([[0], [1]]))  # nothing to cut
+    with torch.no_grad():
+        assert torch.equal(towers.image_tower(tiny, images, whole=True), tiny.encode_image(images))
+        assert torch.equal(towers.text_group(tiny, full, whole=True), tiny.encode_text(full))
+
+
+def test_what_nothing_reads_is_missed_by_no_feature_and_no_gradient(
+    tiny: open_clip.CLIP, images: Tensor, tokens: Tensor
+) -> None:
+    tiny.double()
+    found: list[list[Tensor]] = []
+    for whole in (True, False):
+        features = [
+            towers.image_tower(tiny, images.double(), whole=whole),
+            towers.text_group(tiny, tokens, whole=whole),
+        ]
+        tiny.zero_grad()
+        sum(each.sin().sum() for each in features).backward()  # type: ignore[union-attr]
+        slopes = [p.grad.clone() for p in tiny.parameters() if p.grad is not None]
+        found.append([*features, *slopes])
+    assert len(found[0]) == len(found[1]) == 2 + len([*tiny.parameters()]) - 1  # all but the temperature
+    for all_of_it, read in zip(*found, strict=True):
+        torch.testing.assert_close(read, all_of_it, rtol=0, atol=1e-10)
+
+
+def test_prompts_go_in_groups_where_that_saves_enough(tokens: Tensor) -> None:
+    def groups(worth: int) -> list[list[int]]:
+        return [rows.tolist() for rows in towers.by_length(tokens, worth)]
+
+    assert groups(19) == [[*range(10)]]  # of up to 9 tokens; the six with up to 6 would save 3 each
+    assert groups(18) == [[0, 6, 1, 7, 2, 8], [3, 9, 4, 5]]
+    assert groups(1) == [[0, 6], [1, 7], [2, 8], [3, 9], [4], [5]]
+    assert [rows.tolist() for rows in towers.by_length(tokens[:1], 1)] == [[0]]
+
+
+def test_groups_have_the_features_and_gradients_of_the_whole(
+    tiny: open_clip.CLIP, tokens: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.double()
+    found: list[list[Tensor]] = []
+    for worth in (1, 1000):
+        monkeypatch.setitem(towers.WORTH, "cpu", worth)
+        features = towers.text_tower(tiny, tokens)
+        tiny.zero_grad()
+        features.sin().sum().backward()
+        found.append([features, *(p.grad.clone() for p in tiny.parameters() if p.grad is not None)])
+    assert len(found[0]) == len(found[1]) > 20
+    for grouped, together in zip(*found, strict=True):
+        torch.testing.assert_close(grouped, together, rtol=0, atol=1e-10)
+
+
+@torch.no_grad()
+def test_the_last_block_works_on_the_tokens_that_are_read(tiny: Any, images: Tensor, tokens: Tensor) -> None:
+    seen: list[tuple[int, ...]] = []
+    for tower in (tiny.visual, tiny):
+        for block in tower.transformer.resblocks:
+            block.mlp.register_forward_hook(lambda _module, given, _made: seen.append(tuple(given[0].shape)))
+    towers.image_tower(tiny, images)
+    towers.text_tower(tiny, tokens)
+    assert seen == [(8, 17, 64), (8, 1, 64), (10, 9, 64), (10, 2, 64)]
+
+
+@torch.no_grad()
+def test_a_tower_that_reads_every_token_computes_every_token(tiny: Any, images: Tensor) -> None:
+    tiny.visual.pool_type = "avg"
+    assert torch.equal(towers.image_tower(tiny, images), tiny.encode_image(images))
+
+
+def with_other_blocks(clip: Any) -> None:
+    clip.visual.transformer.resblocks[1] = nn.Identity()
+
+
+def with_other_visual(clip: Any) -> None:
+    clip.visual = nn.Identity()
+
+
+def with_sequence_first(clip: Any) -> None:
+    clip.transformer.batch_first = False
+
+
+def without_a_causal_mask(clip: Any) -> None:
+    clip.attn_mask = None
+
+
+def with_tokens_beside_the_features(clip: Any) -> None:
+    clip.visual.output_tokens = True
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (with_other_blocks, "block 1 of the image tower is a Identity, not a ResidualAttentionBlock"),
+        (with_other_visual, "the image tower is a Identity, not a VisionTransformer"),
+        (with_sequence_first, "the text tower was built with batch_first=False"),
+        (without_a_causal_mask, "the text tower is not causal"),
+        (with_tokens_beside_the_features, "the image tower returns more or less than projected features"),
+    ],
+)
+def test_a_clip_of_another_kind_is_refused(tiny: open_clip.CLIP, damage: Callable[[Any], None], message: str) -> None:
+    towers.check(tiny)
+    damage(tiny)
+    with pytest.raises(ValueError, match=f"{message}.* such as ViT-B-16-quickgelu"):
+        towers.check(tiny)
+
+
+def test_what_is_no_clip_is_refused(tiny: open_clip.CLIP) -> None:
+    with pytest.raises(ValueError, match="the model is a VisionTransformer, not open_clip's CLIP"):
+        towers.check(tiny.visual)

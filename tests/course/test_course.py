@@ -1,0 +1,139 @@
+"""The course: students' notebooks are made from the solutions, each has its parts, and a check never gives up."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools.course import exercises as course
+from tools.course.exercises import check, students, without_solution, written
+
+NOTEBOOKS = sorted(course.SOLUTIONS.glob("*.ipynb"))
+CELL = """def f(x):
+    ### solution
+    return 2 * x
+    ### otherwise
+    # raise NotImplementedError
+    ### end
+"""
+
+
+def cells(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text())["cells"]
+
+
+def text(cell: dict[str, Any]) -> str:
+    return "".join(cell["source"])
+
+
+def tagged(path: Path, tag: str) -> list[int]:
+    return [i for i, cell in enumerate(cells(path)) if tag in cell["metadata"].get("tags", [])]
+
+
+def test_students_notebooks_are_in_step_with_the_solutions() -> None:
+    assert course.out_of_step() == [], "run `python -m tools.course.exercises`"
+
+
+def test_there_are_six_to_eight_notebooks_with_at_least_twelve_exercises() -> None:
+    assert 6 <= len(NOTEBOOKS) <= 8
+    assert sum(len(tagged(path, "exercise")) for path in NOTEBOOKS) >= 12
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_names_its_goals_and_ends_with_questions(path: Path) -> None:
+    found = cells(path)
+    assert 25 <= len(found) <= 60
+    for part in ("**Goals.**", "**Before.**", "**Time.**"):
+        assert part in text(found[0])
+    assert text(found[0]).startswith(f"# {path.stem[0]}. ")
+    assert text(found[-1]).startswith("## Questions\n")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_exercise_is_explained_and_checked(path: Path) -> None:
+    exercises, checks = tagged(path, "exercise"), tagged(path, "check")
+    assert [i + 1 for i in exercises] == checks
+    for number, place in enumerate(exercises, 1):
+        name = f"{path.stem[0]}.{number}"
+        explained = [text(cell) for cell in cells(path)[:place] if cell["cell_type"] == "markdown"]
+        assert f"### Exercise {name} (" in "".join(explained)
+        assert f'"{name}"' in text(cells(path)[place + 1])
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *sorted(course.STUDENTS.glob("*.ipynb"))], ids=str)
+def test_a_notebook_is_committed_clean_and_its_cells_are_short(path: Path) -> None:
+    for cell in cells(path):
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            assert cell["execution_count"] is None
+            assert len(cell["source"]) <= 30
+
+
+@pytest.mark.parametrize("path", sorted(course.STUDENTS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_students_see_no_solution(path: Path) -> None:
+    assert "###" not in "".join(text(cell) for cell in cells(path) if cell["cell_type"] == "code")
+
+
+def test_a_solution_goes_and_what_stands_for_it_stays() -> None:
+    assert without_solution(CELL) == "def f(x):\n    raise NotImplementedError\n"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x = 1\n",
+        CELL.replace("    ### end\n", ""),
+        CELL.replace("### otherwise", "### solution"),
+        "### end\n" + CELL,
+        CELL.replace("# raise", "raise"),
+    ],
+    ids=["no marks", "no end", "solution twice", "end first", "both would run"],
+)
+def test_marks_out_of_order_are_refused(source: str) -> None:
+    with pytest.raises(ValueError, match="exercise cell"):
+        without_solution(source)
+
+
+def test_only_exercise_cells_change() -> None:
+    code = {"cell_type": "code", "metadata": {}, "source": [CELL]}
+    exercise = code | {"metadata": {"tags": ["exercise"]}}
+    kept, changed = students({"cells": [code, exercise], "nbformat": 4})["cells"]
+    assert kept == code
+    assert text(changed) == "def f(x):\n    raise NotImplementedError"
+
+
+def test_a_stale_or_stray_copy_is_found_and_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(course, "STUDENTS", tmp_path)
+    monkeypatch.setattr(course, "SOLUTIONS", tmp_path / "solutions")
+    monkeypatch.setattr(course, "NOTEBOOKS", tmp_path)
+    (tmp_path / "solutions").mkdir()
+    notebook = {"cells": [{"cell_type": "code", "metadata": {"tags": ["exercise"]}, "source": [CELL]}]}
+    (tmp_path / "solutions" / "1_a.ipynb").write_text(written(notebook))
+    (tmp_path / "2_stray.ipynb").write_text("{}")
+    (tmp_path / "explorer.ipynb").write_text("{}")
+    assert [path.name for path in course.out_of_step()] == ["1_a.ipynb", "2_stray.ipynb"]
+    monkeypatch.setattr("sys.argv", ["course", "--check"])
+    assert course.main() == 1
+    monkeypatch.setattr("sys.argv", ["course"])
+    assert course.main() == 0
+    assert course.out_of_step() == []
+    assert sorted(path.name for path in tmp_path.glob("*.ipynb")) == ["1_a.ipynb", "explorer.ipynb"]
+
+
+def test_a_check_says_right_or_what_to_look_at(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("1.1", lambda: True, "the sign")
+    assert not check("1.1", lambda: False, "the sign")
+    said = capsys.readouterr().out
+    assert said == "Exercise 1.1: right.\nExercise 1.1: not yet. Look at: the sign.\n"
+
+
+def test_an_unfinished_answer_stops_no_notebook(capsys: pytest.CaptureFixture[str]) -> None:
+    def missing() -> bool:
+        raise NotImplementedError("one line")
+
+    assert not check("1.2", missing, "the sign")
+    assert not check("1.3", lambda: {}["x"], "the key")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "Exercise 1.2: not written yet (one line)."
+    assert said[1] == "Exercise 1.3: not yet. It stops with KeyError: 'x'. Look at: the key."

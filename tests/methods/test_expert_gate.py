@@ -1,0 +1,166 @@
+"""Expert Gate: relatedness, where an expert starts, that no picture goes astray, who is asked about which picture."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lib.clip import backbone as clip
+from lib.clip.towers import image_tower, text_tower
+from lib.methods.base import Predictions
+from lib.methods.expert_gate import relatedness
+from lib.selector.ddas import CLIP, Decision, Selector
+from tests.support import small_lessons, small_study
+
+HALF = (0.5, 0.5, 0.5)
+
+
+def predicted(method: Any, number: int) -> Predictions:
+    made, known = small_study.sequence()
+    return method.predict(made[number], known[number], number)
+
+
+def begun_with(errors: list[float], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A method with two experts that has just begun a third task, on whose pictures the gates err like this."""
+    method = small_study.method("expert_gate")
+    method.restore(small_study.learned("expert_gate").state())
+    monkeypatch.setattr(Selector, "errors", lambda self, features: torch.tensor([errors, errors]))
+    method.begin_task(small_study.lessons()[2])
+    return method
+
+
+def differs(method: Any, expert: dict[str, Tensor]) -> set[str]:
+    """Names of what the model trains and an expert has otherwise."""
+    return {name for name, p in method.trained().items() if not torch.equal(p, expert[name])}
+
+
+def test_relatedness_by_hand() -> None:
+    # own error 0.2: another of 0.3 is half as bad again, one of 0.15 is even better
+    torch.testing.assert_close(relatedness(torch.tensor([0.3, 0.15, 0.2, 0.2])), torch.tensor([0.5, 1.25, 1]))
+    assert relatedness(torch.tensor([0.2])).shape == (0,)
+
+
+@pytest.mark.parametrize(("errors", "start"), [([0.3, 0.5, 0.2], 0), ([0.5, 0.3, 0.2], 1), ([0.1, 0.3, 0.2], 0)])
+def test_an_expert_starts_from_the_most_related(
+    errors: list[float], start: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = begun_with(errors, monkeypatch)
+    assert method.started == [CLIP, 0, start]
+    assert not differs(method, method.experts[start])
+    assert differs(method, method.experts[1 - start])
+
+
+def test_the_gates_are_learned_before_the_expert_on_all_training_pictures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Tensor] = []
+    errors = Selector.errors
+    monkeypatch.setattr(Selector, "errors", lambda self, seen: asked.append(seen) or errors(self, seen))
+    method, lesson = small_study.method("expert_gate"), small_study.lessons()[0]
+    method.begin_task(lesson)
+    assert len(method.gates.tasks) == 1
+    assert torch.equal(asked[-1], lesson.features.train)
+    assert not differs(method, dict(small_study.backbone().model.named_parameters()))
+
+
+def test_the_first_expert_is_finetune() -> None:
+    one, plain = (small_study.teach(small_study.method(name), 0) for name in ("expert_gate", "finetune"))
+    assert not differs(plain, one.experts[0])
+
+
+def test_experts_never_change_again() -> None:
+    method = small_study.teach(small_study.method("expert_gate"), 0)
+    before = {name: value.clone() for name, value in method.experts[0].items()}
+    first = predicted(method, 0).classes["oracle"]
+    small_study.teach(method, 1)
+    assert all(torch.equal(value, before[name]) for name, value in method.experts[0].items())
+    assert torch.equal(predicted(method, 0).classes["oracle"], first)
+    assert differs(small_study.teach(method, 2), before)
+
+
+def test_no_picture_goes_to_clip_but_the_oracles_of_tasks_to_come() -> None:
+    method = small_study.learned("expert_gate")
+    assert method.gates.route(torch.tensor([[3e30, 2e30], [1e-30, 0.0]])).tolist() == [1, 1]
+    found, known = predicted(method, 2), small_study.sequence()[1][2]
+    assert (found.routes["oracle"] == CLIP).all()
+    assert torch.equal(found.classes["oracle"], known.zero_shot)
+    assert all((found.routes[way] >= 0).all() for way in ("sample", "batch"))
+
+
+def test_answers_are_those_of_the_routed_experts(monkeypatch: pytest.MonkeyPatch) -> None:
+    method, task, route = small_study.learned("expert_gate"), small_study.task(0), torch.arange(12) % 2
+    monkeypatch.setattr(method.gates, "decide", lambda _: Decision(route, 1 - route))
+    found = predicted(method, 0)
+    everyone = []
+    for expert in method.experts:
+        method.model.load_state_dict(expert, strict=False)
+        images = clip.preprocess(task.test.images, HALF, HALF)
+        with torch.no_grad():
+            names = clip.zero_shot_classifier(
+                lambda t: text_tower(method.model, t),
+                small_study.backbone().tokenizer,
+                task.classes,
+                task.templates,
+            )
+            everyone.append((image_tower(method.model, images) @ names.T).argmax(dim=1))
+    both = torch.stack(everyone)  # (2, N)
+    assert torch.equal(found.classes["sample"], both.gather(0, route[None])[0])
+    assert torch.equal(found.classes["batch"], both.gather(0, 1 - route[None])[0])
+    assert torch.equal(found.classes["oracle"], both[0])
+
+
+def test_an_expert_sees_only_what_is_sent_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    method, put, counts = small_study.learned("expert_gate"), [], []
+    routes = torch.tensor([1, 1, 1, *[0] * 9])
+    monkeypatch.setattr(method.gates, "decide", lambda _: Decision(routes, routes))
+    place, ask = method._put, method.ask
+    monkeypatch.setattr(method, "_put", lambda expert: put.append(expert) or place(expert))
+    monkeypatch.setattr(method, "ask", lambda task, x: counts.append(len(x)) or ask(task, x))
+    predicted(method, 2)
+    predicted(method, 0)  # the oracle sends everything to the first
+    assert dict(zip(put[:2], counts[:2], strict=True)) == {0: 9, 1: 3}
+    assert dict(zip(put[2:], counts[2:], strict=True)) == {0: 12, 1: 3}
+
+
+def test_predicting_before_learning_is_refused() -> None:
+    with pytest.raises(ValueError, match="learned no task yet; learn one before predicting"):
+        predicted(small_study.method("expert_gate"), 0)
+
+
+def test_it_learns() -> None:
+    losses, right = small_lessons.after_colours("expert_gate")
+    assert losses[-1] < losses[0] / 2
+    assert right > 70  # a third is chance
+    assert clip.fingerprint(small_study.backbone().model) == small_study.backbone().fingerprint
+
+
+def test_a_run_taken_up_gives_the_same_bytes() -> None:
+    whole, resumed = small_lessons.in_one_go_and_taken_up("expert_gate")
+    assert whole == resumed
+
+
+def test_a_restored_method_answers_reports_and_weighs_the_same() -> None:
+    method, again = small_study.learned("expert_gate"), small_study.method("expert_gate")
+    again.restore(method.state())
+    assert (again.size(), again.report()) == (method.size(), method.report())
+    for number in range(3):
+        one, two = predicted(method, number), predicted(again, number)
+        for way in method.decisions:
+            assert torch.equal(one.classes[way], two.classes[way])
+            assert torch.equal(one.routes[way], two.routes[way])
+
+
+def test_all_experts_and_gates_are_counted() -> None:
+    plain, method = small_study.learned("finetune").size(), small_study.learned("expert_gate")
+    size, gate = method.size(), 32 * 4 + 4 + 4 * 32 + 32
+    assert size["trainable_parameters"] == 2 * plain["trainable_parameters"]
+    assert size["selector_parameters"] == 2 * gate
+    # a gate has a threshold of four bytes; the gates' width and each expert's start are int64
+    assert size["stored_bytes"] == 4 * (size["trainable_parameters"] + 2 * (gate + 1)) + 8 + 2 * 8
+
+
+def test_the_report_names_where_experts_started() -> None:
+    started = small_study.learned("expert_gate", 3).report()["started_from"]
+    assert started[:2] == [CLIP, 0]
+    assert started[2] in (0, 1)

@@ -1,0 +1,196 @@
+"""iCaRL: herding against brute force, the budget of exemplars, the replay's loss, the nearest mean."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save
+from torch import Tensor
+
+from lib.clip import backbone as clip
+from lib.clip.towers import image_tower, text_tower
+from lib.methods import icarl
+from lib.methods.icarl import herding
+from lib.study.metrics import accuracy
+from lib.study.params import ParamsError
+from lib.study.train import learn_task
+from tests.support import small_lessons, small_study
+
+HALF = (0.5, 0.5, 0.5)
+
+
+def begun(count: int, **settings: Any) -> Any:
+    """A method that has just begun its next task after some, which were learned with the usual settings."""
+    method = small_study.method("icarl", **settings)
+    method.restore(small_study.learned("icarl", count).state())
+    method.begin_task(small_study.lessons()[count])
+    return method
+
+
+@torch.no_grad()
+def stir(method: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for parameter in method.trained().values():
+        parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
+
+
+def normalised(images: Tensor) -> Tensor:
+    return clip.preprocess(images, HALF, HALF)
+
+
+@torch.no_grad()
+def unit(model: Any, images: Tensor) -> Tensor:
+    return F.normalize(image_tower(model, normalised(images)))
+
+
+def test_herding_by_hand() -> None:
+    # mean 2: nearest is 1; then (1 + 5) / 2 = 3 is nearer to 2 than (1 + 0) / 2; then what is left
+    assert herding(torch.tensor([[0.0], [1.0], [5.0]]), 3).tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_herding_equals_a_brute_force_pick(seed: int) -> None:
+    features = np.random.default_rng(seed).normal(size=(12, 4))
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    picked: list[int] = []
+    for _ in range(8):
+        left = [i for i in range(12) if i not in picked]
+        miss = [np.linalg.norm(features.mean(0) - features[[*picked, i]].mean(0)) for i in left]
+        picked.append(left[int(np.argmin(miss))])
+    assert herding(torch.from_numpy(features), 8).tolist() == picked
+
+
+def test_herding_picks_no_picture_twice_and_no_more_than_there_are() -> None:
+    assert herding(torch.ones(3, 2), 5).tolist() == [0, 1, 2]
+
+
+def test_the_budget_is_shared_by_all_classes_and_lists_are_cut_from_the_end() -> None:
+    method = small_study.method("icarl", exemplars=20)
+    held: dict[int, Tensor] = {}
+    for number, each in ((0, 6), (1, 3), (2, 2)):  # 20 // 3, 20 // 6, 20 // 9
+        small_study.teach(method, number)
+        assert torch.bincount(method.labels).tolist() == [each] * 3 * (number + 1)
+        for label, earlier in held.items():
+            assert torch.equal(method.images[method.labels == label], earlier[:each])
+        held = {label: method.images[method.labels == label] for label in range(3 * number + 3)}
+
+
+def test_exemplars_are_herded_by_the_model_after_the_task() -> None:
+    method = small_study.teach(small_study.method("icarl", exemplars=12), 0, 1)
+    train = small_study.sequence()[0][1].train
+    found = unit(method.model, train.images)
+    for label in range(3):
+        mine = train.images[train.labels == label]
+        expected = mine[herding(found[train.labels == label], 2)]
+        assert torch.equal(method.images[method.labels == 3 + label], expected)
+
+
+def test_the_first_task_is_finetune() -> None:
+    kept, plain = (small_study.teach(small_study.method(name), 0) for name in ("icarl", "finetune"))
+    assert save(kept.model.state_dict()) == save(plain.model.state_dict())
+
+
+def test_the_replay_is_by_hand_the_mean_over_the_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(icarl, "random_crop", lambda images, smallest, rng: images)
+    method = begun(2, weight=3.0, temperature=4.0, replay=7)
+    stir(method)
+    drawn = np.random.default_rng([0, 2, icarl.DRAWN]).choice(len(method.labels), 7, replace=False)
+    assert set((method.labels[drawn] // 3).tolist()) == {0, 1}  # of both tasks
+    terms = []
+    for index in drawn:
+        task, right = divmod(int(method.labels[index]), 3)
+        prompts = method.tokens(small_study.lessons()[task].task)
+        student, teacher = (
+            model.logit_scale.exp()
+            * F.normalize(image_tower(model, normalised(method.images[index : index + 1])))
+            @ F.normalize(text_tower(model, prompts)).T
+            for model in (method.model, method.teacher)
+        )
+        smooth = torch.full((3,), 0.2 / 3)
+        smooth[right] += 0.8
+        new = -(smooth * student.log_softmax(dim=1)).sum()
+        p, q = ((logits / 4).softmax(dim=1) for logits in (teacher, student))
+        terms.append(new + 3 * 16 * (p * (p / q).log()).sum())
+    torch.testing.assert_close(method.replayed(), torch.stack(terms).mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_loss_adds_the_replay_to_the_current_task() -> None:
+    method, (images, labels) = begun(1), small_study.shown(1)
+    current = method.cross_entropy(image_tower(method.model, images), text_tower(method.model, method.prompts), labels)
+    method.replayed = lambda: torch.tensor(5.0)
+    torch.testing.assert_close(method.loss(images, labels), current + 5)
+
+
+def test_nothing_is_distilled_until_a_step_is_made() -> None:
+    one, two = begun(1, weight=0.0), begun(1, weight=100.0)
+    torch.testing.assert_close(one.replayed(), two.replayed(), rtol=0, atol=1e-4)
+    assert clip.fingerprint(two.teacher) == clip.fingerprint(two.model)
+
+
+def test_both_towers_are_taught_by_the_replay_and_the_teacher_is_not() -> None:
+    method = begun(1)
+    method.model.zero_grad()
+    method.replayed().backward()
+    assert method.model.visual.proj.grad.any()
+    assert method.model.text_projection.grad.any()
+    assert not any(parameter.requires_grad for parameter in method.teacher.parameters())
+
+
+def test_a_learned_task_is_answered_by_the_nearest_mean_of_its_exemplars() -> None:
+    method, task = small_study.learned("icarl"), small_study.sequence()[0][1]
+    seen = unit(method.model, task.test.images)
+    means = []
+    for label in range(3, 6):
+        own = unit(method.model, method.images[method.labels == label])
+        means.append(F.normalize(own.mean(dim=0), dim=0))
+    found = method.predict(task, small_study.sequence()[1][1], 1).classes["sample"]
+    assert torch.equal(found, (seen @ torch.stack(means).T).argmax(dim=1))
+
+
+def test_a_task_not_learned_is_answered_by_the_models_own_text() -> None:
+    method, backbone = small_study.learned("icarl"), small_study.backbone()
+    made, known = small_study.sequence()
+    task = made[2]
+    with torch.no_grad():
+        names = clip.zero_shot_classifier(
+            lambda t: text_tower(method.model, t), backbone.tokenizer, task.classes, task.templates
+        )
+    expected = (unit(method.model, task.test.images) @ names.T).argmax(dim=1)
+    assert torch.equal(method.predict(task, known[2], 2).classes["sample"], expected)
+
+
+def test_it_learns() -> None:
+    method = small_study.method("icarl", {"train.steps": 30, "train.smoothing": 0.0}, exemplars=30)
+    small_study.teach(method, 0)
+    lesson = small_lessons.colours()
+    losses = learn_task(method, lesson, method.study.train)
+    found = method.predict(lesson.task, lesson.features, 1).classes["sample"]
+    assert losses[-1] < 0.6 * losses[0]
+    assert accuracy(found, lesson.task.test.labels) > 90  # a third is chance
+    assert clip.fingerprint(small_study.backbone().model) == small_study.backbone().fingerprint
+
+
+def test_a_run_taken_up_gives_the_same_bytes() -> None:
+    whole, resumed = small_lessons.in_one_go_and_taken_up("icarl")
+    assert whole == resumed
+
+
+def test_the_exemplars_are_counted() -> None:
+    plain, method = small_study.learned("finetune").size(), small_study.learned("icarl").size()
+    pictures, prompts = 6 * 3, 2 * 3 * small_study.CONFIG["context"]  # 20 // 6 of each class; int64 tokens
+    own = pictures * (3 * 32 * 32 + 8) + prompts * 8
+    assert method["stored_bytes"] == plain["stored_bytes"] + own
+    assert method["trainable_parameters"] == plain["trainable_parameters"]
+
+
+def test_fewer_exemplars_than_classes_are_refused_before_training() -> None:
+    method = small_study.teach(small_study.method("icarl", exemplars=5), 0)
+    with pytest.raises(ParamsError, match="exemplars is 5; choose at least 6"):
+        method.begin_task(small_study.lessons()[1])
+
+
+def test_a_replay_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="replay is 0; it must be 1 or more"):
+        small_study.method("icarl", replay=0)

@@ -1,0 +1,147 @@
+"""LwF and LwF-VR: what they keep, of whom they learn it, and that they still learn."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save
+from torch import Tensor
+
+from lib.clip import backbone as clip
+from lib.clip.towers import image_tower, text_tower
+from tests.support import small_lessons, small_study
+
+BOTH = ["lwf", "lwf_vr"]
+
+
+@pytest.fixture(autouse=True)
+def reference_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_study.give_reference(monkeypatch)
+
+
+def begun(name: str, *before: int, **settings: Any) -> Any:
+    """A method that has learned some tasks and has just begun the next."""
+    method = small_study.teach(small_study.method(name, **settings), *before)
+    method.begin_task(small_study.lessons()[len(before)])
+    return method
+
+
+def forgotten(method: Any, number: int) -> Tensor:
+    images = small_study.shown(number)[0]
+    return method.forgotten(images, image_tower(method.model, images))
+
+
+@torch.no_grad()
+def stir(method: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for parameter in method.trained().values():
+        parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
+
+
+def answers(model: Any, images: Tensor, prompts: Tensor, temperature: float) -> Tensor:
+    """Probabilities (B, C) of prompts at CLIP's scale and a temperature."""
+    image, text = F.normalize(image_tower(model, images)), F.normalize(text_tower(model, prompts))
+    return (model.logit_scale.exp() * image @ text.T / temperature).softmax(dim=1)
+
+
+def test_lwf_learns_its_first_task_as_finetune_does() -> None:
+    lwf, plain = (small_study.teach(small_study.method(name), 0) for name in ("lwf", "finetune"))
+    assert save(lwf.model.state_dict()) == save(plain.model.state_dict())
+
+
+@torch.no_grad()
+def test_each_earlier_task_is_a_softmax_of_its_own_and_counts_alike() -> None:
+    method, images = small_study.method("lwf", temperature=3.0), small_study.shown(2)[0]
+    first, second = (method.tokens(lesson.task) for lesson in small_study.lessons()[:2])
+    method.earlier = [first[:2], second]
+    method.begin_task(small_study.lessons()[2])
+    stir(method)
+    expected = []
+    for prompts in method.earlier:
+        student, teacher = (answers(m, images, prompts, 3.0) for m in (method.model, method.backbone.model))
+        expected.append((teacher * (teacher / student).log()).sum(dim=1).mean() * 9)
+    assert expected[0] > 1e-3
+    torch.testing.assert_close(forgotten(method, 2), (expected[0] + expected[1]) / 2, rtol=1e-3, atol=1e-6)
+
+
+@torch.no_grad()
+def test_lwf_vr_has_one_softmax_over_the_drawn_captions() -> None:
+    method, images = begun("lwf_vr", sentences=5), small_study.shown(0)[0]
+    stir(method)
+    drawn = method.groups()[0]
+    method.groups = lambda: [drawn]
+    captions = small_study.others().tokens[drawn]
+    student, teacher = (answers(m, images, captions, 2.0) for m in (method.model, method.backbone.model))
+    expected = (teacher * (teacher / student).log()).sum(dim=1).mean() * 4
+    torch.testing.assert_close(forgotten(method, 0), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_the_loss_is_cross_entropy_plus_the_weighted_distillation() -> None:
+    method, (images, labels) = begun("lwf", 0, weight=3.0), small_study.shown(1)
+    stir(method)
+    image, text = image_tower(method.model, images), text_tower(method.model, method.prompts)
+    expected = method.cross_entropy(image, text, labels) + 3 * method.forgotten(images, image)
+    torch.testing.assert_close(method.loss(images, labels), expected)
+
+
+@pytest.mark.parametrize(("name", "before"), [("lwf", [0]), ("lwf_vr", []), ("lwf_vr", [0])])
+def test_nothing_is_forgotten_until_a_step_is_made(name: str, before: list[int]) -> None:
+    method, (images, labels) = begun(name, *before), small_study.shown(len(before))
+    assert abs(forgotten(method, len(before)).item()) < 1e-6
+    optimizer = torch.optim.AdamW(method.trained().values(), lr=0.001)
+    for _ in range(3):
+        optimizer.zero_grad()
+        method.loss(images, labels).backward()
+        optimizer.step()
+    assert forgotten(method, len(before)) > 1e-5
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_both_towers_of_the_student_are_taught_and_the_teacher_is_not(name: str) -> None:
+    method = begun(name, 0)
+    stir(method)
+    forgotten(method, 1).backward()
+    assert all(parameter.grad is not None for parameter in method.trained().values())
+    assert method.model.visual.proj.grad.any()
+    assert method.model.text_projection.grad.any()
+    assert not any(parameter.requires_grad for parameter in method.teacher.parameters())
+
+
+def test_the_teacher_is_the_model_before_the_task() -> None:
+    method = begun("lwf_vr")
+    assert clip.fingerprint(method.teacher) == small_study.backbone().fingerprint
+    small_study.teach(method, 0)
+    learned = clip.fingerprint(method.model)
+    small_study.teach(method, 1)
+    assert clip.fingerprint(method.teacher) == learned != clip.fingerprint(method.model)
+
+
+def test_captions_are_drawn_anew_at_each_step_and_by_the_lessons_seed() -> None:
+    one, two, other = begun("lwf_vr"), begun("lwf_vr"), begun("lwf_vr", 0)
+    draws = [[method.groups()[0].tolist() for _ in range(5)] for method in (one, two, other)]
+    assert draws[0] == draws[1] != draws[2]
+    assert all(len(set(drawn)) == 4 for drawn in draws[0])
+    assert len({tuple(drawn) for drawn in draws[0]}) > 1
+    assert len(begun("lwf_vr", sentences=100).groups()[0]) == len(small_study.others().tokens)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_it_learns(name: str) -> None:
+    losses, right = small_lessons.after_colours(name)
+    assert losses[-1] < losses[0] / 2
+    assert right > 70  # a third is chance
+    assert clip.fingerprint(small_study.backbone().model) == small_study.backbone().fingerprint
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_run_taken_up_gives_the_same_bytes(name: str) -> None:
+    whole, resumed = small_lessons.in_one_go_and_taken_up(name)
+    assert whole == resumed
+
+
+def test_lwf_stores_a_model_and_the_prompts() -> None:
+    plain, lwf = small_study.learned("finetune"), small_study.learned("lwf")
+    prompts = 2 * 3 * small_study.CONFIG["context"] * 8  # two tasks, three classes, int64
+    assert lwf.size()["stored_bytes"] == plain.size()["stored_bytes"] + prompts
+    assert lwf.size()["trainable_parameters"] == plain.size()["trainable_parameters"]

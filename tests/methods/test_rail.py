@@ -1,0 +1,159 @@
+"""RAIL: recursive and kernel solutions against the closed form, the mixture, what never changes, what is kept."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save
+from torch import Tensor
+
+from lib.clip import backbone as clip
+from lib.data.frozen import class_features
+from lib.methods import rail
+from lib.study.metrics import accuracy
+from lib.study.train import learn_task
+from tests.support import small_lessons, small_study
+
+BOTH = ["rail_primal", "rail_dual"]
+
+
+def pooled(count: int = 3) -> tuple[Tensor, Tensor]:
+    """Features (N, F) and one-hot classes (N, C) of the first tasks, all together."""
+    lessons = small_study.lessons()[:count]
+    labels = [lesson.task.train.labels + 3 * lesson.number for lesson in lessons]
+    x = torch.cat([lesson.features.image_train for lesson in lessons]).double()
+    return x, F.one_hot(torch.cat(labels), 3 * count).double()
+
+
+def predicted(method: Any, number: int) -> Tensor:
+    made, known = small_study.sequence()
+    return method.predict(made[number], known[number], number).classes["sample"]
+
+
+@pytest.mark.parametrize("rows", [1, 7, 512])
+def test_woodbury_in_parts_equals_the_closed_form(rows: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(40, n, generator=generator, dtype=torch.float64) for n in (12, 5))
+    inverse, weights = torch.eye(12, dtype=torch.float64) / 0.3, torch.zeros(12, 5, dtype=torch.float64)
+    for part in zip(x.split(rows), y.split(rows), strict=True):
+        inverse, weights = rail.woodbury(inverse, weights, *part)
+    gram = x.T @ x + 0.3 * torch.eye(12)
+    torch.testing.assert_close(inverse @ gram, torch.eye(12, dtype=torch.float64), rtol=0, atol=1e-9)
+    torch.testing.assert_close(weights, torch.linalg.solve(gram, x.T @ y), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("ridge", [0.001, 0.1, 10.0])
+def test_the_primal_form_task_by_task_equals_all_at_once(ridge: float) -> None:
+    method = small_study.teach(small_study.method("rail_primal", ridge=ridge), 0, 1, 2)
+    x, y = pooled()
+    hidden = (x @ rail.projection(0, x.shape[1], 64)).clamp(min=0)
+    closed = torch.linalg.solve(hidden.T @ hidden + ridge * torch.eye(64), hidden.T @ y)
+    torch.testing.assert_close(method.coefficients, closed, rtol=0, atol=1e-6)
+    torch.testing.assert_close(method.scores(x), hidden @ closed, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.1, 3.0])
+def test_the_dual_form_equals_the_closed_form(gamma: float) -> None:
+    method = small_study.teach(small_study.method("rail_dual", gamma=gamma, ridge=0.01), 0, 1, 2)
+    x, y = pooled()
+    kernel = (-gamma * (x[:, None] - x[None]).square().sum(dim=2)).exp()
+    closed = torch.linalg.solve(kernel + 0.01 * torch.eye(len(x)), y)
+    torch.testing.assert_close(method.coefficients, closed, rtol=0, atol=1e-4)  # features are unit to 1e-7
+    torch.testing.assert_close(method.scores(x), kernel @ closed, rtol=0, atol=1e-6)
+
+
+def test_the_kernel_by_hand() -> None:
+    method = small_study.method("rail_dual", gamma=0.5)
+    method.known = torch.eye(2)
+    expected = torch.tensor([[1, torch.exp(torch.tensor(-1.0))]], dtype=torch.float64)  # distances 0 and sqrt 2
+    torch.testing.assert_close(method.kernel(torch.tensor([[1.0, 0.0]])), expected)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_new_classes_leave_the_earlier_ones_as_if_learned_together(name: str) -> None:
+    method = small_study.teach(small_study.method(name), 0)
+    assert method.coefficients.shape[1] == 3
+    small_study.teach(method, 1)
+    assert method.coefficients.shape[1] == 6
+    swapped = small_study.teach(small_study.method(name), 1, 0)
+    x = pooled(2)[0]
+    torch.testing.assert_close(method.scores(x), swapped.scores(x).roll(3, dims=1), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_a_learned_task_is_answered_by_the_mixture(name: str, share: float) -> None:
+    method = small_study.teach(small_study.method(name, zero_shot_share=share), 0, 1)
+    made, known = small_study.sequence()
+    scale = small_study.backbone().model.logit_scale.detach().exp()
+    for number, own in ((0, slice(0, 3)), (1, slice(3, 6))):
+        names = class_features(small_study.backbone(), made[number]).detach()
+        asked = (scale * known[number].image_test @ names.T).softmax(dim=1)
+        mixed = share * asked + (1 - share) * method.scores(known[number].image_test)[:, own]
+        assert torch.equal(predicted(method, number), mixed.argmax(dim=1))
+        if share == 1:
+            assert torch.equal(predicted(method, number), known[number].zero_shot)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_tasks_to_come_are_zero_shots_and_only_they_are_settled(name: str) -> None:
+    method, known = small_study.learned(name), small_study.sequence()[1]
+    assert torch.equal(predicted(method, 2), known[2].zero_shot)
+    assert [method.settled(task, 1) for task in range(3)] == [False, False, True]
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_class_features_are_computed_once_for_a_task(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(
+        rail,
+        "class_features",
+        lambda backbone, task: asked.append(task.name) or class_features(backbone, task),
+    )
+    method = small_study.teach(small_study.method(name), 0, 1)
+    for number in (0, 1, 2, 0, 1):
+        predicted(method, number)
+    assert asked == ["red", "green"]
+
+
+def test_the_projection_is_the_seeds_and_of_a_linear_layers_size() -> None:
+    drawn = rail.projection(3, 16, 500)
+    assert torch.equal(drawn, rail.projection(3, 16, 500))
+    assert not torch.equal(drawn, rail.projection(4, 16, 500))
+    assert drawn.abs().max() <= 0.25
+    assert drawn.var().item() == pytest.approx(1 / 48, rel=0.05)  # of a uniform in +-1 / 4
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_nothing_is_trained_by_gradient_and_it_learns(name: str) -> None:
+    method, lesson = small_study.teach(small_study.method(name), 0), small_lessons.colours()
+    assert learn_task(method, lesson, method.study.train) == []
+    found = method.predict(lesson.task, lesson.features, 1).classes["sample"]
+    assert accuracy(found, lesson.task.test.labels) > 90  # a third is chance
+    assert clip.fingerprint(small_study.backbone().model) == small_study.backbone().fingerprint
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_run_taken_up_gives_the_same_bytes_and_answers(name: str) -> None:
+    whole, resumed = small_lessons.in_one_go_and_taken_up(name)
+    assert whole == resumed
+    method, again = small_study.learned(name), small_study.method(name)
+    again.restore(method.state())
+    assert save(again.state()) == save(method.state())
+    x = pooled()[0]
+    assert torch.equal(again.scores(x), method.scores(x))
+
+
+def test_what_is_kept_is_counted() -> None:
+    primal, dual = (small_study.learned(name).size() for name in BOTH)
+    assert primal["trainable_parameters"] == 64 * 6
+    assert primal["stored_bytes"] == 8 * (64 * 6 + 64 * 64 + 2 + 1)  # W, inverse, counts, seed
+    assert dual["trainable_parameters"] == 36 * 6
+    assert dual["stored_bytes"] == 8 * 36 * 6 + 36 * (4 * 16 + 8) + 2 * 8  # a, features and labels, counts
+
+
+@pytest.mark.parametrize(("name", "value"), [("ridge", 0.0), ("zero_shot_share", 1.5)])
+def test_bad_settings_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} is {value}; choose"):
+        small_study.method("rail_primal", **{name: value})

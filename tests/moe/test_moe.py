@@ -1,0 +1,195 @@
+"""The mixture around CLIP: identity at the start, where adapters sit, routes, errors."""
+
+from collections.abc import Callable
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lib.clip import towers
+from lib.moe.model import MoECLIP, MoEConfig
+
+Make = Callable[..., MoECLIP]
+
+
+@torch.no_grad()
+def test_a_new_model_equals_open_clip_bit_for_bit(mixture: Make, images: Tensor, tokens: Tensor) -> None:
+    model = mixture(stirred=False)
+    full = tokens.clone()
+    full[0] = torch.tensor([126, *range(1, 19), 127])  # a prompt of the whole context: nothing to cut
+    for task in (0, 1):
+        assert (model.encode_image(images, task).features - model.clip.encode_image(images)).abs().max() == 0
+        assert (model.encode_text(full, task).features - model.clip.encode_text(full)).abs().max() == 0
+
+
+@torch.no_grad()
+def test_a_new_mixture_around_vit_b_16_equals_it_bit_for_bit() -> None:
+    torch.manual_seed(0)
+    clip: Any = open_clip.create_model("ViT-B-16-quickgelu")
+    model = MoECLIP(clip, MoEConfig(experts=3)).eval()
+    task, images = model.add_task(), torch.randn(2, 3, 224, 224)
+    tokens = open_clip.get_tokenizer("ViT-B-16-quickgelu")(["a photo of a cat.", "a dog", "two birds on a wire."])
+    assert (model.encode_image(images, task).features - clip.encode_image(images)).abs().max() == 0
+    found = model.encode_text(tokens, task).features
+    assert (found - towers.text_group(clip, tokens, whole=True)).abs().max() == 0
+    torch.testing.assert_close(found, clip.encode_text(tokens), rtol=0, atol=1e-5)  # at the full context of 77
+
+
+@torch.no_grad()
+def test_task_none_is_the_frozen_clip_bit_for_bit(mixture: Make, images: Tensor, tokens: Tensor) -> None:
+    model = mixture()
+    for found, expected in (
+        (model.encode_image(images, None), model.clip.encode_image(images)),
+        (model.encode_text(tokens, None), model.clip.encode_text(tokens)),
+    ):
+        assert torch.equal(found.features, expected)
+        assert found.routings == {}
+    assert not torch.equal(model.encode_image(images, 0).features, model.clip.encode_image(images))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("token", ["start", "end"])
+def test_cutting_the_padding_changes_nothing_but_rounding(
+    mixture: Make, tokens: Tensor, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = mixture(text_router_token=token)
+    cut = model.encode_text(tokens, 0)
+    monkeypatch.setattr(towers, "cut_padding", lambda whole: whole)
+    whole = model.encode_text(tokens, 0)
+    torch.testing.assert_close(cut.features, whole.features, rtol=0, atol=1e-5)
+    for block, routing in cut.routings.items():
+        assert torch.equal(routing.experts, whole.routings[block].experts)
+
+
+@pytest.mark.parametrize("token", ["start", "end"])
+@pytest.mark.parametrize("text_blocks", ["all", "first", "last", "none"])
+@pytest.mark.parametrize("worth", [1, 1000])  # tokens: all in groups, or all together
+def test_the_short_ways_change_nothing_but_rounding(
+    mixture: Make,
+    images: Tensor,
+    tokens: Tensor,
+    token: str,
+    text_blocks: str,
+    worth: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(towers.WORTH, "cpu", worth)
+    model = mixture(text_router_token=token, text_blocks=text_blocks).train()
+    noise = {block: torch.randn(10, 6) for block in (0, 1)}
+    found: list[list[Tensor]] = []
+    for whole in (True, False):
+        image = model.encode_image(images, 1, {b: n[:8] for b, n in noise.items()}, whole)
+        text = model.encode_text(tokens if whole else model.prepare(tokens), 1, noise)
+        model.zero_grad()
+        (image.features.sin().sum() + text.features.sin().sum()).backward()
+        routings = [*image.routings.values(), *text.routings.values()]
+        slopes = [p.grad.clone() for _, p in model.trainable_parameters(1) if p.grad is not None]
+        found.append([image.features, text.features, *(part for r in routings for part in r), *slopes])
+    assert len(found[0]) == 2 + 3 * len(model.adapters()) + len(model.trainable_parameters(1))
+    for long, short in zip(*found, strict=True):
+        torch.testing.assert_close(short, long, rtol=0, atol=1e-4)
+
+
+def test_what_no_task_changes_is_computed_once(mixture: Make, tokens: Tensor) -> None:
+    model, calls = mixture(text_blocks="last"), []
+    clip: Any = model.clip
+    for index, block in enumerate(clip.transformer.resblocks):
+        block.mlp.register_forward_hook(lambda *_, index=index: calls.append(index))
+    prompts = model.prepare(tokens)
+    assert calls == [0, 1]  # up to the MLP beside the first adapter
+    for _ in range(3):
+        model.encode_text(prompts, 0)
+    assert calls == [0, 1]
+
+
+@torch.no_grad()
+def test_prompts_share_one_route_by_the_start_token_and_not_by_the_end_token(mixture: Make, tokens: Tensor) -> None:
+    by_start = mixture(text_router_token="start").encode_text(tokens, 0).routings
+    by_end = mixture(text_router_token="end").encode_text(tokens, 0).routings
+    for block in (0, 1):
+        assert by_start[block].gates.shape == (10, 6)
+        assert (by_start[block].gates == by_start[block].gates[0]).all()
+        assert len(by_end[block].experts.unique(dim=0)) > 1
+
+
+@torch.no_grad()
+def test_the_shared_route_is_the_one_that_every_prompt_would_take(mixture: Make, tokens: Tensor) -> None:
+    model = mixture(noise=False)
+    shared = model.encode_text(tokens, 0)
+    each = model.train().encode_text(tokens, 0)  # without noise and dropout training routes alike, prompt by prompt
+    torch.testing.assert_close(shared.features, each.features, rtol=0, atol=1e-5)
+    for block, routing in shared.routings.items():
+        torch.testing.assert_close(routing.gates, each.routings[block].gates)
+        assert torch.equal(routing.counts, each.routings[block].counts)
+        assert torch.equal(routing.load, each.routings[block].load)
+
+
+@torch.no_grad()
+def test_a_samples_route_and_features_do_not_depend_on_its_batch_mates(mixture: Make, images: Tensor) -> None:
+    model = mixture()
+    whole, alone = model.encode_image(images, 1), model.encode_image(images[3:4], 1)
+    torch.testing.assert_close(alone.features[0], whole.features[3], rtol=0, atol=1e-5)
+    turned = model.encode_image(images.flip(0), 1)
+    torch.testing.assert_close(turned.features.flip(0), whole.features, rtol=0, atol=1e-5)
+    for block, routing in whole.routings.items():
+        assert torch.equal(alone.routings[block].experts[0], routing.experts[3])
+        assert torch.equal(turned.routings[block].experts.flip(0), routing.experts)
+
+
+@pytest.mark.parametrize("changes", [{"noise": True}, {"noise": False, "dropout": 0.5}])
+def test_noise_and_dropout_act_in_training_only(mixture: Make, images: Tensor, changes: dict) -> None:
+    model = mixture(**changes)
+    assert torch.equal(model.encode_image(images, 0).features, model.encode_image(images, 0).features)
+    model.train()
+    assert not torch.equal(model.encode_image(images, 0).features, model.encode_image(images, 0).features)
+    assert not any(part.training for part in model.clip.modules())
+
+
+@pytest.mark.parametrize(
+    ("image_blocks", "text_blocks", "expected"),
+    [
+        ("all", "none", ["image_adapters.0", "image_adapters.1"]),
+        ("first", "last", ["image_adapters.0", "text_adapters.1"]),
+        ([1], [0, 0, 1], ["image_adapters.1", "text_adapters.0", "text_adapters.1"]),
+    ],
+)
+def test_adapters_sit_where_the_config_says(
+    mixture: Make, images: Tensor, image_blocks: object, text_blocks: object, expected: list[str]
+) -> None:
+    model = mixture(image_blocks=image_blocks, text_blocks=text_blocks)
+    assert list(model.adapters()) == expected
+    assert [f"image_adapters.{block}" for block in model.encode_image(images, 0).routings] == [
+        name for name in expected if name.startswith("image")
+    ]
+
+
+def test_a_model_that_is_no_plain_clip_is_an_error() -> None:
+    with pytest.raises(ValueError, match="the model is a Identity, not open_clip's CLIP"):
+        MoECLIP(nn.Identity(), MoEConfig())  # type: ignore[arg-type]
+
+
+def test_a_block_that_the_tower_has_not_is_an_error(mixture: Make) -> None:
+    with pytest.raises(ValueError, match="text_blocks has 2; the tower's blocks are 0 to 1"):
+        mixture(text_blocks=[0, 2])
+
+
+@pytest.mark.parametrize("task", [-1, 2])
+def test_a_task_that_was_never_added_is_an_error(mixture: Make, images: Tensor, task: int) -> None:
+    with pytest.raises(ValueError, match=rf"there is no task {task}; tasks so far: 0 to 1"):
+        mixture().encode_image(images, task)
+    with pytest.raises(ValueError, match="tasks so far: none"):
+        mixture(tasks=0).encode_image(images, task)
+
+
+def test_the_papers_trainable_parameters_are_counted_not_quoted() -> None:
+    with torch.device("meta"):
+        clip: Any = open_clip.create_model("ViT-B-16-quickgelu", device="meta")
+        model = MoECLIP(clip, MoEConfig())
+        for _ in range(11):
+            model.add_task()
+    ours = {name: p.numel() for name, p in model.named_parameters() if not name.startswith("clip.")}
+    assert sum(n for name, n in ours.items() if ".experts." in name) == 43_625_472
+    assert sum(n for name, n in ours.items() if ".routers." in name) == 7_434_240
+    assert sum(ours.values()) == 51_059_712

@@ -1,0 +1,228 @@
+"""What was published beside what is measured: by hand, on made results and made facts; and the committed facts."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.report import published
+from lib.report.figures import LOOK
+from lib.report.published import PublishedError
+from lib.study.metrics import METRICS, incremental
+from lib.study.paths import ROOT
+
+GIVEN = ROOT.parent / "shared" / "published_results.csv"
+HEAD = "benchmark,order,shots,metric,method,dataset,percent,source"
+TASKS = ["Aircraft", "Caltech101", "CIFAR100"]
+MATRIX = [[50.0, 80.0, 60.0], [48.0, 90.0, 62.0], [46.0, 88.0, 85.0]]
+FACTS = """
+MTIL,I,full,Transfer,MoE-Adapters,Caltech101,81.5,here
+MTIL,I,full,Transfer,MoE-Adapters,CIFAR100,62.0,here
+MTIL,I,full,Transfer,MoE-Adapters,mean,68.9,here
+MTIL,I,full,Last,MoE-Adapters,Aircraft,49.8,here
+MTIL,I,full,Last,MoE-Adapters,mean,85.0,here
+MTIL,I,full,Last,MoE-Adapters,mean,84.0,"there, again"
+MTIL,I,full,Last,ZSCL,mean,83.6,here
+MTIL,II,full,Last,ZSCL,mean,83.4,here
+MTIL,I,5,Last,ZSCL,mean,67.4,here
+"""
+
+
+def content(run: str, seed: int = 0, more: float = 0.0, order: str = "I", **changes: Any) -> dict[str, Any]:
+    """A result with `more` added to the matrix; of the method batch has a point more than sample, oracle five."""
+    method, _, variant = run.partition("+")
+    decisions = {"sample": 0, "batch": 1, "oracle": 5} if method == "moe_adapters" else {"sample": 0}
+    accuracy = {name: np.array(MATRIX) + more + plus for name, plus in decisions.items()}
+    held: dict[str, Any] = {
+        "study": "mtil",
+        "method": method,
+        "variant": variant,
+        "order": order,
+        "seed": seed,
+    }
+    held |= {"tasks": TASKS, "classes": [100, 102, 100]}
+    held |= {"accuracy": {name: matrix.tolist() for name, matrix in accuracy.items()}}
+    held |= {m: {name: formula(accuracy[name]) for name in accuracy} for m, formula in METRICS.items()}
+    return held | changes
+
+
+@pytest.fixture
+def facts(tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+    """Reads facts from a file of these lines."""
+
+    def made(lines: str = FACTS, head: str = HEAD) -> list[dict[str, Any]]:
+        (tmp_path / "facts.csv").write_text(head + "\n" + lines.strip("\n") + "\n")
+        return published.read(tmp_path / "facts.csv")
+
+    return made
+
+
+Make = Callable[..., list[dict[str, Any]]]
+MEASURED = [content("mas"), *(content("moe_adapters", seed, more=2.0 * seed) for seed in (0, 1))]
+
+
+def cells(table: pd.DataFrame, **where: str) -> list[list[Any]]:
+    """The cells from the decision on, of the lines that are meant."""
+    for column, value in where.items():
+        table = table.loc[table[column] == value, :]
+    return table.loc[:, "decision":].to_numpy().tolist()
+
+
+def test_measured_stands_beside_published_with_the_difference(facts: Make) -> None:
+    table = published.beside(MEASURED, "mtil", "I", facts())
+    # seed 0: (80 + (60 + 62) / 2) / 2 = 70.5, seed 1: 72.5; half width 12.7062 * sqrt(2) / sqrt(2)
+    assert cells(table, run="moe_adapters", metric="Transfer") == [
+        ["sample", 2, "71.5 ± 12.7", "68.9", "+2.6", "here"],
+        ["batch", 2, "72.5 ± 12.7", "68.9", "+3.6", "here"],
+    ]
+
+
+def test_two_sources_of_one_number_are_two_lines(facts: Make) -> None:
+    table = published.beside(MEASURED, "mtil", "I", facts())
+    # (46 + 88 + 85) / 3 = 73, and 75
+    assert cells(table, run="moe_adapters", metric="Last", decision="sample") == [
+        ["sample", 2, "74.0 ± 12.7", "85.0", "-11.0", "here"],
+        ["sample", 2, "74.0 ± 12.7", "84.0", "-10.0", "there, again"],
+    ]
+
+
+def test_what_is_not_measured_or_not_published_is_empty(facts: Make) -> None:
+    table = published.beside(MEASURED, "mtil", "I", facts())
+    assert cells(table, run="zscl") == [["", "", "", "83.6", "", "here"]]
+    assert cells(table, run="mas", metric="Last") == [["sample", 1, "73.0", "", "", ""]]
+    # 609 / 9 = 67.67, and 2 more
+    assert cells(table, run="moe_adapters", metric="Average")[0] == ["sample", 2, "68.7 ± 12.7", "", "", ""]
+
+
+def test_lines_are_in_the_order_of_the_figures_and_no_other_place_is_mixed_in(facts: Make) -> None:
+    mixed = [content("moe_adapters+mine"), content("mas", order="II"), *MEASURED]
+    table = published.beside(mixed, "mtil", "I", facts())
+    assert list(dict.fromkeys(table["run"])) == ["zscl", "mas", "moe_adapters", "moe_adapters+mine"]
+    assert list(dict.fromkeys(table["metric"])) == [
+        "Last",
+        "Transfer",
+        "Average",
+    ]  # of ZSCL only Last is known
+    assert cells(published.beside(mixed, "mtil", "II", facts()), run="mas", metric="Last")[0][1] == 1
+    assert cells(published.beside([], "mtil_5shot", "I", facts())) == [["", "", "", "67.4", "", "here"]]
+    assert published.beside([], "xtail", "I", facts()).empty
+
+
+def test_data_sets_are_set_beside_where_somebody_published_them(facts: Make) -> None:
+    table = published.by_task(MEASURED[:2], "mtil", "I", facts())
+    assert list(dict.fromkeys(zip(table["metric"], table["dataset"], strict=True))) == [
+        ("Transfer", "Caltech101"),
+        ("Transfer", "CIFAR100"),
+        ("Last", "Aircraft"),
+    ]
+    assert cells(table, dataset="Caltech101")[0] == ["sample", 1, "80.0", "81.5", "-1.5", "here"]
+    assert cells(table, dataset="CIFAR100")[1] == ["batch", 1, "62.0", "62.0", "+0.0", "here"]
+    assert cells(table, dataset="Aircraft")[0] == ["sample", 1, "46.0", "49.8", "-3.8", "here"]
+    assert cells(published.by_task([], "mtil", "I", facts()), metric="Last") == [["", "", "", "49.8", "", "here"]]
+
+
+def test_by_task_the_means_are_the_metrics() -> None:
+    known = published.measured(content("mas"), "sample")
+    for metric, first in (("Transfer", 1), ("Average", 0), ("Last", 0)):
+        mean = np.mean([known[metric, task] for task in TASKS[first:]])
+        assert mean == pytest.approx(known[metric, "mean"])
+    assert ("Transfer", "Aircraft") not in known  # nothing comes before it
+    assert published.measured(content("mas"), "batch") == {}
+
+
+def test_class_incremental_numbers_are_the_released_codes_from_its_own_accuracies() -> None:
+    # its metrics file of TinyImageNet, 100 classes and 5 steps of 20: avg 81.12, last 76.87
+    rows = [
+        [85.98],
+        [83.72, 85.1],
+        [81.72, 82.2, 81.6],
+        [80.06, 80.4, 78.0, 81.2],
+        [78.28, 79.0, 76.3, 77.7, 79.2],
+        [77.42, 76.6, 75.8, 73.6, 76.9, 78.7],
+    ]
+    classes = [100, 20, 20, 20, 20, 20]
+    about = {"study": "cil_tinyimagenet_5", "tasks": list("abcdef"), "classes": classes}
+    metrics = {m: {"sample": f(rows)} for m, f in incremental([50 * count for count in classes]).items()}
+    found = content("moe_adapters", **about, accuracy={"sample": rows}) | metrics
+    table = published.beside([found], "cil_tinyimagenet_5")
+    assert cells(table, metric="Average")[0][2:5] == ["81.1", "81.12", "+0.0"]
+    assert cells(table, metric="Last")[0][2:5] == ["76.9", "76.87", "+0.0"]
+    numbers = published.measured(found, "sample")
+    assert numbers == pytest.approx({("Average", "all"): 81.12, ("Last", "all"): 76.87}, abs=0.01)
+    assert published.by_task([found], "cil_tinyimagenet_5").empty
+
+
+def test_results_that_do_not_belong_are_refused(facts: Make) -> None:
+    with pytest.raises(PublishedError, match=r"\['mini'\] in order I is not one of the studies .*'mtil_5shot'"):
+        published.beside([], "mini", "I", facts())
+    with pytest.raises(PublishedError, match=r"\['mtil'\] in order III is not one"):
+        published.beside([], "mtil", "III", facts())
+    with pytest.raises(PublishedError, match=r"\['mtil', 'mtil_5shot'\] in order I is not one"):
+        published.beside([content("mas")], "mtil_5shot", "I", facts())
+    half = content("mas", accuracy={"sample": MATRIX[:2]})
+    with pytest.raises(PublishedError, match="mas: 2 of 3 tasks; run it to its end"):
+        published.beside([half], "mtil", "I", facts())
+    other = content("moe_adapters", tasks=["planes", "things", "small"])
+    with pytest.raises(PublishedError, match="study mtil has no task Aircraft, CIFAR100, Caltech101; name tasks"):
+        published.by_task([other], "mtil", "I", facts())
+
+
+def test_our_names_of_the_data_sets_are_those_that_were_published(facts: Make) -> None:
+    ours = content("moe_adapters", tasks=["aircraft", "caltech101", "cifar100"])
+    theirs = content("moe_adapters", tasks=TASKS)
+    tables = [published.by_task([held], "mtil", "I", facts()) for held in (ours, theirs)]
+    assert tables[0].equals(tables[1])
+
+
+LINE = "MTIL,I,full,Last,ZSCL,mean,83.6,here"
+WRONG = {
+    "MTIL,I,full,Last,ZSCL,mean,83.6": "line 3: all cells but the order are needed",
+    LINE + ",more": "line 3: all cells but the order are needed",
+    "MTIL,I,full,Last,ZSCL,,83.6,here": "line 3: all cells but the order are needed",
+    "MTIL,I,full,Forgetting,ZSCL,mean,83.6,here": "line 3: 'Forgetting' is not known; allowed: Transfer, Average, Last",
+    "MTIL,I,full,Last,ZSCL2,mean,83.6,here": "line 3: 'ZSCL2' is not known; allowed: .*ZSCL,",
+    "MTIL,,full,Last,ZSCL,mean,83.6,here": r"line 3: \('MTIL', '', 'full'\) is not known; allowed: .*'CIL CIFAR100",
+    "MTIL,I,full,Last,LwF,mean,100.1,here": "line 3: percent is '100.1'; it must be a number from 0 to 100",
+    "MTIL,I,full,Last,LwF,mean,-1,here": "line 3: percent is '-1'",
+    "MTIL,I,full,Last,LwF,mean,nan,here": "line 3: percent is 'nan'",
+    "MTIL,I,full,Last,LwF,mean,74.6 %,here": "line 3: percent is '74.6 %'",
+    "MTIL,I,full,Last,ZSCL,mean,83.7,here": "line 3: MTIL, I, full, Last, ZSCL, mean, here: an earlier line has it",
+    'MTIL,I,full,Last,LwF,mean,74.6,"here': "line 3: unexpected end of data",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_wrong_line_is_named(facts: Make, line: str) -> None:
+    with pytest.raises(PublishedError, match=r"facts.csv, " + WRONG[line]):
+        facts(f"{LINE}\n{line}")
+
+
+@pytest.mark.parametrize("head", [HEAD + ",page", HEAD.replace("percent", "value"), ""])
+def test_other_columns_are_named(facts: Make, head: str) -> None:
+    with pytest.raises(PublishedError, match=r"facts.csv, line \d+: columns are .*; they must be \['benchmark'"):
+        facts(LINE, head)
+
+
+def test_the_committed_facts_are_read_and_every_published_run_is_one_of_ours() -> None:
+    found = published.read()
+    assert {fact["method"] for fact in found} == set(published.RUNS)
+    assert set(published.RUNS.values()) <= set(LOOK)
+    places = {(fact["benchmark"], fact["order"], fact["shots"]) for fact in found}
+    assert set(published.PLACES.values()) - places == {("X-TAIL", "I", "16")}  # no number is known yet
+    table = published.beside([], "mtil")
+    assert cells(table, run="moe_adapters", metric="Last")[0][3] == "85.0"
+    assert cells(table, run="zero_shot", metric="Last") == []  # only for order II
+    assert cells(published.beside([], "cil_cifar100_50"), metric="Last")[0][3] == "75.24"
+
+
+@pytest.mark.skipif(not GIVEN.is_file(), reason="no given facts beside the project (../shared/published_results.csv)")
+def test_every_committed_fact_is_a_given_one_and_none_of_our_runs_is_left_out() -> None:
+    given = GIVEN.read_text(encoding="utf-8").splitlines()
+    ours = (ROOT / "reports" / "published.csv").read_text(encoding="utf-8").splitlines()
+    assert ours[0] == given[0]
+    assert ours == [line for line in given if line in set(ours)]
+    left = pd.read_csv(GIVEN)["method"].isin(list(published.RUNS)).sum()
+    assert len(ours) - 1 == left

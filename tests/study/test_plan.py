@@ -1,0 +1,136 @@
+"""The plan: a stage for a whole run or for each task, parents first, and the committed files in step."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lib.study import params, plan
+from lib.study.params import Run
+from lib.study.plan import Item
+from tests.support import small_study
+
+CHAIN = Run([0, 1], {}, ["I", "II"], story=True, by_task=True)
+
+
+def small(**runs: Run) -> params.Study:
+    study = small_study.study({"tasks.orders": {"I": ["red", "green", "blue"], "II": ["blue", "red", "green"]}})
+    study.runs.clear()
+    study.runs.update(runs)
+    return study
+
+
+def test_a_whole_run_is_one_stage() -> None:
+    found = plan.items(small(finetune=Run([3], {}, ["I", "II"])))
+    assert list(found) == ["finetune--I--s3", "finetune--II--s3"]
+    assert found["finetune--I--s3"] == Item(
+        run="finetune",
+        method="finetune",
+        order="I",
+        seed=3,
+        first=0,
+        stop=3,
+        parent="data/tiny/features",
+        checkpoint="data/tiny/runs/finetune--I--s3",
+        result="reports/results/tiny/finetune--I--s3.json",
+    )
+
+
+def test_a_run_has_the_orders_it_names_or_the_first() -> None:
+    found = plan.items(small(finetune=Run([3], {}), adapter=Run([0], {}, ["II"])))
+    assert list(found) == ["finetune--I--s3", "adapter--II--s0"]
+
+
+def test_the_method_of_a_stage_is_its_runs() -> None:
+    found = plan.items(small(**{"finetune+few": Run([0], {"shots": 1})}))
+    assert [(item.run, item.method) for item in found.values()] == [("finetune+few", "finetune")]
+
+
+def test_a_task_that_is_cut_counts_as_its_parts() -> None:
+    study = small(moe_adapters=Run([0], {"cut": 2}, story=True, by_task=True), finetune=Run([0], {"cut": 2}))
+    names = ["red.1", "red.2", "green.1", "green.2", "blue.1", "blue.2"]
+    assert plan.tasks_of(study, "moe_adapters", "I") == names
+    found = plan.items(study)
+    assert list(found)[:6] == [f"moe_adapters--I--s0--{i}-{name}" for i, name in enumerate(names)]
+    assert (found["finetune--I--s0"].first, found["finetune--I--s0"].stop) == (0, 6)
+    assert plan.tasks_of(small(finetune=Run([0], {})), "finetune", "II") == ["blue", "red", "green"]
+
+
+def test_a_chain_has_a_stage_for_each_task_from_the_one_before() -> None:
+    found = plan.items(small(moe_adapters=CHAIN))
+    name = "moe_adapters--I--s0"
+    keys = [f"{name}--0-red", f"{name}--1-green", f"{name}--2-blue"]
+    chain = [found[key] for key in keys]
+    assert [(item.first, item.stop) for item in chain] == [(0, 1), (1, 2), (2, 3)]
+    assert [item.parent for item in chain] == ["data/tiny/features", *(i.checkpoint for i in chain[:2])]
+    assert [item.checkpoint for item in chain] == [f"data/tiny/runs/{key}" for key in keys]
+    assert [item.result for item in chain] == [
+        f"data/tiny/runs/{keys[0]}.json",
+        f"data/tiny/runs/{keys[1]}.json",
+        f"reports/results/tiny/{name}.json",  # only the whole sequence is a result
+    ]
+    second = ["moe_adapters--II--s0--0-blue", "moe_adapters--II--s0--1-red", "moe_adapters--II--s0--2-green"]
+    assert list(found) == [
+        *keys,
+        "moe_adapters--I--s1",
+        *second,
+        "moe_adapters--II--s1",
+    ]  # other seeds are one stage
+
+
+def test_parents_come_before_children_and_no_output_is_written_twice() -> None:
+    for folder in plan.studies().values():
+        study = params.load(folder / "params.yaml")
+        made = {f"data/{study.study}/features"}
+        found = plan.items(study).values()
+        for item in found:
+            assert item.parent in made
+            made.add(item.checkpoint)
+        outputs = [path for item in found for path in (item.checkpoint, item.result)]
+        assert len(outputs) == len(set(outputs))
+
+
+def test_the_main_story_is_the_first_seed_in_the_first_order_of_the_runs_that_belong_to_it() -> None:
+    story = Run([7, 8], {}, ["II", "I"], story=True)
+    study = small(finetune=story, joint=Run([0], {}), moe_adapters=CHAIN, adapter=replace(story, orders=["II"]))
+    chain = [f"moe_adapters--I--s0--{i}-{name}" for i, name in enumerate(("red", "green", "blue"))]
+    assert plan.main_story(study) == ["finetune--I--s7", *chain]
+
+
+def test_the_committed_plans_are_in_step() -> None:
+    assert plan.out_of_step() == {}
+
+
+def test_a_plan_file_names_what_dvc_unfolds() -> None:
+    text = plan.files(Path())[plan.ROOT / "plan.yaml"]
+    held = yaml.safe_load(text)
+    assert (held["root"], held["file"], held["page"]) == (".", "params.yaml", "reports/index.html")
+    assert list(held["learn"]) == list(plan.items(params.load()))
+
+
+def test_another_study_gets_its_plan_and_its_dvc_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "ROOT", tmp_path)
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    own = tmp_path / "studies" / "tiny"
+    own.mkdir(parents=True)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(small_study.RAW | {"study": "mini"}))
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (own / "params.yaml").write_text(yaml.safe_dump(small_study.RAW))
+    wanted = ["plan.yaml", "studies/tiny/plan.yaml", "studies/tiny/dvc.yaml"]
+    assert plan.write() == wanted
+    assert plan.out_of_step() == {}
+    held = yaml.safe_load((own / "plan.yaml").read_text())
+    assert (held["root"], held["page"]) == ("../..", "reports/tiny/index.html")
+    assert (own / "dvc.yaml").read_text() == "stages: {}\n"
+    (own / "plan.yaml").write_text("stale")
+    assert plan.write() == wanted[1:2]
+
+
+def test_a_study_must_be_named_like_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "ROOT", tmp_path)
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    (tmp_path / "studies" / "mine").mkdir(parents=True)
+    (tmp_path / "studies" / "mine" / "params.yaml").write_text(yaml.safe_dump(small_study.RAW))
+    with pytest.raises(params.ParamsError, match="studies/mine/params.yaml: study is 'tiny'; .* 'mine'"):
+        plan.files(Path("studies/mine"))

@@ -1,0 +1,232 @@
+"""Training on one task: schedule, batches, crops, determinism, losses that are no numbers, snapshots."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from lib.data.tasks import Task
+from lib.methods.base import Lesson, Method
+from lib.study import train
+from lib.study.progress import Progress
+from lib.study.train import TrainingError, batches, learn_task, random_crop, warmup_cosine
+from tests.support import small_study
+from tools.miniworld import snapshot
+
+SETTINGS = small_study.study().train
+
+
+class Slope(Method):
+    """Learns one number: the loss is its square plus what the pictures' mean adds."""
+
+    def __init__(self, spoil: int | None = None) -> None:
+        super().__init__(small_study.backbone(), {}, small_study.study())
+        self.weight = nn.Parameter(torch.tensor([1.0]))
+        self.spoil, self.calls = spoil, 0
+        self.log: list[str] = []
+        self.before: list[tuple[float, float]] = []  # weight and gradient before every step
+        self.after: list[float] = []  # the weight after it
+
+    def learning_rate(self, task: Task) -> float:
+        return 0.1
+
+    def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
+        self.log.append(f"begin {lesson.number}")
+        return [self.weight]
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        self.calls += 1
+        bad = float("nan") if self.calls - 1 == self.spoil else 0.0
+        return (self.weight.square() + images.mean() + bad).sum()
+
+    def before_step(self) -> None:
+        assert self.weight.grad is not None
+        self.before.append((self.weight.item(), self.weight.grad.item()))
+        self.log.append("before")
+
+    def after_step(self) -> None:
+        self.after.append(self.weight.item())
+        self.log.append("after")
+
+    def end_task(self, lesson: Lesson) -> None:
+        self.log.append(f"end {lesson.seed}")
+
+
+def run(method: Method, seed: int = 0, number: int = 0, **changes: Any) -> list[float]:
+    lesson = replace(small_study.lessons()[number], seed=[seed, number])
+    return learn_task(method, lesson, replace(SETTINGS, **changes))
+
+
+def test_schedule_by_hand() -> None:
+    # 10 steps, 2 of them warm-up: a half, the whole, then 0.5 * (1 + cos(pi * (step - 2) / 8))
+    found = [warmup_cosine(step, 10, 2) for step in range(11)]
+    middle = [1.0, 0.961940, 0.853553, 0.691342, 0.5, 0.308658, 0.146447, 0.038060, 0.0]
+    assert found == pytest.approx([0.5, 1.0, *middle], abs=1e-6)
+    assert warmup_cosine(0, 4, 0) == 1
+
+
+def test_batches_are_shuffled_epochs_without_the_odd_rest() -> None:
+    drawn = batches(10, 4, 6, np.random.default_rng(0))
+    assert [len(batch) for batch in drawn] == [4] * 6
+    epochs = [np.concatenate(drawn[i : i + 2]).tolist() for i in (0, 2, 4)]
+    assert all(len(set(epoch)) == 8 and set(epoch) <= set(range(10)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_an_epoch_that_fits_covers_every_picture_and_a_small_set_is_taken_whole() -> None:
+    whole = np.concatenate(batches(12, 4, 3, np.random.default_rng(0)))
+    assert sorted(whole) == list(range(12))
+    assert [sorted(batch) for batch in batches(3, 8, 2, np.random.default_rng(0))] == [[0, 1, 2]] * 2
+
+
+class Still:
+    """Draws the middle of every range: no crop, no change of sides, no shift."""
+
+    def uniform(self, low: float, high: float, size: object) -> np.ndarray:
+        return np.full(size, (low + high) / 2)  # type: ignore[arg-type]
+
+
+def test_a_crop_of_all_the_picture_is_the_picture(images: Tensor) -> None:
+    same = random_crop(images, 1.0, Still())  # type: ignore[arg-type]
+    torch.testing.assert_close(same, images, atol=1e-4, rtol=0)
+
+
+def test_a_crop_shows_a_part_of_at_least_the_share_asked_for() -> None:
+    # brightness tells the place: what is seen spans side * 64 columns, so the crop's area is (wide * high)
+    ramp = torch.arange(64.0).expand(200, 1, 64, 64)
+    places = torch.cat([ramp, ramp.mT, ramp], dim=1)
+    seen = random_crop(places, 0.5, np.random.default_rng(0))[:, :, 8:-8, 8:-8]  # the rim may be reflected
+    wide = (seen[:, 0, 0, -1] - seen[:, 0, 0, 0]) / 47
+    high = (seen[:, 1, -1, 0] - seen[:, 1, 0, 0]) / 47
+    area = wide * high
+    assert 0.43 < area.min() < 0.55  # a side longer than the picture is cut: a little below the share
+    assert 0.95 < area.max() < 1.001
+    assert (wide / high).min() > 0.74
+    assert (wide / high).max() < 1.34
+    assert (seen[:, 0, 0, 0] < seen[:, 0, 0, -1]).all()  # no flip
+
+
+def test_crops_are_the_same_by_seed(images: Tensor) -> None:
+    first, again, other = (random_crop(images, 0.9, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_task_is_begun_stepped_and_ended_in_order() -> None:
+    method = Slope()
+    losses = run(method, seed=5, number=1)
+    assert method.log == ["begin 1", *["before", "after"] * 4, "end [5, 1]"]
+    assert len(losses) == 4
+    assert method.weight.item() < 1
+
+
+def test_a_step_lies_between_the_two_hooks_and_the_first_sees_the_gradient() -> None:
+    method = Slope()
+    run(method, steps=3, warmup=0)
+    assert method.before[0] == (1, 2)  # the square's gradient at 1
+    assert [place for place, _ in method.before[1:]] == method.after[:-1]
+    assert len({1.0, *method.after}) == 4
+
+
+def test_several_tasks_together_take_the_steps_of_all_on_one_schedule() -> None:
+    method = Slope()
+    lesson = replace(small_study.lessons()[0], parts=3)
+    assert len(learn_task(method, lesson, replace(SETTINGS, steps=4, warmup=0))) == 12
+    moves = np.abs(np.diff([1, *method.after]))
+    assert moves[0] == pytest.approx(0.1, rel=1e-3)
+    assert moves[-1] < 0.1 * moves[0]  # one cosine over all twelve
+    assert moves[4] > 0.5 * moves[0]
+
+
+def test_steps_follow_the_schedule() -> None:
+    """AdamW's first steps on an even slope are as long as the learning rate: 0.1 times the schedule."""
+    method = Slope()
+    run(method, steps=3, warmup=1)
+    places = [place for place, _ in method.before]
+    shares = [warmup_cosine(step, 3, 1) for step in range(2)]
+    assert places[0] - places[1] == pytest.approx(0.1 * shares[0], rel=1e-3)
+    assert places[1] - places[2] == pytest.approx(0.1 * shares[1], rel=0.02)
+
+
+def test_same_seed_same_losses_and_every_task_has_its_own_randomness() -> None:
+    first, again, other = (run(Slope(), seed=seed) for seed in (0, 0, 1))
+    assert first == again != other
+    as_second = learn_task(Slope(), replace(small_study.lessons()[0], seed=[0, 1]), SETTINGS)
+    assert as_second != first
+
+
+def test_a_method_with_nothing_to_train_takes_no_step() -> None:
+    method = Slope()
+    method.begin_task = lambda lesson: []
+    assert run(method) == []
+    assert method.log == ["end [0, 0]"]
+    assert method.weight.item() == 1
+
+
+def test_a_loss_that_is_not_a_number_stops_and_names_task_and_step() -> None:
+    method = Slope(spoil=2)
+    with pytest.raises(TrainingError, match="not a number at step 2 of task green; .* is kept. Try a smaller lr"):
+        run(method, number=1)
+    assert not [entry for entry in method.log if entry.startswith("end")]
+
+
+def test_a_bad_loss_does_not_wait_for_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train, "Progress", partial(Progress, every=0.0))  # every step is worth a line
+    method = Slope(spoil=1)
+    with pytest.raises(TrainingError, match="at step 1 of task red"):
+        run(method, steps=50)
+    assert method.calls == 2
+    assert "red: step 1/50, loss" in capsys.readouterr().out
+
+
+def steps(model: nn.Linear, optimizer: torch.optim.Optimizer, count: int) -> None:
+    for _ in range(count):
+        optimizer.zero_grad()
+        model(torch.rand(4, 3)).square().mean().backward()
+        optimizer.step()
+
+
+def linear() -> tuple[nn.Linear, torch.optim.Optimizer]:
+    model = nn.Linear(3, 2)
+    return model, torch.optim.AdamW(model.parameters(), lr=0.1)
+
+
+def test_a_snapshot_brings_back_tensors_optimiser_and_random_state(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "snapshot.safetensors"
+    torch.manual_seed(0)
+    model, optimizer = linear()
+    steps(model, optimizer, 3)
+    snapshot.write(file, model.state_dict(), optimizer, 3)
+    steps(model, optimizer, 3)
+    torch.manual_seed(99)
+    other, fresh = linear()
+    assert snapshot.read(file, other.state_dict(), fresh) == 3
+    steps(other, fresh, 3)
+    assert save(other.state_dict()) == save(model.state_dict())
+    assert [p.name for p in file.parent.iterdir()] == ["snapshot.safetensors"]
+
+
+def test_without_a_snapshot_nothing_is_touched_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    model, optimizer = linear()
+    before = model.weight.clone()
+    assert snapshot.read(tmp_path / "none", model.state_dict(), optimizer) == 0
+    assert torch.equal(model.weight, before)
+    (tmp_path / "cut").write_bytes(b"12345")
+    with pytest.raises(ValueError, match=f"the snapshot {tmp_path}/cut cannot be read .*; delete it to start"):
+        snapshot.read(tmp_path / "cut", model.state_dict(), optimizer)
+
+
+def test_epochs_are_passes_over_the_pictures_instead_of_steps() -> None:
+    pupil, lesson = small_study.method("finetune"), small_study.lessons()[0]  # 18 pictures
+    losses = learn_task(pupil, lesson, replace(pupil.study.train, batch=8, epochs=3, steps=99))
+    assert len(losses) == 6
+    few = learn_task(pupil, lesson, replace(pupil.study.train, batch=32, epochs=1, steps=99))
+    assert len(few) == 1

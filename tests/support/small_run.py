@@ -1,0 +1,51 @@
+"""Runs of the small study: their stages, their files, and interrupting them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib.methods.base import Lesson, Method
+from lib.study import params
+from lib.study import stage as learn
+from tests.support import small_study
+
+
+def study(run: str = "moe_adapters", changes: dict[str, Any] | None = None, **settings: Any) -> params.Study:
+    """The small study with one run, whose settings and whose study's numbers may differ."""
+    return small_study.study({"runs": {run: {"seeds": [0, 1], "set": {}} | settings}} | (changes or {}))
+
+
+def result(home: Path, run: str = "moe_adapters", seed: int = 0) -> Path:
+    """Where a run's result is written."""
+    return home / "reports" / "results" / "tiny" / f"{run}--I--s{seed}.json"
+
+
+def held(home: Path, key: str = "moe_adapters--I--s0") -> list[bytes]:
+    """The bytes of a checkpoint."""
+    folder = home / "data" / "tiny" / "runs" / key
+    return [(folder / name).read_bytes() for name in ("about.json", "state.safetensors")]
+
+
+def chain(seed: int = 0) -> list[str]:
+    """The stages of the run that learns task by task."""
+    return [f"moe_adapters--I--s{seed}--{number}-{name}" for number, name in enumerate(small_study.NAMES)]
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:
+    """Learning task `number` is interrupted; returns the numbers of the tasks whose training was begun."""
+    begun, whole = [], learn.learn_task
+
+    def watched(method: Method, lesson: Lesson, *how: Any) -> list[float]:
+        begun.append(lesson.number)
+        if lesson.number == number:
+            raise KeyboardInterrupt
+        return whole(method, lesson, *how)
+
+    monkeypatch.setattr(learn, "learn_task", watched)
+    return begun
+
+
+def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on training is a failure of the test."""
+    monkeypatch.setattr(learn, "learn_task", lambda *_: pytest.fail("training began"))

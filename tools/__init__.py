@@ -1,0 +1,1 @@
+"""What runs, fetches, draws and measures."""

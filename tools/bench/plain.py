@@ -1,0 +1,75 @@
+"""The mixture the plain way, as the released code goes about it: to compare numbers and time with lib.moe.model.
+
+Expert after expert in a Python loop, each on a copy of the samples that chose it; every token in every block; prompts
+padded to CLIP's whole context; nothing is kept from one step to the next. Weights, routers and draws are a MoECLIP's
+own, so the two ways must agree in values and gradients.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.moe.mixture import MoEAdapter
+from lib.moe.model import Encoded, MoECLIP
+from lib.moe.router import Routing
+
+Pick = Callable[[Tensor], Tensor]  # from tokens (B, L, D) the router's one for each sample (B, D)
+Draws = Mapping[int, Tensor] | None  # the noise (B, E) of some blocks
+
+
+def mixture(adapter: MoEAdapter, x: Tensor, x0: Tensor, task: int, noise: Tensor | None) -> tuple[Tensor, Routing]:
+    """The sum (B, L, D) over the chosen experts of gate * expert(x), for x (B, L, D) routed by x0 (B, D)."""
+    routing = adapter.routers[adapter.router_of(task)](x0, noise)
+    experts, total = adapter.experts, torch.zeros_like(x)
+    for e in range(adapter.config.experts):
+        rows = routing.gates[:, e].nonzero().flatten()  # on a GPU this waits
+        given = x[rows]  # (n, L, D): a sample is copied for each of its K experts
+        hidden = experts.dropout(F.relu(given @ experts.down[e] + experts.down_bias[e]))
+        made = (hidden @ experts.up[e] + experts.up_bias[e]) * experts.scale
+        total = total.index_add(0, rows, made * routing.gates[rows, e][:, None, None])
+    return total, routing
+
+
+def encode_image(model: MoECLIP, images: Tensor, task: int, noise: Draws = None) -> Encoded:
+    """What MoECLIP.encode_image gives for images (B, 3, H, W)."""
+    visual: Any = model.clip.visual
+    x, routings = visual._embeds(images), {}
+    for index, block in enumerate(visual.transformer.resblocks):
+        x = _block(model.image_adapters, index, block, x, None, lambda x: x[:, 0], task, noise, routings)
+    return Encoded(visual._pool(x)[0] @ visual.proj, routings)
+
+
+def encode_text(model: MoECLIP, tokens: Tensor, task: int, noise: Draws = None) -> Encoded:
+    """What MoECLIP.encode_text gives for tokens (C, L) of the whole context."""
+    clip: Any = model.clip
+    tokens = tokens.to(clip.positional_embedding.device)
+    ends, every = tokens.argmax(dim=1), torch.arange(len(tokens), device=tokens.device)
+    token = torch.zeros_like(ends) if model.config.text_router_token == "start" else ends
+    x, routings = clip.token_embedding(tokens) + clip.positional_embedding, {}
+    for index, block in enumerate(clip.transformer.resblocks):
+        pick: Pick = lambda x: x[every, token]  # noqa: E731
+        x = _block(model.text_adapters, index, block, x, clip.attn_mask, pick, task, noise, routings)
+    return Encoded(clip.ln_final(x)[every, ends] @ clip.text_projection, routings)
+
+
+def _block(
+    adapters: nn.ModuleDict,
+    index: int,
+    block: Any,
+    x: Tensor,
+    mask: Tensor | None,
+    pick: Pick,
+    task: int,
+    noise: Draws,
+    routings: dict[int, Routing],
+) -> Tensor:
+    x = x + block.ls_1(block.attention(q_x=block.ln_1(x), attn_mask=mask))
+    added: Tensor | float = 0.0
+    if str(index) in adapters:
+        draws = None if noise is None else noise.get(index)
+        adapter: Any = adapters[str(index)]
+        added, routings[index] = mixture(adapter, x, pick(x), task, draws)
+    return x + block.ls_2(block.mlp(block.ln_2(x))) + added

@@ -1,0 +1,163 @@
+"""Pictures that fill the frame: regular patterns, and grey materials rendered to look a little like photographs."""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from tools.miniworld.drawing import FINE, cloudy, glyph
+
+
+def _frame(rng: np.random.Generator, turn: float) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates x, y (FINE, FINE) each, about -1 to 1, turned by up to `turn` radians."""
+    angle = rng.uniform(-turn, turn)
+    y, x = np.mgrid[-1 : 1 : FINE * 1j, -1 : 1 : FINE * 1j]
+    return x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)
+
+
+def pattern(name: str, rng: np.random.Generator) -> np.ndarray:
+    """A two-tone pattern by name (see PATTERNS), as a mask (FINE, FINE) of 0 and 1."""
+    x, y = _frame(rng, 0.12)
+    pitch, slide = rng.uniform(0.3, 0.6), rng.uniform(0, 1, 2)
+    return PATTERNS[name](x / pitch + slide[0], y / pitch + slide[1]).astype(np.float64)
+
+
+def _saw(t: np.ndarray) -> np.ndarray:
+    return np.abs((t % 1) - 0.5)  # 0 to 0.5, one period a unit
+
+
+PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "horizontal stripes": lambda x, y: y % 1 < 0.5,
+    "vertical stripes": lambda x, y: x % 1 < 0.5,
+    "diagonal stripes": lambda x, y: (x + y) / 1.4 % 1 < 0.5,
+    "dots": lambda x, y: _saw(x) ** 2 + _saw(y) ** 2 < 0.09,
+    "checkerboard": lambda x, y: (np.floor(x) + np.floor(y)) % 2 == 0,
+    "grid": lambda x, y: (x % 1 < 0.2) | (y % 1 < 0.2),
+    "waves": lambda x, y: (y + 0.25 * np.sin(2 * np.pi * x / 1.5)) % 1 < 0.5,
+    "zigzag": lambda x, y: (y + 0.9 * _saw(x / 1.5)) % 1 < 0.5,
+    "concentric rings": lambda x, y: np.hypot(x - x.mean(), y - y.mean()) % 1 < 0.5,
+}
+
+
+def material(name: str, rng: np.random.Generator) -> np.ndarray:
+    """A grey material by name (see MATERIALS), as brightness (FINE, FINE), 0 to 255, with uneven light."""
+    tone = MATERIALS[name](rng) * rng.uniform(0.75, 1.1) + rng.uniform(-15, 15)
+    return np.clip(tone * (1 + 0.15 * cloudy(rng, 3)) + 6 * cloudy(rng, FINE // 2), 0, 255)
+
+
+def _draw(tone: float) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    picture = Image.new("L", (FINE, FINE), round(tone))
+    return picture, ImageDraw.Draw(picture)
+
+
+def _brick_wall(rng: np.random.Generator) -> np.ndarray:
+    x, y = _frame(rng, 1.6)
+    tall = rng.uniform(0.22, 0.4)
+    row = np.floor(y / tall + rng.uniform())
+    across = x / (tall * rng.uniform(2, 3)) + 0.5 * (row % 2) + rng.uniform()
+    joint = (y / tall + 0.5) % 1 < 0.15
+    joint = (np.abs(y / tall - np.round(y / tall)) < 0.08) | (across % 1 < 0.08) if rng.random() < 0.8 else joint
+    shade = rng.normal(0, 12, 400)[(row.astype(int) * 31 + np.floor(across).astype(int) * 7) % 400]
+    return np.where(joint, rng.uniform(130, 200), rng.uniform(70, 115) + shade)
+
+
+def _grass(rng: np.random.Generator) -> np.ndarray:
+    picture, draw = _draw(70)
+    for _ in range(rng.integers(120, 260)):
+        x, y = rng.uniform(0, FINE, 2)
+        angle, length = rng.normal(0, 0.9), rng.uniform(6, 24)
+        end = (x + length * np.sin(angle), y - length * np.cos(angle))
+        draw.line([(x, y), end], fill=int(rng.integers(40, 230)), width=int(rng.integers(1, 3)))
+    return np.asarray(picture, dtype=np.float64)
+
+
+def _gravel(rng: np.random.Generator) -> np.ndarray:
+    count = int(rng.integers(30, 90))
+    seeds = rng.uniform(-1.1, 1.1, (count, 2))
+    y, x = np.mgrid[-1 : 1 : FINE * 1j, -1 : 1 : FINE * 1j]
+    apart = np.sqrt((x[..., None] - seeds[:, 0]) ** 2 + (y[..., None] - seeds[:, 1]) ** 2)
+    near = np.partition(apart, 1, axis=-1)
+    edge = np.clip((near[..., 1] - near[..., 0]) * 9, 0, 1)
+    lit = (x - seeds[apart.argmin(-1), 0]) * rng.uniform(-200, 200) + (y - seeds[apart.argmin(-1), 1]) * -150
+    return edge * (rng.uniform(90, 190, count)[apart.argmin(-1)] + lit) + (1 - edge) * 35
+
+
+def _coins(rng: np.random.Generator) -> np.ndarray:
+    picture, draw = _draw(rng.uniform(30, 80))
+    step = rng.uniform(34, 60)
+    shift, radius = rng.uniform(-step, 0, 2), step * rng.uniform(0.36, 0.46)
+    for i in range(5):
+        for j in range(5):
+            x, y = shift + step * np.array([i, j]) + rng.normal(0, 2, 2)
+            r, tone = radius * rng.uniform(0.85, 1.1), int(rng.integers(120, 200))
+            draw.ellipse([x - r, y - r, x + r, y + r], fill=tone)
+            head = r * 0.5
+            draw.ellipse([x - head, y - head, x + head * 0.6, y + head], fill=tone - int(rng.integers(25, 60)))
+    return np.asarray(picture, dtype=np.float64)
+
+
+def _moon(rng: np.random.Generator) -> np.ndarray:
+    y, x = np.mgrid[-1 : 1 : FINE * 1j, -1 : 1 : FINE * 1j]
+    tone = rng.uniform(95, 150) + 22 * cloudy(rng, 5)
+    for _ in range(rng.integers(2, 7)):
+        a, b, r = *rng.uniform(-1, 1, 2), rng.uniform(0.06, 0.35)
+        far = np.hypot(x - a, y - b) / r
+        tone = tone + np.exp(-((far - 0.9) ** 2) * 8) * ((x - a) / r) * 70 * (far < 1.8)
+    return tone
+
+
+def _stars(rng: np.random.Generator) -> np.ndarray:
+    y, x = np.mgrid[-1 : 1 : FINE * 1j, -1 : 1 : FINE * 1j]
+    tone = np.full((FINE, FINE), rng.uniform(5, 25))
+    for _ in range(rng.integers(12, 40)):
+        a, b, r = *rng.uniform(-1, 1, 2), rng.uniform(0.015, 0.06)
+        tone = tone + rng.uniform(80, 240) * np.exp(-((x - a) ** 2 + (y - b) ** 2) / r**2)
+    return tone
+
+
+def _printed_text(rng: np.random.Generator) -> np.ndarray:
+    letters = "abcdefghijklmnopqrstuvwxyz   "
+    size, mask = rng.uniform(0.12, 0.2), np.zeros((FINE, FINE))
+    font = str(rng.choice(["DejaVuSans", "DejaVuSerif", "cmr10"]))
+    turn = rng.uniform(-0.1, 0.1)
+    for row in np.arange(-0.95, 1, size * 1.6):
+        words = "".join(rng.choice(list(letters), 5))
+        for side in (-0.6, 0.05, 0.7):
+            place = np.array([[size, -turn * size, side], [turn * size, size, row + turn * side]])
+            mask = np.maximum(mask, np.asarray(glyph(words, font, place), dtype=np.float64) / 255)
+    return rng.uniform(160, 225) * (1 - 0.85 * mask)
+
+
+def _tissue(rng: np.random.Generator) -> np.ndarray:
+    body = np.clip(cloudy(rng, 5) * 4 + rng.uniform(-0.5, 0.5), -1, 1)
+    picture, draw = _draw(0)
+    for _ in range(rng.integers(25, 60)):
+        x, y, r = *rng.uniform(0, FINE, 2), rng.uniform(2, 5)
+        draw.ellipse([x - r, y - 0.7 * r, x + r, y + 0.7 * r], fill=255)
+    nuclei = np.asarray(picture, dtype=np.float64) / 255
+    return 165 + 45 * body - 75 * nuclei + 12 * cloudy(rng, 30)
+
+
+def _blood_vessels(rng: np.random.Generator) -> np.ndarray:
+    picture, draw = _draw(0)
+    for _ in range(rng.integers(3, 7)):
+        at, angle, wide = rng.uniform(0, FINE, 2), rng.uniform(0, 6.3), rng.uniform(2, 5)
+        for _ in range(24):
+            angle += rng.normal(0, 0.3)
+            step = at + 7 * np.array([np.cos(angle), np.sin(angle)])
+            draw.line([tuple(at), tuple(step)], fill=255, width=max(1, round(wide)))
+            at, wide = step, wide * 0.97
+    return rng.uniform(120, 175) + 20 * cloudy(rng, 3) - rng.uniform(30, 60) * np.asarray(picture) / 255
+
+
+MATERIALS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+    "brick wall": _brick_wall,
+    "grass": _grass,
+    "gravel": _gravel,
+    "coins": _coins,
+    "moon": _moon,
+    "stars": _stars,
+    "printed text": _printed_text,
+    "tissue": _tissue,
+    "blood vessels": _blood_vessels,
+}
