@@ -26,11 +26,11 @@ from lib.data import frozen as features
 from lib.data.tasks import Pictures, Task
 from lib.methods.base import Lesson
 from lib.methods.moe_adapters import MoEAdapters
+from lib.metrics import accuracy
 from lib.report import figures
 from lib.study import checkpoint, params
 from lib.study.checkpoint import About
 from lib.study.evaluate import Row
-from lib.study.metrics import accuracy
 from lib.study.paths import REPORTS
 from lib.study.provenance import origin
 from lib.study.results import write_json

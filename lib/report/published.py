@@ -108,7 +108,7 @@ def measured(content: dict[str, Any], decision: str) -> dict[tuple[str, str], fl
     """A result's percentages by metric and data set, or one of WHOLE; none if the method has no such decision.
 
     Of task j: Transfer = mean of A[i, j] over i < j, Average = mean of A[i, j], Last = A[T-1, j]. Class-incremental
-    results have no tasks of their own: their Average and Last are of all pictures (lib/study/metrics.py).
+    results have no tasks of their own: their Average and Last are of all pictures (lib/metrics.py).
     """
     if decision not in content["accuracy"]:
         return {}

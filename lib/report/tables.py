@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lib.metrics import METRICS
 from lib.settings import build
-from lib.study.metrics import METRICS
 from lib.study.paths import REPORTS
 
 

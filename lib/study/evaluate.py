@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from lib.data.frozen import Features
 from lib.data.tasks import Task
 from lib.methods.base import Method
+from lib.metrics import accuracy
 from lib.selector.ddas import count_routes
-from lib.study.metrics import accuracy
 
 
 @dataclass

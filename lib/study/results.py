@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.files import whole
-from lib.study.metrics import METRICS, incremental
+from lib.metrics import METRICS, incremental
 from lib.study.provenance import origin
 
 

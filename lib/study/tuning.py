@@ -25,11 +25,11 @@ from lib.data import frozen as features
 from lib.data.tasks import Pictures
 from lib.methods import method_class
 from lib.methods.base import Lesson
+from lib.metrics import average
 from lib.study import code_digests as sources
 from lib.study import params
 from lib.study import stage as learn
 from lib.study.evaluate import evaluate, zero_shot_row
-from lib.study.metrics import average
 from lib.study.paths import REPORTS
 from lib.study.results import write_json
 from lib.study.train import learn_task

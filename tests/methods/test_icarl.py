@@ -13,7 +13,7 @@ from lib.clip import backbone as clip
 from lib.clip.towers import image_tower, text_tower
 from lib.methods import icarl
 from lib.methods.icarl import herding
-from lib.study.metrics import accuracy
+from lib.metrics import accuracy
 from lib.study.params import ParamsError
 from lib.study.train import learn_task
 from tests.support import small_lessons, small_study

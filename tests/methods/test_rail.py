@@ -11,7 +11,7 @@ from torch import Tensor
 from lib.clip import backbone as clip
 from lib.data.frozen import class_features
 from lib.methods import rail
-from lib.study.metrics import accuracy
+from lib.metrics import accuracy
 from lib.study.train import learn_task
 from tests.support import small_lessons, small_study
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.metrics import METRICS, incremental
 from lib.report import published
 from lib.report.figures import LOOK
 from lib.report.published import PublishedError
-from lib.study.metrics import METRICS, incremental
 from lib.study.paths import ROOT
 
 GIVEN = ROOT.parent / "shared" / "published_results.csv"

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from lib.metrics import METRICS
 from lib.report import tables
 from lib.report.tables import ResultError
-from lib.study.metrics import METRICS
 from lib.study.results import name, write_json
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load, save
 from lib.data import frozen as features
 from lib.data.tasks import Pictures, Task
 from lib.methods.base import Lesson
-from lib.study.metrics import accuracy
+from lib.metrics import accuracy
 from lib.study.train import learn_task
 from tests.support import small_study
 

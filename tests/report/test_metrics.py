@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from lib.study import metrics
+from lib import metrics
 
 Formula = Callable[[metrics.Matrix], float]
 # after task 0 1 2 (rows) on task 0 1 2 (columns)
