@@ -24,7 +24,6 @@ from torch import Tensor
 
 from lib.clip import tiny as tiny_clip
 from lib.clip import towers
-from lib.study.paths import ROOT
 
 Encode = Callable[[Tensor], Tensor]  # tokens (N, L) to features (N, F)
 Tokenizer = Callable[[list[str]], Tensor]  # prompts to tokens (N, L) at the full context
@@ -65,20 +64,20 @@ class Backbone:
         return preprocess(images.to(self.device), self.mean, self.std)
 
 
-def load_clip(model: str, pretrained: str | None = None) -> Backbone:
+def load_clip(model: str, pretrained: str = "", root: Path = Path()) -> Backbone:
     """A frozen CLIP in single precision.
 
-    model: a folder (relative to the project's root), or an open_clip name; then pretrained is one of its
+    model: a folder (a relative one starts at `root`), or an open_clip name; then pretrained is one of its
     tags, a file of weights, or "" for random weights. Raises ValueError for what does not exist or fit,
     ConnectionError where a download fails.
     """
-    folder = ROOT / model
+    folder = root / model
     if folder.is_dir():
         if pretrained:
             raise ValueError(f"{model} is a folder with its own weights; leave pretrained {pretrained!r} empty")
         clip, tokenizer = _from_folder(folder)
     else:
-        clip, tokenizer = _from_name(model, pretrained or "")
+        clip, tokenizer = _from_name(model, pretrained, root)
     towers.check(clip)
     high, wide = clip.visual.image_size
     if high != wide:
@@ -116,12 +115,12 @@ def _from_folder(folder: Path) -> tuple[Any, Tokenizer]:
         raise ValueError(f"{folder} holds no whole model of open_clip: {error}") from error
 
 
-def _from_name(model: str, pretrained: str) -> tuple[Any, Tokenizer]:
+def _from_name(model: str, pretrained: str, root: Path) -> tuple[Any, Tokenizer]:
     known = open_clip.list_models()
     if model not in known:
         near = ", ".join(difflib.get_close_matches(model, known, n=5, cutoff=0.4)) or "none"
         raise ValueError(f"there is no folder {model} and no open_clip model of that name; near matches: {near}")
-    tag, file = get_pretrained_cfg(model, pretrained), ROOT / pretrained
+    tag, file = get_pretrained_cfg(model, pretrained), root / pretrained
     if tag:
         _check_activation(model, pretrained, bool(tag.get("quick_gelu", False)))
     elif pretrained and not file.is_file():

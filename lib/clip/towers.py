@@ -13,8 +13,6 @@ import torch
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 
-from lib.clip.compute import run
-
 # Tokens that another group of prompts must save to be worth its launches; a GPU would rather work than launch
 WORTH = {"cpu": 512, "cuda": 1 << 14}
 Block = Callable[[int, ResidualAttentionBlock, Tensor, Tensor | None, Tensor | None], Tensor]
@@ -55,7 +53,7 @@ def image_tower(clip: open_clip.CLIP, images: Tensor, work: Block = plain, whole
     short = not whole and visual.attn_pool is None and visual.pool_type == "tok"
     class_token = torch.zeros(len(x), 1, dtype=torch.long, device=x.device)
     for index, block in enumerate(blocks):
-        x = run(work, index, block, x, None, class_token if short and index == len(blocks) - 1 else None)
+        x = work(index, block, x, None, class_token if short and index == len(blocks) - 1 else None)
     return visual._pool(x)[0] @ visual.proj  # (B, F)
 
 
@@ -84,7 +82,7 @@ def text_group(clip: open_clip.CLIP, tokens: Tensor, work: Block = plain, whole:
     blocks = text.transformer.resblocks
     for index, block in enumerate(blocks):
         last = index == len(blocks) - 1
-        x = run(work, index, block, x, mask[:length, :length], read if last and not whole else None)
+        x = work(index, block, x, mask[:length, :length], read if last and not whole else None)
     pooled = text.ln_final(at(x, ends) if whole else x[:, -1:])[:, 0]  # (C, D)
     return pooled @ text.text_projection  # (C, F)
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lib.methods.names import METHODS
-from lib.study.params import ParamsError
+from lib.settings import ParamsError
 
 if TYPE_CHECKING:
     from lib.methods.base import Method

@@ -11,9 +11,40 @@ from torch import Tensor, nn
 from lib.clip.backbone import Backbone, Encode, zero_shot_classifier
 from lib.clip.compute import exactly
 from lib.data.frozen import Features
+from lib.data.reference import ReferenceSet
 from lib.data.tasks import Task
-from lib.selector.ddas import CLIP
-from lib.study import params
+from lib.selector.ddas import CLIP, SelectorSettings
+from lib.settings import Count, ParamsError, Positive, PositiveShare, Share, build
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Training on one task, the same for every method (params `train`).
+
+    steps: of one task; epochs: passes over the task's pictures instead of steps, where it is not 0. warmup: steps of
+    linear warm-up. smoothing: of the labels. crop: the smallest share of the area that a random crop keeps.
+    """
+
+    steps: Count
+    batch: Positive
+    warmup: Count
+    smoothing: Share
+    crop: PositiveShare
+    epochs: Count = 0
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every method is given beside its own settings.
+
+    reference, reference_features: load the reference set, and its selector features (N, S), when they are called.
+    """
+
+    backbone: Backbone
+    train: TrainSettings
+    selector: SelectorSettings
+    reference: Callable[[], ReferenceSet]
+    reference_features: Callable[[], Tensor]
 
 
 class Predictions(NamedTuple):
@@ -56,15 +87,15 @@ class Method:
     decisions: tuple[str, ...] = ("sample",)
     asked: int = 0  # how many pictures an image tower has run to predict, so far
 
-    def __init__(self, backbone: Backbone, settings: dict[str, Any], study: params.Study) -> None:
-        self.backbone, self.study = backbone, study
-        self.settings = params.build(self.Settings, settings, f"settings of {type(self).__name__}")
+    def __init__(self, context: Context, settings: dict[str, Any]) -> None:
+        self.context, self.backbone = context, context.backbone
+        self.settings = build(self.Settings, settings, f"settings of {type(self).__name__}")
 
     def learning_rate(self, task: Task) -> float:
         """The peak learning rate: one number for all tasks, or one for each by name."""
         rate = getattr(self.settings, "lr", 0.0)
         if isinstance(rate, dict) and task.name not in rate:
-            raise params.ParamsError(f"lr has no entry for task {task.name}; it has: {', '.join(rate)}")
+            raise ParamsError(f"lr has no entry for task {task.name}; it has: {', '.join(rate)}")
         return rate[task.name] if isinstance(rate, dict) else rate
 
     def lesson(self, sequence: list[Lesson], number: int) -> Lesson | None:

@@ -18,14 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lib.clip.backbone import Backbone
 from lib.data.frozen import Features
 from lib.data.tasks import Task
-from lib.methods.base import Lesson, Predictions, answers_by_route, stored_bytes
+from lib.methods.base import Context, Lesson, Predictions, answers_by_route, stored_bytes
 from lib.methods.finetune import FineTune
 from lib.methods.state import joined, under
 from lib.selector.ddas import CLIP, Selector
-from lib.study import params
 
 
 def relatedness(errors: Tensor) -> Tensor:
@@ -38,8 +36,8 @@ class ExpertGate(FineTune):
 
     decisions = ("sample", "batch", "oracle")
 
-    def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
-        super().__init__(backbone, settings, study)
+    def __init__(self, context: Context, settings: dict) -> None:
+        super().__init__(context, settings)
         self.experts: list[dict[str, Tensor]] = []
         self.started: list[int] = []  # each expert from another's number, or from CLIP
         self.gates: Selector | None = None  # made with the first task: then its width is known
@@ -56,7 +54,7 @@ class ExpertGate(FineTune):
         return super().begin_task(lesson)
 
     def _new_gates(self, width: int) -> Selector:
-        gates = Selector(width, replace(self.study.selector, rule="absolute", threshold=math.inf))
+        gates = Selector(width, replace(self.context.selector, rule="absolute", threshold=math.inf))
         return gates.to(self.backbone.device)
 
     def _put(self, expert: int) -> None:

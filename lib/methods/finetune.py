@@ -9,13 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from lib.clip.backbone import Backbone
 from lib.clip.towers import image_tower, text_tower
 from lib.data.frozen import Features
 from lib.data.tasks import Pictures, Task
-from lib.methods.base import Lesson, Method, Predictions, classify, cross_entropy, stored_bytes
+from lib.methods.base import Context, Lesson, Method, Predictions, classify, cross_entropy, stored_bytes
 from lib.settings import Rate
-from lib.study import params
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,9 @@ class FineTune(Method):
 
     Settings = FineTuneSettings
 
-    def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
-        super().__init__(backbone, settings, study)
-        self.model = copy.deepcopy(backbone.model)
+    def __init__(self, context: Context, settings: dict) -> None:
+        super().__init__(context, settings)
+        self.model = copy.deepcopy(context.backbone.model)
 
     def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
         """Everything but the temperature and the token table."""
@@ -54,7 +52,7 @@ class FineTune(Method):
 
     def cross_entropy(self, image: Tensor, text: Tensor, labels: Tensor) -> Tensor:
         """Of image features (B, F) against class features (C, F), at CLIP's temperature and the study's smoothing."""
-        return cross_entropy(image, text, labels, self.model.logit_scale, self.study.train.smoothing)
+        return cross_entropy(image, text, labels, self.model.logit_scale, self.context.train.smoothing)
 
     def tokens(self, task: Task) -> Tensor:
         """The training prompts (C, L) of a task."""
@@ -91,8 +89,8 @@ class FineTuneSingle(FineTune):
     With the true task given this is what adaptation can reach: the upper bound of the comparison.
     """
 
-    def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
-        super().__init__(backbone, settings, study)
+    def __init__(self, context: Context, settings: dict) -> None:
+        super().__init__(context, settings)
         self.models = 0
 
     def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:

@@ -21,16 +21,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.clip.backbone import Backbone, encode_text
+from lib.clip.backbone import encode_text
 from lib.clip.towers import image_tower, text_tower
+from lib.data.augmentation import random_crop
 from lib.data.frozen import Features
 from lib.data.tasks import Task
-from lib.methods.base import Lesson, Predictions, distillation, logits
+from lib.methods.base import Context, Lesson, Predictions, distillation, logits
 from lib.methods.finetune import FineTune, FineTuneSettings
 from lib.methods.state import beside, listed, numbered
-from lib.settings import Count, Positive, Rate, Weight
-from lib.study import params
-from lib.study.train import random_crop
+from lib.settings import Count, ParamsError, Positive, Rate, Weight
 
 EARLIER, EXEMPLARS = "earlier.", ("images", "labels")  # of the state: each task's prompts, and the memory
 DRAWN = 5  # marks the random stream of the replay
@@ -65,9 +64,9 @@ class ICaRL(FineTune):
 
     Settings = ICaRLSettings
 
-    def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
-        super().__init__(backbone, settings, study)
-        size = backbone.image_size
+    def __init__(self, context: Context, settings: dict) -> None:
+        super().__init__(context, settings)
+        size = context.backbone.image_size
         self.images = torch.zeros(0, 3, size, size, dtype=torch.uint8)
         self.labels = torch.zeros(0, dtype=torch.long)
         self.earlier: list[Tensor] = []  # prompts (C, L) of each task
@@ -80,7 +79,7 @@ class ICaRL(FineTune):
         """Copies the teacher, and asks it once for the features of all earlier prompts."""
         classes = self.edges()[-1] + len(lesson.task.classes)
         if self.settings.exemplars < classes:
-            raise params.ParamsError(f"exemplars is {self.settings.exemplars}; choose at least {classes}, the classes")
+            raise ParamsError(f"exemplars is {self.settings.exemplars}; choose at least {classes}, the classes")
         self.rng = np.random.default_rng([*lesson.seed, DRAWN])
         self.teacher = copy.deepcopy(self.model).requires_grad_(False)
         self.taught = encode_text(self.teacher, torch.cat(self.earlier)) if self.earlier else torch.zeros(0)
@@ -95,7 +94,7 @@ class ICaRL(FineTune):
         """Mean over a draw of exemplars of their cross entropy and distillation, each among its own task's classes."""
         count = min(self.settings.replay, len(self.labels))
         drawn = torch.from_numpy(self.rng.choice(len(self.labels), count, replace=False))
-        images = random_crop(self.backbone.pixels(self.images[drawn]), self.study.train.crop, self.rng)
+        images = random_crop(self.backbone.pixels(self.images[drawn]), self.context.train.crop, self.rng)
         labels = self.labels[drawn].to(images.device)
         image, text = image_tower(self.model, images), text_tower(self.model, torch.cat(self.earlier))
         with torch.no_grad():
@@ -108,7 +107,7 @@ class ICaRL(FineTune):
                 kept = distillation(
                     found, logits(wanted[mine], self.taught[first:end], scale), self.settings.temperature
                 )
-                new = F.cross_entropy(found, right, label_smoothing=self.study.train.smoothing)
+                new = F.cross_entropy(found, right, label_smoothing=self.context.train.smoothing)
                 total = total + (new + self.settings.weight * kept) * mine.sum()
         return total / count
 

@@ -9,7 +9,6 @@ keeps biases, MLPs and norms as they are, and has one update for each task; here
 adapter does. The update is added to the weight before it is used, so nothing else of CLIP changes.
 """
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lib.clip import compute
-from lib.clip.backbone import Backbone
 from lib.data.frozen import Features
 from lib.data.tasks import Task
-from lib.methods.base import Predictions
+from lib.methods.base import Context, Predictions
 from lib.methods.finetune import FineTune, FineTuneSettings
 from lib.settings import Positive, Rate
-from lib.study import params
 
 
 @dataclass(frozen=True)
@@ -58,14 +54,14 @@ class LoRA(FineTune):
 
     Settings = LoRASettings
 
-    def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
-        super().__init__(backbone, settings, study)
+    def __init__(self, context: Context, settings: dict) -> None:
+        super().__init__(context, settings)
         model: Any = self.model.requires_grad_(False)
         self.updates = nn.ModuleDict()
         for tower, transformer in (("image", model.visual.transformer), ("text", model.transformer)):
             for index, block in enumerate(transformer.resblocks):
                 update = LowRank(transformer.width, self.settings.rank, self.settings.alpha)
-                update.to(backbone.device)
+                update.to(context.backbone.device)
                 parametrize.register_parametrization(block.attn, "in_proj_weight", update)
                 self.updates[f"{tower}_{index}"] = update
 
@@ -78,7 +74,7 @@ class LoRA(FineTune):
 
         Not where blocks are computed again for the gradient: they must make it again as well.
         """
-        with nullcontext() if compute.recomputes() else parametrize.cached():
+        with parametrize.cached():
             return super().loss(images, labels)
 
     def predict(self, task: Task, features: Features, number: int) -> Predictions:

@@ -17,14 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.clip.backbone import Backbone, encode_text
+from lib.clip.backbone import encode_text
 from lib.clip.towers import image_tower, text_tower
-from lib.data import reference
-from lib.methods.base import Lesson, distillation, logits
+from lib.methods.base import Context, Lesson, distillation, logits
 from lib.methods.finetune import FineTune, FineTuneSettings
 from lib.methods.state import beside, listed, numbered
 from lib.settings import Positive, Rate, Weight
-from lib.study import params
 
 EARLIER = "earlier."  # of the state: the prompts of each task
 DRAWN = 2  # marks the random stream of the sentences
@@ -93,8 +91,8 @@ class Taught(FineTune):
 class LwF(Taught):
     """Keeps the answers among the class prompts of each earlier task."""
 
-    def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
-        super().__init__(backbone, settings, study)
+    def __init__(self, context: Context, settings: dict) -> None:
+        super().__init__(context, settings)
         self.earlier: list[Tensor] = []  # (C, L) of each task
 
     def replayed(self, lesson: Lesson) -> Tensor:
@@ -128,7 +126,7 @@ class LwFVR(Taught):
     def replayed(self, lesson: Lesson) -> Tensor:
         """All captions of the reference set."""
         self.rng = np.random.default_rng([*lesson.seed, DRAWN])
-        return reference.load(self.study).tokens
+        return self.context.reference().tokens
 
     def groups(self) -> list[Tensor]:
         """One, drawn anew."""

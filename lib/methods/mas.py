@@ -16,13 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.clip.backbone import Backbone
 from lib.clip.towers import image_tower, text_tower
-from lib.methods.base import Lesson
+from lib.methods.base import Context, Lesson
 from lib.methods.finetune import FineTune, FineTuneSettings
 from lib.methods.state import beside, joined, under
 from lib.settings import Positive, Weight
-from lib.study import params
 
 OMEGA = "omega."  # of the state: the importances
 DRAWN = 4  # marks the random stream of the pictures
@@ -56,8 +54,8 @@ class MAS(FineTune):
 
     Settings = MASSettings
 
-    def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
-        super().__init__(backbone, settings, study)
+    def __init__(self, context: Context, settings: dict) -> None:
+        super().__init__(context, settings)
         self.omega: dict[str, Tensor] = {}  # empty until a task was learned
 
     def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:

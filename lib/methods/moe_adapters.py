@@ -10,10 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lib.clip.backbone import Backbone, zero_shot_classifier
-from lib.data.frozen import Features, load_reference
+from lib.clip.backbone import zero_shot_classifier
+from lib.data.frozen import Features
 from lib.data.tasks import Task
 from lib.methods.base import (
+    Context,
     Lesson,
     Method,
     Predictions,
@@ -30,7 +31,6 @@ from lib.moe.router import balance_loss
 from lib.selector.ddas import CLIP, Selector
 from lib.selector.gaussian import GaussianSelector
 from lib.settings import Count, Positive, Rate, Weight
-from lib.study import params
 
 ANSWERED = "answered."  # of the state: what need not be asked again; it can be computed, so it is not counted
 
@@ -87,9 +87,9 @@ class Adapter(Method):
 
     Settings = AdapterSettings
 
-    def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
-        super().__init__(backbone, settings, study)
-        self.model = MoECLIP(backbone.model, self.settings.config()).eval()
+    def __init__(self, context: Context, settings: dict) -> None:
+        super().__init__(context, settings)
+        self.model = MoECLIP(context.backbone.model, self.settings.config()).eval()
 
     def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
         """A new router everywhere; trained are it and the experts."""
@@ -107,13 +107,13 @@ class Adapter(Method):
         image = self.model.encode_image(images, self.task, whole=False)
         text = self.model.encode_text(self.prompts, self.task)
         scale = self.backbone.model.logit_scale
-        loss = cross_entropy(image.features, text.features, labels, scale, self.study.train.smoothing)
+        loss = cross_entropy(image.features, text.features, labels, scale, self.context.train.smoothing)
         self.model.add_counts(self.task, image.routings, text.routings)
         return loss, [*image.routings.values(), *text.routings.values()]
 
     def end_task(self, lesson: Lesson) -> None:
-        """Back to eval mode; what other processes counted is added."""
-        self.model.eval().add_up_counts(self.task)
+        """Back to eval mode."""
+        self.model.eval()
 
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
@@ -160,8 +160,8 @@ class MoEAdapters(Adapter):
     Settings = MoESettings
     decisions = ("sample", "batch", "oracle")
 
-    def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
-        super().__init__(backbone, settings, study)
+    def __init__(self, context: Context, settings: dict) -> None:
+        super().__init__(context, settings)
         self.selector: Selector | None = None  # made with the first task: then its width is known
         # by task, its classes and router: answers (N,) that last, else -1; and class features (C, F) that last
         self.answered: dict[str, Tensor] = {}
@@ -189,8 +189,8 @@ class MoEAdapters(Adapter):
             return
         if self.selector is None:
             self.selector = self._new_selector(lesson.features.train.shape[1])
-            if self.study.selector.reference:
-                self.selector.learn_reference(load_reference(self.study.study), lesson.seed)
+            if self.context.selector.reference:
+                self.selector.learn_reference(self.context.reference_features(), lesson.seed)
         self.selector.learn(lesson.features.train, lesson.task.train.labels, lesson.seed)
 
     def _set_noise(self) -> None:
@@ -200,7 +200,7 @@ class MoEAdapters(Adapter):
 
     def _new_selector(self, width: int) -> Selector:
         kind = GaussianSelector if self.settings.selector == "gaussian" else Selector
-        return kind(width, self.study.selector).to(self.backbone.device)
+        return kind(width, self.context.selector).to(self.backbone.device)
 
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:

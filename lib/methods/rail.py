@@ -22,12 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.clip.backbone import Backbone
 from lib.data.frozen import Features, class_features
 from lib.data.tasks import Task
-from lib.methods.base import Lesson, Method, Predictions, stored_bytes
+from lib.methods.base import Context, Lesson, Method, Predictions, stored_bytes
 from lib.settings import Positive, Rate
-from lib.study import params
 
 DRAWN = 6  # marks the random stream of the projection
 
@@ -66,8 +64,8 @@ class RAIL(Method):
 
     coefficients: Tensor
 
-    def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
-        super().__init__(backbone, settings, study)
+    def __init__(self, context: Context, settings: dict) -> None:
+        super().__init__(context, settings)
         self.counts: list[int] = []  # classes of each task
         self.names: dict[tuple[str, int], Tensor] = {}  # class features (C, F) by task and C, once asked for
 
@@ -156,8 +154,8 @@ class RAILPrimal(RAIL):
 
     Settings = PrimalSettings
 
-    def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
-        super().__init__(backbone, settings, study)
+    def __init__(self, context: Context, settings: dict) -> None:
+        super().__init__(context, settings)
         width = self.settings.width
         self.inverse = torch.eye(width, dtype=torch.float64) / self.settings.ridge
         self.coefficients = torch.zeros(width, 0, dtype=torch.float64)
@@ -195,10 +193,10 @@ class RAILDual(RAIL):
 
     Settings = DualSettings
 
-    def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
-        super().__init__(backbone, settings, study)
+    def __init__(self, context: Context, settings: dict) -> None:
+        super().__init__(context, settings)
         self.coefficients = torch.zeros(0, 0, dtype=torch.float64)
-        visual: Any = backbone.model.visual
+        visual: Any = context.backbone.model.visual
         self.known = torch.zeros(0, visual.output_dim)
         self.labels = torch.zeros(0, dtype=torch.long)
 

@@ -19,14 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.clip.backbone import Backbone, encode_text
+from lib.clip.backbone import encode_text
 from lib.clip.towers import image_tower, text_tower
-from lib.data import reference
 from lib.data.reference import ReferenceSet
-from lib.methods.base import Lesson, distillation, logits
+from lib.methods.base import Context, Lesson, distillation, logits
 from lib.methods.finetune import FineTune, FineTuneSettings
 from lib.settings import Count, Positive, Rate, Weight
-from lib.study import params
 
 DRAWN = 3  # marks the random stream of reference pictures and captions
 
@@ -47,18 +45,18 @@ class ZSCL(FineTune):
 
     Settings = ZSCLSettings
 
-    def __init__(self, backbone: Backbone, settings: dict, study: params.Study) -> None:
-        super().__init__(backbone, settings, study)
+    def __init__(self, context: Context, settings: dict) -> None:
+        super().__init__(context, settings)
         every = self.settings.average_every
-        if every > study.train.steps and not study.train.epochs:
+        if every > context.train.steps and not context.train.epochs:
             raise ValueError(
-                f"average_every is {every}, so no weights are averaged; choose 1 to {study.train.steps} or 0"
+                f"average_every is {every}, so no weights are averaged; choose 1 to {context.train.steps} or 0"
             )
 
     @cached_property
     def reference(self) -> ReferenceSet:
         """The study's reference set."""
-        return reference.load(self.study)
+        return self.context.reference()
 
     @cached_property
     @torch.no_grad()

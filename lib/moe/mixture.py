@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.clip.compute import total
 from lib.moe.router import Router, Routing, check_top_k
 
 Blocks = Literal["all", "first", "last", "none"] | list[int]
@@ -184,10 +183,6 @@ class MoEAdapter(nn.Module):
         """Adds a training forward's choices to a task's counts and sums of gates."""
         self.counts[task] += routing.counts
         self.mass[task] += routing.importance
-
-    def add_up_counts(self, task: int) -> None:
-        """Makes a task's choices and sums of gates those of all processes together; each has seen all prompts."""
-        self.counts[task], self.mass[task] = total(self.counts[task]), total(self.mass[task])
 
     def freeze(self, task: int) -> None:
         """Activate-freeze: freezes what the rule chooses after a task, for good."""

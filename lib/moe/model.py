@@ -210,11 +210,6 @@ class MoECLIP(nn.Module):
             for index, routing in routings.items():
                 adapters[f"{tower}.{index}"].add_counts(task, routing)
 
-    def add_up_counts(self, task: int) -> None:
-        """Adds the counts of the processes that shared a task's batches."""
-        for adapter in self.adapters().values():
-            adapter.add_up_counts(task)
-
     def freeze(self, task: int) -> None:
         """Activate-freeze in every block, after the last training step of a task."""
         for adapter in self.adapters().values() if self.config.freeze_count else ():

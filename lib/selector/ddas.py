@@ -7,17 +7,41 @@ autoencoder ("none of the tasks") does better: then the untouched CLIP answers.
 The paper decides for each input; the released code for a whole test batch of one data set. Here both, by argument.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.methods.state import under
-from lib.study import params
+from lib.settings import Count, Positive, Rate, Share, Weight
 
 CLIP = -1  # the route of pictures that no task claims
+
+
+@dataclass(frozen=True)
+class SelectorSettings:
+    """The numbers of the selector (params `selector`).
+
+    features: clip (the frozen class token) or alexnet. code: width of an autoencoder's code. rule: how the threshold
+    is read: as a quantile of a task's own errors, or as an absolute error (released code). reference: whether an
+    autoencoder learns the reference set, in `reference_steps` steps (0 = steps). shrinkage: of the Gaussian selector.
+    batch_decision: the number of pictures that share one decision in the per-batch numbers (released code).
+    """
+
+    features: Literal["clip", "alexnet"]
+    code: Positive
+    steps: Positive
+    batch: Positive
+    lr: Rate
+    weight_decay: Weight
+    rule: Literal["quantile", "absolute"]
+    threshold: Rate
+    shrinkage: Share
+    reference: bool
+    batch_decision: Positive
+    reference_steps: Count = 0
 
 
 class Autoencoder(nn.Module):
@@ -47,7 +71,7 @@ class Selector(nn.Module):
 
     thresholds: Tensor
 
-    def __init__(self, width: int, settings: params.Selector) -> None:
+    def __init__(self, width: int, settings: SelectorSettings) -> None:
         super().__init__()
         self.width, self.settings = width, settings
         self.tasks = nn.ModuleList()
@@ -150,6 +174,11 @@ class Selector(nn.Module):
         self.reference = self._blank(other) if other else None
         self.load_state_dict(state)
         self.to(self.device).eval().requires_grad_(False)
+
+
+def under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of a state dict whose names begin with the prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def _mean_by(groups: Tensor, values: Tensor) -> Tensor:

@@ -10,8 +10,7 @@ divided by the width, of the nearest class mean under the task's shared, shrunk 
 import torch
 from torch import Tensor, nn
 
-from lib.selector.ddas import Selector
-from lib.study import params
+from lib.selector.ddas import Selector, SelectorSettings
 
 WIDEST = 8192  # features wider than this (AlexNet's are) make no covariance that fits in memory
 
@@ -37,7 +36,7 @@ class Gaussians(nn.Module):
 class GaussianSelector(Selector):
     """Decides as DDAS does, by other errors: smallest wins, above its task's threshold CLIP answers."""
 
-    def __init__(self, width: int, settings: params.Selector) -> None:
+    def __init__(self, width: int, settings: SelectorSettings) -> None:
         if width > WIDEST:
             raise ValueError(
                 f"features of width {width} need a covariance of width {width}, at most {WIDEST}; "

@@ -8,19 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from lib.data.reference import ReferenceSettings
+from lib.data.tasks import TaskSettings
+from lib.methods.base import TrainSettings
+from lib.selector.ddas import SelectorSettings
 from lib.settings import (
     Count,
     Name,
-    Order,
     ParamsError,
     Positive,
-    PositiveShare,
     Rate,
     Rule,
-    Share,
     Sizes,
-    Template,
-    Weight,
     build,
     each_once,
     read_yaml,
@@ -53,88 +52,15 @@ class Backbone:
 
 
 @dataclass(frozen=True)
-class Tasks:
-    """Where the pictures come from and in which orders the tasks are learned.
-
-    source: datasets = those of tools/datasets/catalogue.py, below root; splits: MTIL's, or CoOp's where it has one (X-TAIL).
-    labels: among which classes a test picture is answered (lib/data/label_spaces.py). cut: into tasks of how many classes each
-    data set is cut; class_order: in which order its classes come before that (class-incremental learning).
-    """
-
-    source: Literal["mini", "folder", "datasets"]
-    root: str
-    seed: Count
-    train_per_class: Count
-    test_per_class: Count
-    templates: list[Template]
-    orders: dict[Name, Order]
-    labels: Literal["own", "union", "seen"] = "own"
-    splits: Literal["protocol", "coop"] = "protocol"
-    cut: list[Positive] = field(default_factory=list)
-    class_order: Annotated[list[Count], Rule("class numbers, each once", each_once)] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Pictures of none of the tasks, with captions: for ZSCL, LwF-VR and the selector's reference autoencoder.
-
-    source: mini (the pre-training world), folder (<root>/<class>/*.png), or datasets (`name`'s training pictures);
-    captions are the first template's. pictures: drawn by the seed.
-    """
-
-    source: Literal["mini", "folder", "datasets"]
-    root: str
-    pictures: Positive
-    seed: Count
-    name: str = ""
-
-
-@dataclass(frozen=True)
 class Compute:
-    """How a run computes. A fixed number of threads on the CPU: the same bytes whatever the number of cores.
+    """How a run computes. A fixed number of threads on the CPU gives the same bytes on any number of cores.
 
-    precision: of the products in training; auto: bf16 on a GPU, else fp32. accumulate: parts that a batch is cut
-    into, one after the other, to save memory. processes: that share every batch, one a GPU. recompute: a block's
-    inner values are computed again for the gradient, not kept, to save memory. compile: the loss by torch.compile.
+    precision: of matrix products in training; auto is bf16 on a GPU and fp32 on a CPU.
     """
 
     threads: Positive
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    accumulate: Positive = 1
-    processes: Positive = 1
-    recompute: bool = False
-    compile: bool = False
-
-
-@dataclass(frozen=True)
-class Train:
-    """Training on one task, the same for every method. epochs: passes over a task's pictures instead of steps."""
-
-    steps: Count
-    batch: Positive
-    warmup: Count
-    smoothing: Share
-    crop: PositiveShare
-    epochs: Count = 0
-
-
-@dataclass(frozen=True)
-class Selector:
-    """DDAS: features, autoencoders, threshold, decision. reference_steps: of the reference's; 0 = steps."""
-
-    features: Literal["clip", "alexnet"]
-    code: Positive
-    steps: Positive
-    batch: Positive
-    lr: Rate
-    weight_decay: Weight
-    rule: Literal["quantile", "absolute"]
-    threshold: Rate
-    shrinkage: Share
-    reference: bool
-    batch_decision: Positive
-    reference_steps: Count = 0
 
 
 @dataclass(frozen=True)
@@ -163,13 +89,13 @@ class Study:
 
     study: Name
     backbone: Backbone
-    tasks: Tasks
-    train: Train
-    selector: Selector
+    tasks: TaskSettings
+    train: TrainSettings
+    selector: SelectorSettings
     methods: dict[str, dict[str, Any]]
     runs: dict[Name, Run]
     compute: Compute
-    reference: Reference | None = None
+    reference: ReferenceSettings | None = None
     pretrain: Pretrain | None = None
     tuning: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
 
@@ -241,3 +167,14 @@ def _check_run(study: Study, run: Run, name: str, where: str) -> None:
 def method_of(run: str) -> str:
     """The method of a run: its name without the variant."""
     return run.partition("+")[0]
+
+
+def special(study: Study, run: str) -> dict[str, int]:
+    """What a run sets besides its method's settings, with SPECIAL's values where it sets nothing."""
+    return SPECIAL | {k: v for k, v in study.runs[run].set.items() if k in SPECIAL}
+
+
+def settings_of(study: Study, run: str) -> dict[str, Any]:
+    """The settings of a run's method, with what the run sets differently."""
+    own = {k: v for k, v in study.runs[run].set.items() if k not in SPECIAL}
+    return study.methods[method_of(run)] | own

@@ -41,6 +41,14 @@ def items(study: params.Study) -> dict[str, Item]:
     return plan
 
 
+def find(study: params.Study, key: str) -> Item:
+    """The stage of that name. Raises ParamsError, with the names that exist, for an unknown one."""
+    plan = items(study)
+    if key not in plan:
+        raise params.ParamsError(f"study {study.study} has no stage {key!r}; it has: {', '.join(plan)}")
+    return plan[key]
+
+
 def main_order(study: params.Study) -> str:
     """The first of a study's orders."""
     return next(iter(study.tasks.orders))

@@ -28,8 +28,8 @@ from lib.methods.base import Lesson
 from lib.metrics import average
 from lib.study import code_digests as sources
 from lib.study import params
-from lib.study import stage as learn
 from lib.study.evaluate import evaluate, zero_shot_row
+from lib.study.opened import OpenStudy
 from lib.study.paths import REPORTS
 from lib.study.results import write_json
 from lib.study.train import learn_task
@@ -55,16 +55,17 @@ def validation(backbone: Backbone, lesson: Lesson) -> Lesson:
 def score(study: params.Study, method: str, changes: dict[str, Any]) -> tuple[float, int]:
     """Average in percent over the first two tasks' validation cuts with some settings changed, and their pictures."""
     seed, order = 0, next(iter(study.tasks.orders))
-    here = learn.scene(study, method, order, seed)
-    lessons = [validation(here.backbone, lesson) for lesson in here.lessons[:2]]
+    opened = OpenStudy(study)
+    curriculum = opened.curriculum(method, order, seed)
+    lessons = [validation(opened.backbone, lesson) for lesson in curriculum.lessons[:2]]
     torch.manual_seed(seed)
-    pupil = method_class(method)(here.backbone, study.methods[method] | changes, study)
+    pupil = method_class(method)(opened.context(), study.methods[method] | changes)
     tasks, known = [lesson.task for lesson in lessons], [lesson.features for lesson in lessons]
     rows = [zero_shot_row(tasks, known, pupil.decisions)]
     for number in range(2):
         lesson = pupil.lesson(lessons, number)
         if lesson is not None:
-            learn_task(pupil, lesson, here.train, study.compute)
+            learn_task(pupil, lesson, curriculum.train, study.compute.precision)
         rows.append(evaluate(pupil, tasks, known, number, rows[-1]))
     pictures = sum(len(task.test) for task in tasks)
     return round(average([row.accuracy["sample"] for row in rows[1:]]), 2), pictures

@@ -20,13 +20,13 @@ def colours() -> Lesson:
     images = torch.cat([made.train.images for made in small_study.sequence()[0]])
     pictures = Pictures(images, torch.arange(3).repeat_interleave(len(images) // 3))
     made = Task("colours", small_study.NAMES, small_study.TEMPLATES, pictures, pictures)
-    return Lesson(made, 1, features.compute(small_study.backbone(), made, small_study.study().selector), [0, 1])
+    return Lesson(made, 1, features.compute(small_study.backbone(), made, "clip"), [0, 1])
 
 
 def after_colours(name: str, **settings: Any) -> tuple[list[float], float]:
     """A method's losses on the colours, learned after stripes, and the percentage that it then names rightly."""
     pupil = small_study.teach(small_study.method(name, {"train.steps": 60, "train.smoothing": 0.0}, **settings), 0)
-    losses, asked = learn_task(pupil, colours(), pupil.study.train), colours()
+    losses, asked = learn_task(pupil, colours(), pupil.context.train), colours()
     found = pupil.predict(asked.task, asked.features, 1).classes["sample"]
     return losses, accuracy(found, asked.task.test.labels)
 

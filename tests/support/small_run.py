@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from lib.methods.base import Lesson, Method
-from lib.study import params
-from lib.study import stage as learn
+from lib.study import params, stage
 from tests.support import small_study
 
 
@@ -34,7 +33,7 @@ def chain(seed: int = 0) -> list[str]:
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:
     """Learning task `number` is interrupted; returns the numbers of the tasks whose training was begun."""
-    begun, whole = [], learn.learn_task
+    begun, whole = [], stage.learn_task
 
     def watched(method: Method, lesson: Lesson, *how: Any) -> list[float]:
         begun.append(lesson.number)
@@ -42,10 +41,10 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:
             raise KeyboardInterrupt
         return whole(method, lesson, *how)
 
-    monkeypatch.setattr(learn, "learn_task", watched)
+    monkeypatch.setattr(stage, "learn_task", watched)
     return begun
 
 
 def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on training is a failure of the test."""
-    monkeypatch.setattr(learn, "learn_task", lambda *_: pytest.fail("training began"))
+    monkeypatch.setattr(stage, "learn_task", lambda *_: pytest.fail("training began"))

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import open_clip
-import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -15,16 +14,16 @@ from torch import Tensor
 
 from lib.clip import tiny as tiny_clip
 from lib.clip.backbone import Backbone, fingerprint, preprocess
-from lib.data import frozen as features
-from lib.data import reference, tasks
+from lib.data import frozen, tasks
 from lib.data.frozen import Features
 from lib.data.reference import ReferenceSet
 from lib.data.tasks import Pictures, Task
 from lib.methods import method_class
-from lib.methods.base import Lesson, Method
-from lib.study import code_digests as sources
-from lib.study import params
-from lib.study import stage as learn
+from lib.methods.base import Context, Lesson, Method
+from lib.selector.features import ClsToken, extract
+from lib.settings import build
+from lib.study import code_digests, params
+from lib.study.opened import REFERENCE, OpenStudy
 from lib.study.train import learn_task
 
 CONFIG = {
@@ -117,7 +116,7 @@ def study(changes: dict[str, Any] | None = None) -> params.Study:
         for key in parents:
             place = place[key]
         place[last] = value
-    return params.build(params.Study, raw, "the small study")
+    return build(params.Study, raw, "the small study")
 
 
 @cache
@@ -159,12 +158,12 @@ def task(number: int, train: int = 6, test: int = 4) -> Task:
 def sequence() -> tuple[list[Task], list[Features]]:
     """All three tasks, and what the tiny CLIP says of them."""
     made = [task(number) for number in range(3)]
-    return made, [features.compute(backbone(), each, study().selector) for each in made]
+    return made, [frozen.compute(backbone(), each, "clip") for each in made]
 
 
 def lessons() -> list[Lesson]:
     """The tasks as they are taught, with seed 0."""
-    return [Lesson(made, i, known, [0, i]) for i, (made, known) in enumerate(zip(*sequence(), strict=True))]
+    return [Lesson(made, i, features, [0, i]) for i, (made, features) in enumerate(zip(*sequence(), strict=True))]
 
 
 @cache
@@ -178,9 +177,8 @@ def others() -> ReferenceSet:
 
 def method(name: str, changes: dict[str, Any] | None = None, **settings: Any) -> Any:
     """A method that has learned nothing; `changes` are the study's, `settings` its own."""
-    made = study(changes)
     torch.manual_seed(0)
-    return method_class(name)(backbone(), made.methods[name] | settings, made)
+    return method_class(name)(context(changes), study(changes).methods[name] | settings)
 
 
 def teach(pupil: Method, *numbers: int) -> Any:
@@ -188,7 +186,7 @@ def teach(pupil: Method, *numbers: int) -> Any:
     for number in numbers:
         lesson = pupil.lesson(lessons(), number)
         if lesson:
-            learn_task(pupil, lesson, pupil.study.train)
+            learn_task(pupil, lesson, pupil.context.train)
     return pupil
 
 
@@ -204,11 +202,6 @@ def shown(number: int) -> tuple[Tensor, Tensor]:
     return preprocess(train.images, half, half), train.labels
 
 
-def give_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on methods find the reference set without a file."""
-    monkeypatch.setattr(reference, "load", lambda _: others())
-
-
 def write_pictures(root: Path, train: int = 6, test: int = 4) -> None:
     """All three tasks as folders of pictures: <root>/<task>/{train,test}/<class>/*.png."""
     for number, name in enumerate(NAMES):
@@ -221,23 +214,27 @@ def write_pictures(root: Path, train: int = 6, test: int = 4) -> None:
                     Image.fromarray(picture(number, label, rng)).save(folder / f"{index}.png")
 
 
-code_of_method = cache(sources.of_method)  # while the tests run, no code changes: read it once
+code_of_method = cache(code_digests.of_method)  # while the tests run, no code changes: read it once
 
 
-def move(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    """From now on everything that the study reads and writes lies under `home`."""
-    for module in (learn, tasks, reference):
-        monkeypatch.setattr(module, "ROOT", home)
-    for module in (learn, tasks, reference, features):
-        monkeypatch.setattr(module, "DATA", home / "data")
-    monkeypatch.setattr(learn, "REPORTS", home / "reports")
-    monkeypatch.setattr(sources, "of_method", code_of_method)
-    monkeypatch.setattr(learn, "load_clip", lambda model, pretrained: backbone())
+def context(changes: dict[str, Any] | None = None) -> Context:
+    """What a method of the small study is given."""
+    made = study(changes)
+    module = ClsToken(backbone())
+    return Context(backbone(), made.train, made.selector, others, lambda: extract(module, others().images, backbone()))
+
+
+def open_at(home: Path, made: params.Study | None = None) -> OpenStudy:
+    """The small study, or a changed one, opened below `home` with the tiny CLIP."""
+    opened = OpenStudy(made or study(), home)
+    opened.backbone = backbone()
+    return opened
 
 
 def prepare(home: Path) -> None:
     """Tasks, reference set and features of the small study, as the stages before learning write them."""
-    for made, known in zip(*sequence(), strict=True):
-        tasks.save(made, home / "data" / "tiny" / "tasks" / f"{made.name}.safetensors")
-        features.save(known, home / "data" / "tiny" / "features" / f"{made.name}.safetensors")
-    save_file(vars(others()), home / "data" / "tiny" / "tasks" / "_reference.safetensors")
+    opened = open_at(home)
+    for made, features in zip(*sequence(), strict=True):
+        tasks.save(made, opened.task_file(made.name))
+        frozen.save(features, opened.feature_file(made.name))
+    save_file(vars(others()), opened.task_file(REFERENCE))

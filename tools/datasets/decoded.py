@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from lib.data.folders import fitted
+from lib.data.reference import ReferenceSettings, draw
+from lib.data.tasks import TaskSettings
 from lib.files import whole
-from lib.study.params import Tasks
 from lib.study.paths import DATA, ROOT
 from lib.study.progress import Progress
 from tools.datasets.catalogue import Split, catalogue, coop_split, open_split
@@ -36,7 +37,7 @@ COOP = {
 }
 
 
-def ensure(name: str, params: Tasks, size: int) -> Path:
+def ensure(name: str, params: TaskSettings, size: int) -> Path:
     """The decoded file of a data set, made now if it is not there. Raises DataError for what is missing or broken."""
     file = DATA / "decoded" / f"{name}--{params.splits}--{size}.safetensors"
     if not file.exists():
@@ -101,3 +102,19 @@ def writing(file: Path, shapes: Shapes, metadata: dict[str, str]) -> Iterator[di
         yield dict(maps)
         for array in maps.values():
             array.flush()
+
+
+def prepare(name: str, settings: TaskSettings, size: int, root: Path, file: Path) -> None:
+    """Decodes a data set if it is not decoded yet, and gives the decoded file a second name: a copy would take 15 GB."""
+    decoded = ensure(name, settings, size)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    os.link(decoded, file)
+
+
+def reference(settings: ReferenceSettings, template: str, size: int, root: Path) -> tuple[np.ndarray, list[str]]:
+    """Training pictures (N, H, W, 3) of a data set, drawn by the seed, and captions by its class names."""
+    split, names = open_split(settings.name, root / settings.root, "train"), catalogue(settings.name).names
+    chosen = draw(settings, len(split))
+    captions = [template.format(names[split.labels[i]]) for i in chosen]
+    return np.stack([fitted(split.picture(i), size) for i in chosen]), captions

@@ -7,12 +7,18 @@ rendered pictures come from different random streams, photographs are cut into c
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image, ImageFilter
 from sklearn.datasets import load_digits
 
+from lib.data.folder_tasks import channels_first
+from lib.data.folders import TaskError
+from lib.data.reference import ReferenceSettings
+from lib.data.tasks import SPLITS, Pictures, Task, TaskSettings, save
 from tools.miniworld.drawing import (
     FINE,
     SHAPES,
@@ -29,6 +35,7 @@ from tools.miniworld.drawing import (
 )
 from tools.miniworld.photographs import PHOTOS, crop
 from tools.miniworld.symbols import CHARTS, HOURS, chart, clock
+from tools.miniworld.world import examples_of
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 HANDS = ["DejaVuSerif-Italic", "STIXGeneralItalic", "cmti10", "DejaVuSansMono-Oblique", "STIXGeneralBolIta"]
@@ -207,3 +214,27 @@ def draw(task: str, split: str, per_class: int, seed: int) -> tuple[np.ndarray, 
                 f"task {task}, class {name}: only {kept} different {split} pictures, {per_class} asked for"
             )
     return np.stack(pictures), np.array(labels)
+
+
+def prepare(name: str, settings: TaskSettings, size: int, root: Path, file: Path) -> None:
+    """Draws a task's pictures and writes the prepared task."""
+    save(make(name, settings, size), file)
+
+
+def make(name: str, settings: TaskSettings, size: int) -> Task:
+    """The task of that name. Raises TaskError for an unknown name, or a size that the tasks do not have."""
+    if name not in MINI:
+        raise TaskError(f"the mini study has no task {name!r}; it has: {', '.join(MINI)}")
+    if size != SIZE:
+        raise TaskError(f"the mini tasks have {SIZE} pixels a side, the backbone wants {size}")
+    splits = []
+    for split, count in zip(SPLITS, (settings.train_per_class, settings.test_per_class), strict=True):
+        pictures, labels = draw(name, split, count, settings.seed)
+        splits.append(Pictures(channels_first(pictures), torch.from_numpy(labels)))
+    return Task(name, MINI[name].classes, MINI[name].templates, splits[0], splits[1])
+
+
+def reference(settings: ReferenceSettings, template: str, size: int, root: Path) -> tuple[np.ndarray, list[str]]:
+    """Held-out pictures (N, H, W, 3) of the pre-training world and their own captions."""
+    examples = examples_of(settings.seed, range(settings.pictures), "held_out")
+    return np.stack([e.picture for e in examples]), [e.caption for e in examples]

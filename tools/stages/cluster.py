@@ -19,7 +19,7 @@ import cloudpickle
 from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster
 from distributed.client import FutureCancelledError
 
-import lib
+import tools
 from lib.settings import Count, ParamsError, Positive, build, read_yaml
 from lib.study.paths import ROOT
 from tools.stages import worker
@@ -177,7 +177,7 @@ class BySource:
 
     def __reduce__(self) -> tuple:
         """What pickle writes: the function as cloudpickle writes those of a module that it must not import."""
-        cloudpickle.register_pickle_by_value(lib)
+        cloudpickle.register_pickle_by_value(tools)
         return cloudpickle.loads, (cloudpickle.dumps(self.function),)
 
 

@@ -79,8 +79,7 @@ def arguments() -> argparse.Namespace:
 def check_methods(study: Study) -> None:
     """Raises ParamsError if a run's method or settings do not exist: now, not when its stage starts."""
     from lib.methods import method_class
-    from lib.study.params import build, method_of
-    from lib.study.stage import settings_of
+    from lib.study.params import build, method_of, settings_of
 
     for run in study.runs:
         cls = method_class(method_of(run))
@@ -104,7 +103,7 @@ def prepared(asked: argparse.Namespace, held: ExitStack) -> tuple[Slots, dict[st
     wanted, after = targets(asked, study, folder)
     graph = Graph(wanted)
     waiting, stale = graph.waits_for(), graph.outdated()
-    gpus = [] if study.compute.device == "cpu" else gpu_groups(study.compute.processes)
+    gpus = [] if study.compute.device == "cpu" else gpu_groups(1)
     jobs, scheduler = asked.jobs or default_jobs(study.compute.threads, len(gpus)), ""
     if asked.cluster:
         jobs, scheduler = sent(asked, jobs, gpus, held)

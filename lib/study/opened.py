@@ -1,0 +1,237 @@
+"""An open study: its backbone, tasks and features, and what learns on them. Notebooks and stages begin here.
+
+    study = open_study("params.yaml")
+    study.tasks, study.features        what the study learns, in the main order
+    study.learn("moe_adapters--I--s0") learns a run of the plan; returns its result
+
+Everything that is not there yet is made on first use, so that a notebook also runs by itself.
+"""
+
+import json
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib.clip import compute
+from lib.clip.backbone import Backbone, check_noted, load_clip
+from lib.data import class_splits, frozen, reference, tasks
+from lib.data.few_shot import shots
+from lib.data.folder_tasks import check_prompts
+from lib.data.folders import TaskError
+from lib.data.frozen import Features
+from lib.data.label_spaces import LabelSpace
+from lib.data.sources import source
+from lib.data.tasks import Task
+from lib.methods import method_class
+from lib.methods.base import Context, Lesson, Method, TrainSettings
+from lib.selector.features import extract, selector_features
+from lib.settings import ParamsError
+from lib.study import params
+from lib.study.checkpoint import About
+from lib.study.paths import ROOT
+from lib.study.plan import find, main_order
+from lib.study.stage import Curriculum, Stage
+
+REFERENCE = "_reference"  # the file name of the reference set beside the tasks, and of its features
+
+
+class OpenStudy:
+    """A study and its folders below `root`. Opening it sets the number of threads and the device."""
+
+    def __init__(self, study: params.Study, root: Path = ROOT, file: str = "params.yaml") -> None:
+        self.params, self.root, self.file = study, root, file
+        self.name = study.study
+        self.data = root / "data" / self.name
+        self.reports = root / "reports"
+        self.figures = self.reports / "figures" / self.name
+        self.tables = self.reports / "tables" / self.name
+        self.device = compute.set_up(study.compute.threads, study.compute.device, study.compute.precision)
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The frozen CLIP. Raises ValueError if its weights are not those with which the study began."""
+        chosen = self.params.backbone
+        backbone = load_clip(chosen.model, chosen.pretrained, self.root).to(self.device)
+        check_noted(backbone, self.data / "backbone.json")
+        return backbone
+
+    @property
+    def main_order(self) -> str:
+        """The name of the first order."""
+        return main_order(self.params)
+
+    # --- tasks and features on disk
+
+    def task_file(self, name: str) -> Path:
+        """Where a prepared task lies."""
+        return self.data / "tasks" / f"{name}.safetensors"
+
+    def feature_file(self, name: str) -> Path:
+        """Where the features of a task lie."""
+        return self.data / "features" / f"{name}.safetensors"
+
+    def prepare_tasks(self) -> list[Task]:
+        """Makes and writes all tasks and the reference set; returns the tasks in the main order."""
+        settings, size = self.params.tasks, self.backbone.image_size
+        for name in tasks.names(settings):
+            source(settings.source).prepare(name, settings, size, self.root, self.task_file(name))
+            if settings.source == "folder":  # names that the reader chose
+                check_prompts(tasks.load(self.task_file(name)), self.backbone.tokenizer)
+        self._prepare_reference(size)
+        return self.sequence(self.main_order)
+
+    def _prepare_reference(self, size: int) -> None:
+        wanted = self.params.reference
+        if wanted is None:
+            return
+        template = (self.params.tasks.templates or ["a photo of a {}."])[0]
+        images, captions = source(wanted.source).reference(wanted, template, size, self.root)
+        if images.shape[1] != size:
+            raise TaskError(f"the reference pictures have {images.shape[1]} pixels a side, the backbone wants {size}")
+        reference.save(images, self.backbone.tokenizer(captions), self.task_file(REFERENCE))
+
+    def prepare_features(self) -> list[Features]:
+        """Computes and writes the features of all tasks and of the reference set; returns the tasks' features."""
+        kind, computed = self.params.selector.features, []
+        if self.params.selector.reference:
+            module = selector_features(self.backbone, kind).to(self.device)
+            features = extract(module, self.reference().images, self.backbone)
+            frozen.save_reference(features, self.feature_file(REFERENCE))
+        for task in self.sequence(self.main_order):
+            computed.append(frozen.compute(self.backbone, task, kind))
+            frozen.save(computed[-1], self.feature_file(task.name))
+        return computed
+
+    def ensure(self) -> None:
+        """Prepares tasks and features if some are missing, as when a notebook is opened by itself."""
+        names = tasks.names(self.params.tasks)
+        if not all(self.task_file(name).exists() for name in names):
+            self.prepare_tasks()
+        needed = [*names, *([REFERENCE] if self.params.selector.reference else [])]
+        if not all(self.feature_file(name).exists() for name in needed):
+            self.prepare_features()
+
+    def sequence(self, order: str) -> list[Task]:
+        """The prepared data sets in one of the study's orders. Raises TaskError for an unknown order."""
+        orders = self.params.tasks.orders
+        if order not in orders:
+            raise TaskError(f"study {self.name} has no order {order!r}; it has: {', '.join(orders)}")
+        return [tasks.arranged(tasks.load(self.task_file(name)), self.params.tasks) for name in orders[order]]
+
+    def learned(self, order: str, cut: int | list[int]) -> list[tuple[Task, Features]]:
+        """The tasks that are learned in an order, with their features: data sets as they are, or cut into parts."""
+        self.ensure()
+        pairs = [(task, frozen.load(self.feature_file(task.name))) for task in self.sequence(order)]
+        return [part for task, features in pairs for part in class_splits.cut(self.backbone, task, features, cut)]
+
+    # --- what notebooks look at
+
+    @cached_property
+    def _main(self) -> list[tuple[Task, Features]]:
+        return self.learned(self.main_order, self.params.tasks.cut or 1)
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks in the main order, made now if they are missing."""
+        return [task for task, _ in self._main]
+
+    @property
+    def features(self) -> list[Features]:
+        """What the frozen CLIP says of each task of the main order, computed now if it is missing."""
+        return [features for _, features in self._main]
+
+    @property
+    def lessons(self) -> list[Lesson]:
+        """The tasks of the main order as a method is taught them, with seed 0."""
+        return [Lesson(task, number, features, [0, number]) for number, (task, features) in enumerate(self._main)]
+
+    def train(self, steps: int) -> TrainSettings:
+        """The study's training settings with another number of steps."""
+        return replace(self.params.train, steps=steps)
+
+    def task(self, name: str) -> Task:
+        """The task of that name. Raises KeyError, with the names that exist."""
+        return self.tasks[self._place(name)]
+
+    def features_of(self, name: str) -> Features:
+        """What the frozen CLIP says of the task of that name. Raises KeyError like `task`."""
+        return self.features[self._place(name)]
+
+    def _place(self, name: str) -> int:
+        names = [task.name for task in self.tasks]
+        if name not in names:
+            raise KeyError(f"there is no task {name!r}; there are: {', '.join(names)}")
+        return names.index(name)
+
+    def reference(self) -> reference.ReferenceSet:
+        """The reference set. Raises TaskError if the study names none or has not prepared it."""
+        if self.params.reference is None:
+            raise TaskError(
+                f"study {self.name} has no `reference:` section; ZSCL, LwF-VR and selector.reference need one"
+            )
+        return reference.load(self.task_file(REFERENCE))
+
+    # --- learning
+
+    def context(self, steps: int = 0) -> Context:
+        """What every method of the study is given. steps: of training on a task; 0 = the study's."""
+        return Context(
+            self.backbone,
+            self.train(steps or self.params.train.steps),
+            self.params.selector,
+            self.reference,
+            lambda: frozen.load_reference(self.feature_file(REFERENCE)),
+        )
+
+    def curriculum(self, run: str, order: str, seed: int) -> Curriculum:
+        """The lessons of a run: fewer pictures or smaller tasks where the run says so."""
+        special = params.special(self.params, run)
+        lessons: list[Lesson] = []
+        for task, features in self.learned(order, self.params.tasks.cut or special["cut"]):
+            few = shots(task, features, special["shots"], seed)
+            lessons.append(Lesson(few[0], len(lessons), few[1], [seed, len(lessons)]))
+        train = self.train(special["steps"] or self.params.train.steps)
+        taught, features = [lesson.task for lesson in lessons], [lesson.features for lesson in lessons]
+        return Curriculum(lessons, train, LabelSpace(self.params.tasks.labels, self.backbone, taught, features))
+
+    def method(self, run: str, seed: int = 0, steps: int = 0) -> Method:
+        """A run's method before it has learned anything; the seed draws its first weights.
+
+        steps: of training on a task; 0 = the study's.
+        """
+        torch.manual_seed(seed)
+        try:
+            return method_class(params.method_of(run))(self.context(steps), params.settings_of(self.params, run))
+        except ValueError as error:
+            raise ParamsError(f"study {self.name}, run {run}: {error}") from error
+
+    def stage(self, key: str) -> Stage:
+        """A stage of the plan, ready to be learned. Raises ParamsError for an unknown one."""
+        item = find(self.params, key)
+        method = self.method(item.run, item.seed)
+        settings = json.loads(json.dumps(asdict(method.settings)))
+        about = About(self.name, item.run, item.order, item.seed, self.backbone.fingerprint, settings, [], [], [])
+        curriculum = self.curriculum(item.run, item.order, item.seed)
+        inputs = [self.params.runs[item.run].set, asdict(self.params.train), asdict(self.params.selector)]
+        inputs += self._versions(item.order)
+        return Stage(item, curriculum, method, about, inputs, self.params.compute.precision, self.root)
+
+    def _versions(self, order: str) -> list[str]:
+        """Names, sizes and dates of the files that a run reads. Their bytes can be gigabytes."""
+        names = [*self.params.tasks.orders[order], *([REFERENCE] if self.params.reference else [])]
+        files = [where(name) for where in (self.task_file, self.feature_file) for name in names]
+        return [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files if file.exists()]
+
+    def learn(self, key: str) -> dict[str, Any]:
+        """Learns a stage of the plan, or goes on where it was interrupted; returns its result."""
+        return self.stage(key).learn()
+
+
+def open_study(file: str | Path | params.Study = "params.yaml") -> OpenStudy:
+    """Opens the study of a params file (relative paths start at the project's root). Raises ParamsError."""
+    if isinstance(file, params.Study):
+        return OpenStudy(file)
+    return OpenStudy(params.load(file), file=str(file))
