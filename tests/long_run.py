@@ -35,7 +35,7 @@ from lib.study.paths import REPORTS
 from lib.study.provenance import origin
 from lib.study.results import write_json
 from lib.study.train import learn_task
-from tools.bench import memory
+from tools.bench import meters
 
 TASKS = 100
 CLASSES, TRAIN, TEST, TILES = 4, 16, 16, 6  # of a task; pictures of a class; tiles of a sheet's side
@@ -86,7 +86,7 @@ class LongRun:
             learn_task(self.method, lesson, self.study.train, self.study.compute)
             clock.append(time.process_time())
 
-        step = memory.most(learn)
+        step = meters.most(learn)
         began = time.process_time()
         found = self.method.predict(lesson.task, lesson.features, number).classes
         answered = time.process_time() - began
@@ -94,7 +94,7 @@ class LongRun:
         return {
             "learn_s": clock[1] - clock[0],
             "predict_ms": 1000 * answered / len(lesson.task.test),
-            "resident_mb": memory.held(),
+            "resident_mb": meters.held(),
             "step_mb": step,
             "checkpoint_mb": sum(file.stat().st_size for file in self.folder.iterdir()) / 2**20,
             "stored_bytes": self.method.size()["stored_bytes"],

@@ -1,4 +1,4 @@
-"""Costs: sizes are counted, times are of the steps that were taken, a selector is timed with as many tasks as asked."""
+"""Costs: sizes are counted, steps and answers are timed, a selector is timed with as many tasks as asked."""
 
 import json
 import math
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lib.data import frozen
 from lib.methods.base import stored_bytes
 from lib.study import params
 from tests.support import small_study
@@ -23,17 +24,37 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_sizes_are_those_of_the_method_after_two_tasks(measured) -> None:
-    found, pupil = measured("moe_adapters"), small_study.learned("moe_adapters", 2)
-    assert found["stored bytes"] == stored_bytes(pupil.state())
-    assert found["trainable parameters"] == pupil.size()["trainable_parameters"]
+    costs, pupil = measured("moe_adapters"), small_study.learned("moe_adapters", 2)
+    assert costs["stored bytes"] == stored_bytes(pupil.state())
+    assert costs["trainable parameters"] == pupil.size()["trainable_parameters"]
     before = small_study.learned("moe_adapters", 1).size()["stored_bytes"]
-    assert found["stored bytes a task"] == found["stored bytes"] - before
+    assert costs["stored bytes a task"] == costs["stored bytes"] - before
 
 
 def test_a_method_that_trains_has_a_time_for_a_step_and_one_that_does_not_has_none(measured) -> None:
     assert 0 < measured("finetune")["seconds a step"] < 10
     assert measured("finetune")["ms a picture"] > 0
     assert math.isnan(measured("zero_shot")["seconds a step"])
+
+
+def test_answers_are_timed_with_nothing_computed_before(measured, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, extract = [], frozen.extract
+    monkeypatch.setattr(
+        frozen, "extract", lambda module, pictures, *rest: seen.append(1) or extract(module, pictures, *rest)
+    )
+    assert measured("zero_shot")["ms a picture"] > 0
+    assert len(seen) == 2  # the pictures that warm up, then the test pictures: once for answers and features
+    pupil, task = small_study.learned("moe_adapters", 2), small_study.sequence()[0][1]
+    fresh = cost.Uncomputed(small_study.backbone(), task, "clip")
+    ready = small_study.sequence()[1][1]
+    torch.testing.assert_close(fresh.test, ready.test)
+    torch.testing.assert_close(fresh.image_test, ready.image_test)
+    again, usual = (pupil.predict(task, each, 1).classes for each in (fresh, ready))
+    assert all(torch.equal(again[way], usual[way]) for way in usual)
+
+
+def test_no_method_takes_less_than_no_memory(measured) -> None:
+    assert measured("zero_shot")["peak memory (MB)"] >= 0
 
 
 def test_a_stopwatch_counts_the_steps_and_lets_the_method_do_its_own() -> None:
@@ -43,17 +64,15 @@ def test_a_stopwatch_counts_the_steps_and_lets_the_method_do_its_own() -> None:
     watch = cost.Stopwatch(pupil)
     for _ in range(3):
         pupil.after_step()
-    assert (len(done), len(watch.ends)) == (3, 3)
-    assert watch.step >= 0
+    assert (len(done), len(watch.seconds())) == (3, 2)
 
 
 def test_selector_and_routers_are_timed_at_every_number_of_tasks() -> None:
-    pupil = small_study.teach(small_study.method("moe_adapters"), 0)
-    config, images = pupil.settings.config(), torch.zeros(4, 3, 32, 32)
-    found = cost.scaling(small_study.backbone(), images, pupil.selector, config, [1, 5])
-    assert {name: len(times) for name, times in found.items()} == {"encoder": 2, "routed": 2, "selector": 2}
-    assert len(pupil.selector.tasks) == 5
-    assert min(time for times in found.values() for time in times) > 0
+    config = small_study.method("moe_adapters").settings.config()
+    images = torch.zeros(4, 3, 32, 32)
+    times = cost.scaling(small_study.backbone(), images, config, small_study.study().selector, [1, 5])
+    assert {name: len(values) for name, values in times.items()} == {"encoder": 2, "routed": 2, "selector": 2}
+    assert min(value for values in times.values() for value in values) > 0
 
 
 def test_minutes_of_a_study_are_the_sums_over_its_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,6 +80,6 @@ def test_minutes_of_a_study_are_the_sums_over_its_tasks(tmp_path: Path, monkeypa
     seconds = {"digits": {"training": 60, "evaluation": 6}, "plots": {"training": 30, "evaluation": 12}}
     (tmp_path / "cost" / "tiny").mkdir(parents=True)
     (tmp_path / "cost" / "tiny" / "lwf--I--s0.json").write_text(json.dumps({"seconds": seconds}))
-    found = cost.minutes_of_study("tiny")
-    assert found.loc["lwf--I--s0"].tolist() == [1.5, 0.3]
+    costs = cost.minutes_of_study("tiny")
+    assert costs.loc["lwf--I--s0"].tolist() == [1.5, 0.3]
     assert cost.minutes_of_study("none").empty

@@ -1,36 +1,41 @@
-"""What each method costs, all measured in one go: a process of its own for each, one thread, the same two tasks.
+"""What each method costs: measured for one method after the other, each in a process of its own, on the same two tasks.
 
-Seconds a step are the median over the steps of the second task (some methods do more from there on), after the
-first has been learned in a few steps; memory is the process's peak beyond what it held before the method was made.
+A method learns two tasks in a few steps, then answers the second one's test pictures. Seconds a step are the median
+over the second task (some methods do more from there on). No method has answered these pictures before, and the frozen
+CLIP has not seen them: each pays for all that its answers need.
 """
 
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from lib.clip.backbone import Backbone
+from lib.data import frozen
 from lib.data.frozen import ClsToken
-from lib.methods.base import Method
+from lib.data.tasks import Pictures, Task
+from lib.methods.base import Lesson, Method
 from lib.moe.mixture import MoEConfig
 from lib.moe.model import MoECLIP
 from lib.selector.ddas import Selector
 from lib.study import params
 from lib.study import stage as learn
+from lib.study.params import Selector as SelectorSettings
 from lib.study.paths import REPORTS
-from lib.study.results import peak_memory_mb
 from lib.study.train import learn_task
+from tools.bench.meters import best, in_new_processes, most
 
 
 class Stopwatch:
-    """Notes when each training step of a method ended."""
+    """Notes when each training step of a method ends."""
 
     def __init__(self, method: Method) -> None:
         self.ends: list[float] = []
@@ -42,94 +47,128 @@ class Stopwatch:
 
         method.after_step = after_step
 
-    @property
-    def step(self) -> float:
-        """Median seconds a step, of two steps or more."""
-        return float(np.median(np.diff(self.ends)))
+    def seconds(self) -> np.ndarray:
+        """Seconds of every step but the first."""
+        return np.diff(self.ends)
+
+
+class Uncomputed:
+    """A task's Features on its test pictures, each computed by the frozen CLIP when it is first read."""
+
+    def __init__(self, backbone: Backbone, task: Task, kind: str) -> None:
+        self.backbone, self.task, self.kind = backbone, task, kind
+
+    @cached_property
+    def pooled(self) -> Tensor:
+        """The class token (N, D)."""
+        return frozen.extract(ClsToken(self.backbone), self.task.test, self.backbone)
+
+    @cached_property
+    def test(self) -> Tensor:
+        """The selector's features (N, S)."""
+        module = frozen.selector_features(self.backbone, self.kind)
+        return self.pooled if self.kind == "clip" else frozen.extract(module, self.task.test, self.backbone)
+
+    @cached_property
+    def image_test(self) -> Tensor:
+        """Unit image features (N, F)."""
+        visual: Any = self.backbone.model.visual
+        return F.normalize(self.pooled @ visual.proj, dim=-1)
+
+    @cached_property
+    def zero_shot(self) -> Tensor:
+        """Zero-shot answers (N,)."""
+        return frozen.zero_shot(self.backbone, self.task, self.image_test)
 
 
 def measure(file: str, run: str, steps: int) -> dict[str, Any]:
-    """One run's costs on the first two tasks, `steps` steps each; in a process that does nothing else."""
+    """One run's costs on the first two tasks, `steps` steps each; for a process that does nothing else."""
     study = params.load(file)
-    here = learn.scene(study, run, next(iter(study.tasks.orders)), 0)
-    train, before = replace(here.train, steps=steps), peak_memory_mb()
-    method = learn.new_method(study, here.backbone, run, 0)
+    scene = learn.scene(study, run, next(iter(study.tasks.orders)), 0)
+    train = replace(scene.train, steps=steps)
+    costs: dict[str, Any] = {"run": run}
+
+    def work() -> None:
+        method = learn.new_method(study, scene.backbone, run, 0)
+        costs.update(
+            learning(method, scene.lessons[:2], lambda lesson: learn_task(method, lesson, train, study.compute))
+        )
+        costs["ms a picture"] = answering(method, scene.backbone, scene.tasks[1], study.selector.features)
+
+    peak = most(work)
+    return costs | {"peak memory (MB)": peak}
+
+
+def learning(method: Method, lessons: list[Lesson], learn_lesson: Callable[[Lesson], object]) -> dict[str, float]:
+    """Sizes and seconds of a method that learns two lessons."""
     step, around, sizes = float("nan"), 0.0, []
     for number in range(2):
-        lesson = method.lesson(here.lessons[:2], number)
+        lesson = method.lesson(lessons, number)
         watch, began = Stopwatch(method), time.perf_counter()
         if lesson is not None:
-            learn_task(method, lesson, train, study.compute)
-        around = time.perf_counter() - began - float(np.sum(np.diff(watch.ends)))
-        step = watch.step if len(watch.ends) > 1 else step
+            learn_lesson(lesson)
+        around = time.perf_counter() - began - float(watch.seconds().sum())
+        step = float(np.median(watch.seconds())) if len(watch.ends) > 1 else step
         sizes.append(method.size())
-    task, known = here.tasks[1], here.features[1]
-    began = time.perf_counter()
-    method.predict(task, known, 1)
     return {
-        "run": run,
         "trainable parameters": sizes[1]["trainable_parameters"],
         "stored bytes a task": sizes[1]["stored_bytes"] - sizes[0]["stored_bytes"],
         "stored bytes": sizes[1]["stored_bytes"],
         "seconds a step": step,
         "seconds around a task": around,
-        "peak memory (MB)": peak_memory_mb() - before,
-        "ms a picture": 1000 * (time.perf_counter() - began) / len(task.test),
     }
 
 
-def measure_all(file: str, runs: list[str], steps: int) -> list[dict[str, Any]]:
-    """The costs of some runs, one after the other, each in a new process, forked from one that has only imported."""
-    clean = get_context("forkserver")
-    clean.set_forkserver_preload(["tools.bench.cost"])
-    with ProcessPoolExecutor(1, mp_context=clean, max_tasks_per_child=1) as pool:
-        return [pool.submit(measure, file, run, steps).result() for run in runs]
+def answering(method: Method, backbone: Backbone, task: Task, kind: str) -> float:
+    """Milliseconds a test picture of the second task, with nothing computed before; a few other pictures warm up."""
+    few = Pictures(task.test.images[:8], task.test.labels[:8])
+    for asked in (replace(task, name="warm-up", test=few), task):  # a name of its own: no answer of it is kept
+        began = time.perf_counter()
+        method.predict(asked, Uncomputed(backbone, asked, kind), 1)  # type: ignore[arg-type]
+        seconds = time.perf_counter() - began
+    return 1000 * seconds / len(task.test)
+
+
+def measure_all(file: str, runs: list[str], steps: int) -> pd.DataFrame:
+    """The costs of some runs, one after the other."""
+    return pd.DataFrame(in_new_processes(measure, [(file, run, steps) for run in runs]))
 
 
 def minutes_of_study(study: str) -> pd.DataFrame:
-    """Minutes of training and of evaluation of every run by its name, from the cost files that runs leave.
+    """Minutes of training and of evaluation of every run, from the cost files that runs leave.
 
-    They are of whatever machine a run had, with whatever ran beside it.
+    They are from whatever machine a run had, with whatever ran beside it.
     """
-    lines = {}
+    rows = {}
     for path in sorted((REPORTS / "cost" / study).glob("*.json")):
         seconds = json.loads(path.read_text())["seconds"].values()
-        lines[path.stem] = {part: sum(s[part] for s in seconds) / 60 for part in ("training", "evaluation")}
-    return pd.DataFrame.from_dict(lines, orient="index", columns=["training", "evaluation"])
+        rows[path.stem] = {part: sum(s[part] for s in seconds) / 60 for part in ("training", "evaluation")}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["training", "evaluation"])
 
 
 @torch.no_grad()
 def scaling(
-    backbone: Backbone, images: torch.Tensor, selector: Selector, config: MoEConfig, counts: list[int]
+    backbone: Backbone, images: Tensor, config: MoEConfig, settings: SelectorSettings, counts: list[int]
 ) -> dict[str, list[float]]:
-    """Milliseconds a picture with T learned tasks, for each T of `counts`.
+    """Milliseconds a picture with T learned tasks, for each T of `counts`, on images (B, 3, H, W).
 
-    encoder: the frozen image tower; routed: the tower with adapters and T routers in each block, asked by the last;
-    selector: its errors and decision. The tasks are copies of the selector's first and new routers: their number
-    matters for the time, not what they have learned.
+    encoder: the frozen image tower; routed: the tower with adapters and T routers a block, routed by the last one;
+    selector: its errors and decision. Routers and autoencoders are new ones: their number matters, not their weights.
     """
     tower, model = ClsToken(backbone), MoECLIP(backbone.model, config).eval()
-    features, first = tower(images), selector.tasks[0]
-    found: dict[str, list[float]] = {"encoder": [], "routed": [], "selector": []}
+    features = tower(images)
+    selector = Selector(features.shape[1], replace(settings, steps=0))
+    times: dict[str, list[float]] = {"encoder": [], "routed": [], "selector": []}
     for count in counts:
-        while model.num_tasks < count:
+        for number in range(model.num_tasks, count):
             model.add_task()
-        selector.tasks = torch.nn.ModuleList([first] * count)
-        selector.thresholds = selector.thresholds[:1].expand(count)
+            with torch.enable_grad():
+                selector.learn(features, torch.zeros(len(features), dtype=torch.long), [number])
         ways: dict[str, Callable[[], object]] = {
-            "encoder": lambda: tower(images),
-            "routed": lambda last=count - 1: model.encode_image(images, last, whole=False),
-            "selector": lambda: selector.decide(features),
+            "encoder": partial(tower, images),
+            "routed": partial(model.encode_image, images, count - 1, whole=False),
+            "selector": partial(selector.decide, features),
         }
         for name, work in ways.items():
-            found[name].append(_milliseconds(work, len(images)))
-    return found
-
-
-def _milliseconds(work: Callable[[], object], pictures: int, repeats: int = 7) -> float:
-    times = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return 1000 * float(np.median(times[1:])) / pictures
+            times[name].append(1000 * best(work, 7) / len(images))
+    return times

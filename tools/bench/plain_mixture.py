@@ -1,8 +1,8 @@
-"""The mixture the plain way, as the released code goes about it: to compare numbers and time with lib.moe.model.
+"""The mixture the plain way, as the released code computes it: to compare numbers and time with lib.moe.model.
 
-Expert after expert in a Python loop, each on a copy of the samples that chose it; every token in every block; prompts
-padded to CLIP's whole context; nothing is kept from one step to the next. Weights, routers and draws are a MoECLIP's
-own, so the two ways must agree in values and gradients.
+A Python loop runs expert after expert, each on a copy of the samples that chose it; every block computes every token;
+prompts are padded to CLIP's whole context; nothing is kept from one step to the next. Weights, routers and draws are
+those of a MoECLIP, so both ways must agree in values and gradients.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,16 +16,16 @@ from lib.moe.mixture import MoEAdapter
 from lib.moe.model import Encoded, MoECLIP
 from lib.moe.router import Routing
 
-Pick = Callable[[Tensor], Tensor]  # from tokens (B, L, D) the router's one for each sample (B, D)
+Pick = Callable[[Tensor], Tensor]  # from tokens (B, L, D), the one that the router reads (B, D)
 Draws = Mapping[int, Tensor] | None  # the noise (B, E) of some blocks
 
 
 def mixture(adapter: MoEAdapter, x: Tensor, x0: Tensor, task: int, noise: Tensor | None) -> tuple[Tensor, Routing]:
-    """The sum (B, L, D) over the chosen experts of gate * expert(x), for x (B, L, D) routed by x0 (B, D)."""
+    """The sum (B, L, D) of gate * expert(x) over the chosen experts, for x (B, L, D) routed by x0 (B, D)."""
     routing = adapter.routers[adapter.router_of(task)](x0, noise)
     experts, total = adapter.experts, torch.zeros_like(x)
     for e in range(adapter.config.experts):
-        rows = routing.gates[:, e].nonzero().flatten()  # on a GPU this waits
+        rows = routing.gates[:, e].nonzero().flatten()  # waits for the GPU
         given = x[rows]  # (n, L, D): a sample is copied for each of its K experts
         hidden = experts.dropout(F.relu(given @ experts.down[e] + experts.down_bias[e]))
         made = (hidden @ experts.up[e] + experts.up_bias[e]) * experts.scale
@@ -34,7 +34,7 @@ def mixture(adapter: MoEAdapter, x: Tensor, x0: Tensor, task: int, noise: Tensor
 
 
 def encode_image(model: MoECLIP, images: Tensor, task: int, noise: Draws = None) -> Encoded:
-    """What MoECLIP.encode_image gives for images (B, 3, H, W)."""
+    """The same as MoECLIP.encode_image for images (B, 3, H, W)."""
     visual: Any = model.clip.visual
     x, routings = visual._embeds(images), {}
     for index, block in enumerate(visual.transformer.resblocks):
@@ -43,7 +43,7 @@ def encode_image(model: MoECLIP, images: Tensor, task: int, noise: Draws = None)
 
 
 def encode_text(model: MoECLIP, tokens: Tensor, task: int, noise: Draws = None) -> Encoded:
-    """What MoECLIP.encode_text gives for tokens (C, L) of the whole context."""
+    """The same as MoECLIP.encode_text for tokens (C, L) of the whole context."""
     clip: Any = model.clip
     tokens = tokens.to(clip.positional_embedding.device)
     ends, every = tokens.argmax(dim=1), torch.arange(len(tokens), device=tokens.device)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lib.moe.model import MoECLIP
-from tools.bench import plain
+from tools.bench import plain_mixture as plain
 
 
 @pytest.mark.parametrize("token", ["start", "end"])
