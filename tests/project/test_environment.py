@@ -69,7 +69,7 @@ def test_binder_and_colab_get_the_same_python_and_the_lock(tmp_path: Path) -> No
     assert post_build(tmp_path) == [
         "-m pip install --no-cache-dir --require-hashes -r requirements.lock",
         "-m pip install --no-cache-dir --no-deps --no-build-isolation -e .",
-        "-c from tools.course.exercises import world; world()",
+        "-c from lib.study import open_study; open_study().ensure()",
     ]
 
 
@@ -110,12 +110,12 @@ def test_every_import_is_a_direct_dependency() -> None:
 
 def imported() -> dict[str, str]:
     """Top-level names of other people's packages that lib, the tests and the notebooks import, each with one place."""
-    sources = {str(path): path.read_text() for folder in ("lib", "tests") for path in (ROOT / folder).rglob("*.py")}
+    sources = {str(path): path.read_text() for folder in ("lib", "tools", "tests") for path in (ROOT / folder).rglob("*.py")}
     for path in [*NOTEBOOKS.glob("*.ipynb"), *NOTEBOOKS.glob("course/**/*.ipynb")]:
         cells = json.loads(path.read_text())["cells"]
         code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
         sources[str(path)] = re.sub(r"^[%!].*", "", code, flags=re.M)
-    own = {"lib", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    own = {"lib", "tools", "tests"}
     found = {}
     for where, source in sources.items():
         for node in ast.walk(ast.parse(source)):
