@@ -110,7 +110,9 @@ def test_every_import_is_a_direct_dependency() -> None:
 
 def imported() -> dict[str, str]:
     """Top-level names of other people's packages that lib, the tests and the notebooks import, each with one place."""
-    sources = {str(path): path.read_text() for folder in ("lib", "tools", "tests") for path in (ROOT / folder).rglob("*.py")}
+    sources = {
+        str(path): path.read_text() for folder in ("lib", "tools", "tests") for path in (ROOT / folder).rglob("*.py")
+    }
     for path in [*NOTEBOOKS.glob("*.ipynb"), *NOTEBOOKS.glob("course/**/*.ipynb")]:
         cells = json.loads(path.read_text())["cells"]
         code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")

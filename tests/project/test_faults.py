@@ -23,8 +23,7 @@ from lib.data import frozen as features
 from lib.data import tasks
 from lib.files import DiskError
 from lib.report import tables
-from lib.study import checkpoint, results
-from lib.study import stage as learn
+from lib.study import checkpoint, code_digests, results
 from lib.study.checkpoint import CheckpointError
 from tests.study.test_checkpoint import about
 from tests.support import small_disk, small_study
@@ -126,34 +125,38 @@ def test_other_errors_of_the_system_are_passed_on(tmp_path: Path) -> None:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    small_study.move(monkeypatch, tmp_path)
+    monkeypatch.setattr(code_digests, "of_method", small_study.code_of_method)
     small_study.prepare(tmp_path)
     return tmp_path
+
+
+def learn(home: Path) -> None:
+    small_study.open_at(home, study()).learn(KEY)
 
 
 @pytest.fixture
 def undisturbed(home: Path) -> list[bytes]:
     """The bytes of the run, which is then as if it had never been."""
-    learn.learn(study(), KEY)
+    learn(home)
     made = [result(home).read_bytes(), *held(home)]
     shutil.rmtree(home / "reports")
     shutil.rmtree(home / "data" / "tiny" / "runs")
     return made
 
 
-def interrupt(at: int = 1) -> None:
+def interrupt(home: Path, at: int = 1) -> None:
     """The run is interrupted while it learns a task."""
     with pytest.MonkeyPatch.context() as patch:
         stop_at(patch, at)
         with pytest.raises(KeyboardInterrupt):
-            learn.learn(study(), KEY)
+            learn(home)
 
 
-def begun_again() -> list[int]:
+def begun_again(home: Path) -> list[int]:
     """The run goes on; returns the tasks whose training was begun."""
     with pytest.MonkeyPatch.context() as patch:
         begun = stop_at(patch, 9)
-        learn.learn(study(), KEY)
+        learn(home)
     return begun
 
 
@@ -164,13 +167,13 @@ def saved(home: Path, task: int) -> Path:
 
 def test_a_run_goes_on_when_a_full_disk_has_room_again(home: Path, undisturbed: list[bytes]) -> None:
     with small_disk.disk(home / "data" / "tiny" / "scratch", "4m") as place:
-        interrupt()
+        interrupt(home)
         with (
             small_disk.full(place),
             pytest.raises(DiskError, match="scratch.*/1 cannot be written: there is no room"),
         ):
-            learn.learn(study(), KEY)
-        assert begun_again() == [1, 2]
+            learn(home)
+        assert begun_again(home) == [1, 2]
     assert [result(home).read_bytes(), *held(home)] == undisturbed
 
 
@@ -178,25 +181,25 @@ def test_a_run_goes_on_when_a_full_disk_has_room_again(home: Path, undisturbed: 
 def test_a_bit_of_progress_that_flips_is_named_and_never_taken_up(
     home: Path, undisturbed: list[bytes], file: str
 ) -> None:
-    interrupt()
+    interrupt(home)
     folder = saved(home, 0)
     whole, rng = (folder / file).read_bytes(), random.Random(0)
-    known = json.loads((folder / "about.json").read_text())["settings"]
+    settings = json.loads((folder / "about.json").read_text())["settings"]
     for place in rng.sample(range(len(whole)), 60):
         turned = bytearray(whole)
         turned[place] ^= 1 << rng.randrange(8)
         (folder / file).write_bytes(turned)
         with pytest.raises(CheckpointError, match=f"{folder}.*; delete it and run the study again"):
-            checkpoint.load(folder, small_study.backbone().fingerprint, "moe_adapters", known)
+            checkpoint.load(folder, small_study.backbone().fingerprint, "moe_adapters", settings)
     with pytest.raises(CheckpointError, match=f"{folder}"):
-        learn.learn(study(), KEY)
+        learn(home)
     shutil.rmtree(folder)
-    assert begun_again() == [0, 1, 2]
+    assert begun_again(home) == [0, 1, 2]
     assert [result(home).read_bytes(), *held(home)] == undisturbed
 
 
 def test_rests_of_kills_are_in_nobodys_way(home: Path, undisturbed: list[bytes]) -> None:
-    interrupt()
+    interrupt(home)
     for target in (saved(home, 0).with_name("1"), home / "data" / "tiny" / "runs" / KEY):
         for end in ("partial", "before"):
             rest = target.with_name(f"{target.name}.{end}")
@@ -204,7 +207,7 @@ def test_rests_of_kills_are_in_nobodys_way(home: Path, undisturbed: list[bytes])
             (rest / "about.json").write_text("half a")
     result(home).parent.mkdir(parents=True)
     result(home).with_name(f"{result(home).name}.partial").write_text("half a")
-    assert begun_again() == [1, 2]
+    assert begun_again(home) == [1, 2]
     assert [result(home).read_bytes(), *held(home)] == undisturbed
     assert not [*home.rglob("*.partial")]
 
@@ -215,20 +218,20 @@ def test_what_is_cut_short_names_the_stage_that_makes_it(home: Path, kind: str) 
     file.write_bytes(file.read_bytes()[:-1])
     stage = {"tasks": "`tasks` makes it again", "features": "`zero_shot` makes them again"}[kind]
     with pytest.raises(ValueError, match=f"{file}.*{stage}"):
-        learn.learn(study(), KEY)
+        learn(home)
 
 
 def test_half_a_result_is_named(home: Path) -> None:
-    learn.learn(study(), KEY)
+    learn(home)
     result(home).write_bytes(result(home).read_bytes()[:300])
     with pytest.raises(tables.ResultError, match=f"{result(home)} is no whole result.*; delete it and run"):
         tables.read("tiny", home / "reports")
 
 
 def test_progress_that_is_removed_is_made_again(home: Path, undisturbed: list[bytes]) -> None:
-    interrupt(2)
+    interrupt(home, 2)
     shutil.rmtree(home / "data" / "tiny" / "scratch")
-    assert begun_again() == [0, 1, 2]
+    assert begun_again(home) == [0, 1, 2]
     assert [result(home).read_bytes(), *held(home)] == undisturbed
 
 
@@ -237,8 +240,8 @@ def test_a_clock_that_jumps_changes_nothing(home: Path, undisturbed: list[bytes]
     with pytest.MonkeyPatch.context() as patch:
         for name in ("time", "monotonic"):
             patch.setattr(time, name, lambda: next(jumps))
-        interrupt()
-        assert begun_again() == [1, 2]
+        interrupt(home)
+        assert begun_again(home) == [1, 2]
     assert [result(home).read_bytes(), *held(home)] == undisturbed
 
 
@@ -246,8 +249,8 @@ def test_a_clock_that_jumps_changes_nothing(home: Path, undisturbed: list[bytes]
 def test_files_of_another_time_are_taken_as_they_are(home: Path, undisturbed: list[bytes], second: int) -> None:
     for file in home.glob("data/tiny/*/*.safetensors"):
         os.utime(file, (second, second))
-    interrupt()
-    assert begun_again() == [1, 2]
+    interrupt(home)
+    assert begun_again(home) == [1, 2]
     assert [result(home).read_bytes(), *held(home)] == undisturbed
 
 

@@ -24,7 +24,7 @@ from lib.report import tables
 from lib.study import checkpoint, provenance
 from lib.study.paths import ROOT
 from tests.support import small_study
-from tools.datasets import decoded, download
+from tools.datasets import download
 from tools.datasets.catalogue import CATALOGUE, catalogue
 from tools.miniworld import snapshot
 from tools.stages import notebooks
@@ -50,7 +50,7 @@ def calls(source: str) -> list[tuple[str, ast.Call]]:
 
 def sources() -> dict[str, str]:
     """All Python of the project by file: modules, tests, and the code cells of notebooks."""
-    files = [*ROOT.glob("lib/**/*.py"), *ROOT.glob("tests/*.py")]
+    files = [path for room in ("lib", "tools", "tests") for path in ROOT.glob(f"{room}/**/*.py")]
     found = {str(path.relative_to(ROOT)): path.read_text() for path in files}
     for path in ROOT.glob("notebooks/**/*.ipynb"):
         found[str(path.relative_to(ROOT))] = "\n".join(source for source, _ in notebooks.code_cells(path))
@@ -123,15 +123,8 @@ def a_snapshot(home: Path, plant: Callable[[Path], Path]) -> None:
     snapshot.read(plant(home / "snapshot"), {}, torch.optim.SGD([torch.zeros(1)]))
 
 
-def a_decoded_data_set(home: Path, plant: Callable[[Path], Path]) -> None:
-    plant(decoded.DATA / "decoded" / "dtd--protocol--32.safetensors")
-    wanted = small_study.study({"tasks.source": "datasets"}).tasks
-    tasks.make("dtd", wanted, 32)
-
-
 def a_reference_set(home: Path, plant: Callable[[Path], Path]) -> None:
-    plant(reference.path("tiny"))
-    reference.load(small_study.study())
+    reference.load(plant(home / "_reference.safetensors"))
 
 
 READERS: list[tuple[Callable[..., object], str]] = [
@@ -141,10 +134,6 @@ READERS: list[tuple[Callable[..., object], str]] = [
     (weights, "weights.pt has no weights that fit ViT-B-32"),
     (a_tiny_clip, "holds no whole tiny CLIP.*make pretrain"),
     (a_snapshot, "snapshot cannot be read.*|the snapshot .* cannot be read"),
-    (
-        a_decoded_data_set,
-        "dtd--protocol--32.safetensors is no prepared task.*the stage `tasks` makes it again",
-    ),
     (a_reference_set, "_reference.safetensors is no reference set.*the stage `tasks` makes it again"),
     (lambda home, plant: tasks.load(plant(home / "red.safetensors")), "red.safetensors is no prepared task"),
     (lambda home, plant: features.load(plant(home / "red.safetensors")), "red.safetensors holds no features"),
@@ -159,8 +148,6 @@ def test_a_pickle_is_refused_and_runs_nothing(
     trace = tmp_path / "trace"
     pickle.loads(planted(tmp_path / "proof", trace).read_bytes())  # it is one
     trace.rmdir()
-    small_study.move(monkeypatch, tmp_path)
-    monkeypatch.setattr(decoded, "DATA", tmp_path / "data")
     with pytest.raises(ValueError, match=message):
         read(tmp_path / "home", lambda file: planted(file, trace))
     assert not trace.exists()
