@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from matplotlib import pyplot as plt
 from torch import Tensor, nn
 
-from lib.moe.model import MoECLIP, MoEConfig
+from lib.moe import MoECLIP, MoEConfig
 
 START, END = 126, 127  # tokens of the tiny vocabulary; 0 pads
 

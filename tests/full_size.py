@@ -11,8 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from lib.clip import compute
-from lib.clip.backbone import load_clip
+from lib.clip import compute, load_clip
 from lib.data import frozen as features
 from lib.data import tasks
 from lib.methods import method_class

@@ -20,8 +20,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.clip import compute
-from lib.clip.backbone import load_clip
+from lib.clip import compute, load_clip
 from lib.data import frozen as features
 from lib.data.tasks import Pictures, Task
 from lib.methods.base import Lesson

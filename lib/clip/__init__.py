@@ -1,1 +1,6 @@
-"""The frozen CLIP."""
+"""The frozen CLIP: loading it, its two towers, its class features."""
+
+from lib.clip.backbone import Backbone, encode_text, preprocess, zero_shot_classifier
+from lib.clip.loading import load_clip
+
+__all__ = ["Backbone", "encode_text", "load_clip", "preprocess", "zero_shot_classifier"]

@@ -23,7 +23,7 @@ from lib.data.tasks import Task
 from lib.methods.base import Context, Lesson, Predictions, answers_by_route, stored_bytes
 from lib.methods.finetune import FineTune
 from lib.methods.state import joined, under
-from lib.selector.ddas import CLIP, Selector
+from lib.selector.ddas import CLIP, DDAS
 
 
 def relatedness(errors: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class ExpertGate(FineTune):
         super().__init__(context, settings)
         self.experts: list[dict[str, Tensor]] = []
         self.started: list[int] = []  # each expert from another's number, or from CLIP
-        self.gates: Selector | None = None  # made with the first task: then its width is known
+        self.gates: DDAS | None = None  # made with the first task: then its width is known
 
     def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
         """The task's gate first; the new expert starts from the most related one."""
@@ -53,8 +53,8 @@ class ExpertGate(FineTune):
         self._put(self.started[-1])
         return super().begin_task(lesson)
 
-    def _new_gates(self, width: int) -> Selector:
-        gates = Selector(width, replace(self.context.selector, rule="absolute", threshold=math.inf))
+    def _new_gates(self, width: int) -> DDAS:
+        gates = DDAS(width, replace(self.context.selector, rule="absolute", threshold=math.inf))
         return gates.to(self.backbone.device)
 
     def _put(self, expert: int) -> None:

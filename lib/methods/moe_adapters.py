@@ -25,10 +25,10 @@ from lib.methods.base import (
     stored_bytes,
 )
 from lib.methods.state import beside, joined, under
-from lib.moe.mixture import Blocks, FreezeRule, MoEConfig, RouterOf
+from lib.moe.config import Blocks, FreezeRule, MoEConfig, RouterOf
 from lib.moe.model import MoECLIP
 from lib.moe.router import balance_loss
-from lib.selector.ddas import CLIP, Selector
+from lib.selector.ddas import CLIP, DDAS
 from lib.selector.gaussian import GaussianSelector
 from lib.settings import Count, Positive, Rate, Weight
 
@@ -54,7 +54,7 @@ class AdapterSettings:
             dropout=self.dropout,
             image_blocks=self.image_blocks,
             text_blocks=self.text_blocks,
-            freeze_count=0,
+            freeze=0,
         )
 
 
@@ -76,10 +76,9 @@ class MoESettings(AdapterSettings):
 
     def config(self) -> MoEConfig:
         """The shape of every block's mixture."""
-        known = MoEConfig.__annotations__
-        named: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name in known}
-        named["noise"] = bool(self.noise)
-        return MoEConfig(**named, freeze_count=self.freeze)
+        shape: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(MoEConfig)}
+        shape["noise"] = bool(self.noise)
+        return MoEConfig(**shape)
 
 
 class Adapter(Method):
@@ -162,7 +161,7 @@ class MoEAdapters(Adapter):
 
     def __init__(self, context: Context, settings: dict) -> None:
         super().__init__(context, settings)
-        self.selector: Selector | None = None  # made with the first task: then its width is known
+        self.selector: DDAS | None = None  # made with the first task: then its width is known
         # by task, its classes and router: answers (N,) that last, else -1; and class features (C, F) that last
         self.answered: dict[str, Tensor] = {}
         self.names: dict[str, Tensor] = {}
@@ -198,8 +197,8 @@ class MoEAdapters(Adapter):
         for adapter in self.model.adapters().values():
             adapter.routers.train(self.settings.noise == "always")
 
-    def _new_selector(self, width: int) -> Selector:
-        kind = GaussianSelector if self.settings.selector == "gaussian" else Selector
+    def _new_selector(self, width: int) -> DDAS:
+        kind = GaussianSelector if self.settings.selector == "gaussian" else DDAS
         return kind(width, self.context.selector).to(self.backbone.device)
 
     @torch.no_grad()

@@ -1,1 +1,22 @@
-"""The mixture of experts."""
+"""MoE-Adapters: experts beside the MLPs of a frozen CLIP, and a router for each task."""
+
+from lib.moe.config import Blocks, FreezeRule, MoEConfig, RouterOf
+from lib.moe.experts import Experts
+from lib.moe.mixture import Mixture
+from lib.moe.model import Encoded, MoECLIP, Prompts
+from lib.moe.router import Router, Routing, balance_loss
+
+__all__ = [
+    "Blocks",
+    "Encoded",
+    "Experts",
+    "FreezeRule",
+    "Mixture",
+    "MoECLIP",
+    "MoEConfig",
+    "Prompts",
+    "Router",
+    "RouterOf",
+    "Routing",
+    "balance_loss",
+]

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from lib.clip import towers
-from lib.moe.mixture import Blocks, MoEAdapter, MoEConfig
+from lib.moe.config import Blocks, MoEConfig
+from lib.moe.mixture import Mixture
 from lib.moe.router import Routing
 
 # from tokens (B, L, D), or only those that are read (B, N, D) if the flag says so, the router's for each sample (B, D)
@@ -73,7 +74,7 @@ class MoECLIP(nn.Module):
         """T, the tasks that have been added."""
         return len(next(iter(self.adapters().values())).counts)
 
-    def adapters(self) -> dict[str, MoEAdapter]:
+    def adapters(self) -> dict[str, Mixture]:
         """Every block's adapter by its name in the state, the image tower first."""
         named: dict[str, Any] = {"image_adapters": self.image_adapters, "text_adapters": self.text_adapters}
         return {f"{tower}.{i}": adapter for tower, group in named.items() for i, adapter in group.items()}
@@ -212,7 +213,7 @@ class MoECLIP(nn.Module):
 
     def freeze(self, task: int) -> None:
         """Activate-freeze in every block, after the last training step of a task."""
-        for adapter in self.adapters().values() if self.config.freeze_count else ():
+        for adapter in self.adapters().values() if self.config.freeze else ():
             adapter.freeze(task)
 
     def settled(self, encoded: Encoded, tower: str) -> Tensor:
@@ -252,7 +253,7 @@ class MoECLIP(nn.Module):
         shapes = {"top_k": self.top_k.shape}
         with torch.device("meta"):
             for name, adapter in self.adapters().items():
-                twin = MoEAdapter(adapter.width, self.config)
+                twin = Mixture(adapter.width, self.config)
                 for _ in range(tasks):
                     twin.add_task()
                 shapes |= {f"{name}.{key}": tensor.shape for key, tensor in twin.state_dict().items()}
@@ -274,7 +275,7 @@ def _adapters(tower: Any, where: Blocks, config: MoEConfig, name: str) -> nn.Mod
     outside = [i for i in indices if not 0 <= i < depth]
     if outside:
         raise ValueError(f"{name} has {outside[0]}; the tower's blocks are 0 to {depth - 1}")
-    return nn.ModuleDict({str(i): MoEAdapter(tower.width, config) for i in indices})
+    return nn.ModuleDict({str(i): Mixture(tower.width, config) for i in indices})
 
 
 def _compare(state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], top_k: int) -> None:

@@ -18,7 +18,7 @@ from lib.methods.base import Lesson
 from lib.methods.moe_adapters import MoEAdapters
 from lib.report.figures import AMBER, BLUE, METRIC_NAMES, ORANGE, SKY
 from lib.report.tables import interval
-from lib.selector.ddas import CLIP, Selector
+from lib.selector.ddas import CLIP, DDAS
 
 PAPER = "moe_adapters"
 SHOWN = ("transfer", "last")
@@ -114,7 +114,7 @@ def last_of(routes: list[Tensor], right: list[Tensor]) -> float:
 
 
 @torch.no_grad()
-def to_clip_when_unlearned(selector: Selector, features: list[Tensor]) -> float:
+def to_clip_when_unlearned(selector: DDAS, features: list[Tensor]) -> float:
     """Percent of a task's pictures that go to CLIP if that task had not been learned; the mean over tasks."""
     shares = []
     for number, own in enumerate(features):
@@ -127,7 +127,7 @@ def to_clip_when_unlearned(selector: Selector, features: list[Tensor]) -> float:
     return 100 * float(torch.stack(shares).mean())
 
 
-def worth(selector: Selector, features: list[Tensor], right: list[Tensor]) -> dict[str, float]:
+def worth(selector: DDAS, features: list[Tensor], right: list[Tensor]) -> dict[str, float]:
     """Percent of pictures sent to their own router once learned, to CLIP while not learned, and Last."""
     routes = [selector.decide(part).sample for part in features]
     own = [100 * float((route == number).float().mean()) for number, route in enumerate(routes)]
@@ -153,7 +153,7 @@ def worth_bars(rows: Mapping[str, dict[str, float]], title: str, axes: Axes) -> 
     axes.legend(ncols=3, fontsize=8, loc="upper right")
 
 
-def grouped(features: list[Tensor], selector: Selector, size: int, mixed: bool, seed: int = 0) -> list[Tensor]:
+def grouped(features: list[Tensor], selector: DDAS, size: int, mixed: bool, seed: int = 0) -> list[Tensor]:
     """Routes (N,) of each task's pictures where every `size` pictures share one decision, by their mean errors.
 
     Not mixed: the pictures of a task in a row, as the released code tests. Mixed: pictures of all tasks, shuffled.
@@ -168,6 +168,6 @@ def grouped(features: list[Tensor], selector: Selector, size: int, mixed: bool, 
     return list(routes.split(counts))
 
 
-def _shared(errors: Tensor, selector: Selector, size: int) -> Tensor:
+def _shared(errors: Tensor, selector: DDAS, size: int) -> Tensor:
     means = torch.stack([part.mean(dim=0) for part in errors.split(size)])
     return selector.route(means).repeat_interleave(size)[: len(errors)]

@@ -66,7 +66,7 @@ class Decision(NamedTuple):
     batch: Tensor
 
 
-class Selector(nn.Module):
+class DDAS(nn.Module):
     """The autoencoders of the tasks learned so far, and their thresholds. Tasks not learned do not exist here."""
 
     thresholds: Tensor

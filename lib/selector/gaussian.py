@@ -10,7 +10,7 @@ divided by the width, of the nearest class mean under the task's shared, shrunk 
 import torch
 from torch import Tensor, nn
 
-from lib.selector.ddas import Selector, SelectorSettings
+from lib.selector.ddas import DDAS, SelectorSettings
 
 WIDEST = 8192  # features wider than this (AlexNet's are) make no covariance that fits in memory
 
@@ -33,7 +33,7 @@ class Gaussians(nn.Module):
         return (squared - log_det) / features.shape[1]
 
 
-class GaussianSelector(Selector):
+class GaussianSelector(DDAS):
     """Decides as DDAS does, by other errors: smallest wins, above its task's threshold CLIP answers."""
 
     def __init__(self, width: int, settings: SelectorSettings) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from lib.clip import compute
-from lib.clip.backbone import Backbone, check_noted, load_clip
+from lib.clip.backbone import Backbone
+from lib.clip.loading import check_noted, load_clip
 from lib.data import class_splits, frozen, reference, tasks
 from lib.data.few_shot import shots
 from lib.data.folder_tasks import check_prompts

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.moe.model import MoECLIP
+from lib.moe import MoECLIP
 from tools.bench import plain_mixture as plain
 
 

@@ -11,8 +11,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lib.clip import backbone as clips
+from lib import clip as clips
 from lib.clip import tiny as tiny_clip
+from lib.clip.backbone import fingerprint
 
 CONFIG = {
     "image_size": 32,
@@ -72,7 +73,7 @@ def test_a_folder_of_open_clips_form_gives_its_weights_and_colours(tiny: open_cl
     write_open_clip(tmp_path / "model", tiny)
     backbone = clips.load_clip(str(tmp_path / "model"))
     assert (backbone.image_size, backbone.mean, backbone.std) == (32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    assert backbone.fingerprint == clips.fingerprint(tiny)
+    assert backbone.fingerprint == fingerprint(tiny)
 
 
 @pytest.mark.usefixtures("names")
@@ -90,12 +91,12 @@ def test_a_name_gives_random_weights_by_torchs_seed_or_those_of_a_file(tmp_path:
 
 
 def test_the_fingerprint_sees_one_changed_weight(tiny: open_clip.CLIP) -> None:
-    before = clips.fingerprint(tiny)
+    before = fingerprint(tiny)
     assert len(before) == 64
-    assert before == clips.fingerprint(tiny)
+    assert before == fingerprint(tiny)
     with torch.no_grad():
         tiny.logit_scale.add_(1e-6)
-    assert clips.fingerprint(tiny) != before
+    assert fingerprint(tiny) != before
 
 
 @pytest.mark.usefixtures("names")

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from lib.clip import compute
-from lib.moe.router import Router
+from lib.moe import Router
 from lib.study import stage as learn
 from lib.study import train
 from lib.study.params import Compute, ParamsError

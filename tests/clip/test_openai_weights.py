@@ -7,7 +7,7 @@ import pytest
 import torch
 from open_clip.openai import load_openai_model
 
-from lib.clip.backbone import load_clip
+from lib.clip import load_clip
 
 NAME = "ViT-B-16-quickgelu"
 

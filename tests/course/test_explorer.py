@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.selector.ddas import CLIP
+from lib.selector import CLIP
 from lib.study import stage as learn
 from lib.study.checkpoint import CheckpointError
 from lib.study.params import Run

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lib.clip.backbone import Backbone, preprocess
+from lib.clip import Backbone, preprocess
 from lib.data import frozen as features
 from lib.data.frozen import AlexNetFeatures, ClsToken, Features
 from tests.support import small_study

@@ -60,6 +60,6 @@ def test_real_pictures_from_folder_to_result(tmp_path: Path, monkeypatch: pytest
 
 
 def learn_clip(model: str) -> object:
-    from lib.clip.backbone import load_clip
+    from lib.clip import load_clip
 
     return load_clip(model)

@@ -102,7 +102,7 @@ def test_fewer_pictures_are_a_seeded_draw_with_the_captions_that_belong_to_them(
 def test_it_lies_beside_the_tasks_and_is_made_with_them(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small_study.write_pictures(home / "pictures")
     write_others(home)
-    monkeypatch.setattr("lib.clip.backbone.load_clip", lambda model, pretrained: small_study.backbone())
+    monkeypatch.setattr("lib.clip.loading.load_clip", lambda model, pretrained: small_study.backbone())
     tasks.prepare(small_study.study())
     folder = home / "data" / "tiny" / "tasks"
     assert reference.path("tiny") == folder / "_reference.safetensors"

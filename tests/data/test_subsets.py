@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.clip.backbone import preprocess
+from lib.clip import preprocess
 from lib.data import frozen as features
 from lib.data import subsets
 from lib.data.frozen import Features

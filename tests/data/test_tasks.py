@@ -179,7 +179,7 @@ def test_orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tasks_that_are_not_there_are_made_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small_study.move(monkeypatch, root.parent)
-    monkeypatch.setattr("lib.clip.backbone.load_clip", lambda model, pretrained: small_study.backbone())
+    monkeypatch.setattr("lib.clip.loading.load_clip", lambda model, pretrained: small_study.backbone())
     study = small_study.study({"reference": None})
     made = tasks.ensure(study)
     assert [task.name for task in made] == small_study.NAMES

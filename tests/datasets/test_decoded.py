@@ -26,7 +26,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     small_study.move(monkeypatch, tmp_path)
     monkeypatch.setattr(decoded, "DATA", tmp_path / "data")
     monkeypatch.setattr(decoded, "ROOT", tmp_path)
-    monkeypatch.setattr("lib.clip.backbone.load_clip", lambda model, pretrained: small_study.backbone())
+    monkeypatch.setattr("lib.clip.loading.load_clip", lambda model, pretrained: small_study.backbone())
     for name in ("dtd", "mnist"):
         miniatures.write(name, tmp_path / "raw")
     return tmp_path

@@ -10,7 +10,7 @@ from lib.clip import backbone as clip
 from lib.clip.towers import image_tower, text_tower
 from lib.methods.base import Predictions
 from lib.methods.expert_gate import relatedness
-from lib.selector.ddas import CLIP, Decision, Selector
+from lib.selector import CLIP, DDAS, Decision
 from tests.support import small_lessons, small_study
 
 HALF = (0.5, 0.5, 0.5)
@@ -25,7 +25,7 @@ def begun_with(errors: list[float], monkeypatch: pytest.MonkeyPatch) -> Any:
     """A method with two experts that has just begun a third task, on whose pictures the gates err like this."""
     method = small_study.method("expert_gate")
     method.restore(small_study.learned("expert_gate").state())
-    monkeypatch.setattr(Selector, "errors", lambda self, features: torch.tensor([errors, errors]))
+    monkeypatch.setattr(DDAS, "errors", lambda self, features: torch.tensor([errors, errors]))
     method.begin_task(small_study.lessons()[2])
     return method
 
@@ -55,8 +55,8 @@ def test_the_gates_are_learned_before_the_expert_on_all_training_pictures(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[Tensor] = []
-    errors = Selector.errors
-    monkeypatch.setattr(Selector, "errors", lambda self, seen: asked.append(seen) or errors(self, seen))
+    errors = DDAS.errors
+    monkeypatch.setattr(DDAS, "errors", lambda self, seen: asked.append(seen) or errors(self, seen))
     method, lesson = small_study.method("expert_gate"), small_study.lessons()[0]
     method.begin_task(lesson)
     assert len(method.gates.tasks) == 1

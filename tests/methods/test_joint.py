@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from lib.clip.backbone import preprocess
+from lib.clip import preprocess
 from lib.data.tasks import Pictures
 from lib.methods.base import Lesson
 from lib.methods.finetune import Joint

@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.moe.mixture import Experts, FreezeRule, MoEAdapter, MoEConfig, RouterOf
-from lib.moe.router import Routing
+from lib.moe import Experts, FreezeRule, Mixture, MoEConfig, RouterOf, Routing
 
 WIDTH, BOTTLENECK = 12, 8
 
@@ -111,7 +110,7 @@ def test_dropout_acts_on_hidden_units_in_training_only() -> None:
 
 
 def test_freezing_takes_the_most_chosen_experts_the_lower_number_at_a_tie_and_keeps_them() -> None:
-    adapter = MoEAdapter(WIDTH, MoEConfig(experts=5, top_k=2, bottleneck=BOTTLENECK))
+    adapter = Mixture(WIDTH, MoEConfig(experts=5, top_k=2, bottleneck=BOTTLENECK))
     adapter.add_task()
     adapter.add_task()
     adapter.counts[0] = torch.tensor([1, 7, 3, 7, 7])
@@ -138,8 +137,8 @@ RULES = [
 
 @pytest.mark.parametrize(("rule", "count", "expected"), RULES)
 def test_what_a_rule_freezes_by_hand(rule: FreezeRule, count: int, expected: list[list[int]]) -> None:
-    config = MoEConfig(experts=5, bottleneck=BOTTLENECK, freeze_rule=rule, freeze_count=count)
-    adapter, frozen = MoEAdapter(WIDTH, config), set()
+    config = MoEConfig(experts=5, bottleneck=BOTTLENECK, freeze_rule=rule, freeze=count)
+    adapter, frozen = Mixture(WIDTH, config), set()
     counts = [[1, 7, 3, 7, 7], [0, 9, 0, 0, 2], [9, 0, 0, 0, 0]]
     mass = [[3.0, 2.5, 2.0, 1.0, 4.0], [0.0, 0.5, 5.0, 2.0, 1.0], [4.5, 0.0, 0.0, 0.0, 0.0]]
     for task, chosen in enumerate(expected):
@@ -153,7 +152,7 @@ def test_what_a_rule_freezes_by_hand(rule: FreezeRule, count: int, expected: lis
 
 
 def test_a_routing_is_counted_once_for_each_sample_and_by_its_gates() -> None:
-    adapter = MoEAdapter(WIDTH, MoEConfig(experts=3))
+    adapter = Mixture(WIDTH, MoEConfig(experts=3))
     adapter.add_task()
     adapter.add_task()
     gates = torch.tensor([[0.75, 0.25, 0.0], [0.5, 0.0, 0.5]])
@@ -168,7 +167,7 @@ def test_a_routing_is_counted_once_for_each_sample_and_by_its_gates() -> None:
 def test_a_shared_router_is_made_once_and_trains_on_while_a_tasks_own_is_done_with_its_task(
     router: RouterOf, trained: list[bool], served: list[int]
 ) -> None:
-    adapter = MoEAdapter(WIDTH, MoEConfig(experts=5, router=router))
+    adapter = Mixture(WIDTH, MoEConfig(experts=5, router=router))
     for _ in range(2):
         adapter.add_task()
     assert [all(p.requires_grad for p in each.parameters()) for each in adapter.routers] == trained
@@ -177,14 +176,14 @@ def test_a_shared_router_is_made_once_and_trains_on_while_a_tasks_own_is_done_wi
 
 
 def test_freezing_by_counts_that_were_never_made_is_an_error() -> None:
-    adapter = MoEAdapter(WIDTH, MoEConfig(experts=5))
+    adapter = Mixture(WIDTH, MoEConfig(experts=5))
     adapter.add_task()
     with pytest.raises(ValueError, match=r"task 0 has no counts .* call add_counts"):
         adapter.freeze(0)
 
 
 def test_a_new_router_takes_the_mode_of_its_block() -> None:
-    adapter = MoEAdapter(WIDTH, MoEConfig(experts=5)).eval()
+    adapter = Mixture(WIDTH, MoEConfig(experts=5)).eval()
     adapter.add_task()
     assert not adapter.routers[0].training
 
@@ -202,8 +201,8 @@ def test_a_new_router_takes_the_mode_of_its_block() -> None:
             {"freeze_rule": "some"},
             "freeze_rule is 'some'; choose most_used or most_weighted or all_used or all_but",
         ),
-        ({"freeze_count": 23}, "freeze_count is 23; choose 0 to 22"),
-        ({"freeze_count": -1}, "freeze_count is -1"),
+        ({"freeze": 23}, "freeze is 23; choose 0 to 22"),
+        ({"freeze": -1}, "freeze is -1"),
         ({"image_blocks": "some"}, "image_blocks is 'some'; choose all, first, last, none or a list"),
         ({"text_blocks": 3}, "text_blocks is 3"),
         ({"image_blocks": "none", "text_blocks": []}, "image_blocks and text_blocks are both none"),

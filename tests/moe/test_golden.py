@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.moe.model import Encoded, MoECLIP, MoEConfig
+from lib.moe import Encoded, MoECLIP, MoEConfig
 
 TENSORS = {
     "down_proj.weight": "down",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.clip import towers
-from lib.moe.model import MoECLIP, MoEConfig
+from lib.moe import MoECLIP, MoEConfig
 
 Make = Callable[..., MoECLIP]
 

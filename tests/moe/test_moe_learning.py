@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.moe.model import MoECLIP
+from lib.moe import MoECLIP
 from tests.conftest import copies, learn, loss_of
 
 Make = Callable[..., MoECLIP]
@@ -44,7 +44,7 @@ def test_earlier_routers_stay_bit_for_bit_and_ask_for_no_gradient(
 
 
 def test_frozen_experts_stay_bit_for_bit_while_the_others_learn(mixture: Make, images: Tensor, tokens: Tensor) -> None:
-    model = mixture(tasks=1, freeze_count=2)
+    model = mixture(tasks=1, freeze=2)
     learn(model, images, tokens, 0)
     model.freeze(0)
     before = copies(model)
@@ -68,7 +68,7 @@ def test_frozen_experts_are_still_chosen(mixture: Make, images: Tensor) -> None:
 
 
 def test_freezing_can_be_switched_off(mixture: Make) -> None:
-    model = mixture(freeze_count=0)
+    model = mixture(freeze=0)
     model.freeze(1)
     assert not any(adapter.frozen.any() for adapter in model.adapters().values())
 
@@ -87,7 +87,7 @@ def test_counts_are_one_for_each_picture_and_each_prompt(
 
 
 def test_one_expert_is_an_adapter_without_routers(mixture: Make, images: Tensor, tokens: Tensor) -> None:
-    model = mixture(experts=1, top_k=1, freeze_count=0)
+    model = mixture(experts=1, top_k=1, freeze=0)
     assert model.num_tasks == 2
     assert not any(".routers." in name for name, _ in model.named_parameters())
     assert torch.equal(model.encode_image(images, 0).features, model.encode_image(images, 1).features)

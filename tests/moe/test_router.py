@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.moe.router import Router, Routing, balance_loss
+from lib.moe import Router, Routing, balance_loss
 
 
 def stirred(width: int = 16, experts: int = 6, top_k: int = 2, noise: bool = True) -> Router:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.clip import backbone as clip
+from lib import clip
 from lib.study import params, plan
 from tests.support import bad_input as bad
 from tests.support.bad_input import (
@@ -95,7 +95,7 @@ SETTINGS: dict[str, tuple[Maker, list[str]]] = {
     "more chosen than experts": (setting("moe_adapters", top_k=5), ["top_k is 5", "choose 1 to 4"]),
     "none chosen": (setting("moe_adapters", top_k=0), ["top_k is 0", "must be 1 or more"]),
     "no experts": (setting("moe_adapters", experts=0), ["experts is 0", "must be 1 or more"]),
-    "more frozen than experts": (setting("moe_adapters", freeze=9), ["freeze_count is 9", "choose 0 to 4"]),
+    "more frozen than experts": (setting("moe_adapters", freeze=9), ["freeze is 9", "choose 0 to 4"]),
     "all dropped out": (setting("adapter", dropout=1.0), ["dropout is 1.0", "below 1"]),
     "no bottleneck": (setting("adapter", bottleneck=0), ["bottleneck is 0", "must be 1 or more"]),
     "a rate for a method below 0": (setting("finetune", lr=-1.0), ["lr is -1.0", "more than 0"]),

@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from lib.clip import backbone as clip
+from lib import clip
 from lib.clip import tiny as tiny_clip
 from lib.data import frozen as features
 from lib.data import reference, tasks

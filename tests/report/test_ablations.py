@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from lib.report import ablations, tables
-from lib.selector.ddas import CLIP, Selector
-from lib.study.params import Selector as Settings
+from lib.selector import CLIP, DDAS
+from lib.selector import SelectorSettings as Settings
 from lib.study.params import build
 from tests.support import small_study
 
 
-class Known(Selector):
+class Known(DDAS):
     """A selector whose errors are its features."""
 
     def __init__(self, tasks: int, threshold: float) -> None:

@@ -9,8 +9,7 @@ from safetensors.torch import load, save
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
-from lib.selector.ddas import CLIP, Selector
-from lib.selector.gaussian import GaussianSelector
+from lib.selector import CLIP, DDAS, GaussianSelector
 from tests.support import small_study
 
 WIDTH = 6
@@ -142,7 +141,7 @@ def test_a_method_takes_it_in_the_place_of_the_autoencoders() -> None:
     method = small_study.teach(small_study.method("moe_adapters", selector="gaussian"), 0, 1)
     made, known = small_study.sequence()
     assert type(method.selector) is GaussianSelector
-    assert type(small_study.learned("moe_adapters").selector) is Selector
+    assert type(small_study.learned("moe_adapters").selector) is DDAS
     for number in range(2):  # red pictures are told from green ones
         routed = method.predict(made[number], known[number], number).routes["sample"]
         assert (routed == number).float().mean() > 0.5

@@ -11,8 +11,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lib.clip import backbone as clip
-from lib.selector.ddas import CLIP, Autoencoder, Selector
-from lib.study.params import Selector as Settings
+from lib.selector import CLIP, DDAS, Autoencoder
+from lib.selector import SelectorSettings as Settings
 from tests.conftest import stir
 from tests.support import small_study
 
@@ -31,8 +31,8 @@ def cloud(number: int, count: int = 30) -> Tensor:
     return centre + 0.1 * torch.randn(count, WIDTH, generator=generator)
 
 
-def learned(tasks: int = 3, **changes: object) -> Selector:
-    selector = Selector(WIDTH, settings(**changes))
+def learned(tasks: int = 3, **changes: object) -> DDAS:
+    selector = DDAS(WIDTH, settings(**changes))
     for number in range(tasks):
         selector.learn(cloud(number), ONE_CLASS, [0, number])
     return selector
@@ -81,7 +81,7 @@ def test_a_batch_goes_where_its_mean_error_is_least() -> None:
 
 def test_quantile_threshold_is_read_off_pictures_kept_out_of_training() -> None:
     features = cloud(0)
-    selector = Selector(WIDTH, settings(rule="quantile", threshold=0.5))
+    selector = DDAS(WIDTH, settings(rule="quantile", threshold=0.5))
     selector.learn(features, ONE_CLASS, [3, 1])
     held = features[np.random.default_rng([3, 1]).permutation(30)[:6]]
     errors = selector.tasks[0](held).sort().values
@@ -91,7 +91,7 @@ def test_quantile_threshold_is_read_off_pictures_kept_out_of_training() -> None:
 def test_held_out_pictures_do_not_train() -> None:
     features = cloud(0)
     held = np.random.default_rng([3, 1]).permutation(30)[:6]
-    first, second = (Selector(WIDTH, settings()) for _ in range(2))
+    first, second = (DDAS(WIDTH, settings()) for _ in range(2))
     first.learn(features, ONE_CLASS, [3, 1])
     features[held] += 1
     second.learn(features, ONE_CLASS, [3, 1])
@@ -104,7 +104,7 @@ def test_absolute_threshold_is_the_number_given() -> None:
 
 
 def test_two_pictures_are_enough() -> None:
-    selector = Selector(WIDTH, settings())
+    selector = DDAS(WIDTH, settings())
     selector.learn(cloud(0, 2), ONE_CLASS[:2], [0, 0])
     assert selector.thresholds.isfinite().all()
 
@@ -130,7 +130,7 @@ def test_what_the_reference_rebuilds_better_goes_to_clip() -> None:
 
 
 def test_tasks_not_yet_learned_never_compete() -> None:
-    selector = Selector(WIDTH, settings(rule="absolute", threshold=1e9))
+    selector = DDAS(WIDTH, settings(rule="absolute", threshold=1e9))
     features = torch.cat([cloud(number, 5) for number in range(3)])
     for learned_so_far in range(3):
         routes = {CLIP} if learned_so_far == 0 else set(range(learned_so_far))
@@ -155,7 +155,7 @@ def test_same_seed_same_bytes_and_torchs_random_state_untouched() -> None:
     torch.manual_seed(5)
     assert torch.rand(1) == drawn
     assert save(learned(1).state_dict()) == first
-    other = Selector(WIDTH, settings())
+    other = DDAS(WIDTH, settings())
     other.learn(cloud(0), ONE_CLASS, [1, 0])
     assert save(other.state_dict()) != first
 
@@ -165,7 +165,7 @@ def test_state_round_trip(reference: bool) -> None:
     selector = learned(2)
     if reference:
         selector.learn_reference(cloud(7), [0])
-    again = Selector(WIDTH, settings())
+    again = DDAS(WIDTH, settings())
     again.restore(selector.state_dict())
     features = torch.cat([cloud(number) for number in (0, 1, 7)])
     assert torch.equal(again.decide(features).sample, selector.decide(features).sample)
@@ -229,7 +229,7 @@ def test_the_reference_may_learn_for_longer() -> None:
     features = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
     found = []
     for reference_steps in (0, 60, 9):  # 60 are the small study's
-        selector = Selector(6, settings(reference_steps=reference_steps))
+        selector = DDAS(6, settings(reference_steps=reference_steps))
         selector.learn_reference(features, [0, 0])
         found.append(save(selector.state_dict()))
     assert found[0] == found[1] != found[2]
@@ -239,7 +239,7 @@ def test_wide_features_in_half_precision_are_judged_in_single() -> None:
     features = torch.rand(12, 6, generator=torch.Generator().manual_seed(0)).half()
     found = []
     for given in (features, features.float()):
-        selector = Selector(6, settings())
+        selector = DDAS(6, settings())
         selector.learn(given, torch.zeros(12, dtype=torch.long), [0, 0])
         found.append(selector.errors(given))
     assert torch.equal(*found)

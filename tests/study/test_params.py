@@ -188,7 +188,7 @@ def test_learning_rates_by_task() -> None:
 
 SETTINGS = [
     ("moe_adapters", {"top_k": 5}, "top_k is 5; choose 1 to 4, the number of experts"),
-    ("moe_adapters", {"freeze": 9}, "freeze_count is 9; choose 0 to 4"),
+    ("moe_adapters", {"freeze": 9}, "freeze is 9; choose 0 to 4"),
     ("moe_adapters", {"expertz": 4}, "settings of MoEAdapters: unknown key expertz; allowed: lr, bottleneck"),
     (
         "moe_adapters",

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from lib.data import tasks
-from lib.moe.model import MoECLIP, MoEConfig
+from lib.moe import MoECLIP, MoEConfig
 from lib.report import tables
 from lib.study import checkpoint, params, plan
 from lib.study.checkpoint import About

@@ -20,7 +20,7 @@ from lib.data.reference import ReferenceSet
 from lib.data.tasks import Pictures, Task
 from lib.methods import method_class
 from lib.methods.base import Context, Lesson, Method
-from lib.selector.features import ClsToken, extract
+from lib.selector import ClsToken, extract
 from lib.settings import build
 from lib.study import code_digests, params
 from lib.study.opened import REFERENCE, OpenStudy

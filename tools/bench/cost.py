@@ -18,17 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.clip.backbone import Backbone
+from lib.clip import Backbone
 from lib.data import frozen
 from lib.data.frozen import ClsToken
 from lib.data.tasks import Pictures, Task
 from lib.methods.base import Lesson, Method
-from lib.moe.mixture import MoEConfig
-from lib.moe.model import MoECLIP
-from lib.selector.ddas import Selector
+from lib.moe import MoECLIP, MoEConfig
+from lib.selector import DDAS, SelectorSettings
 from lib.study import params
 from lib.study import stage as learn
-from lib.study.params import Selector as SelectorSettings
 from lib.study.paths import REPORTS
 from lib.study.train import learn_task
 from tools.bench.meters import best, in_new_processes, most
@@ -157,7 +155,7 @@ def scaling(
     """
     tower, model = ClsToken(backbone), MoECLIP(backbone.model, config).eval()
     features = tower(images)
-    selector = Selector(features.shape[1], replace(settings, steps=0))
+    selector = DDAS(features.shape[1], replace(settings, steps=0))
     times: dict[str, list[float]] = {"encoder": [], "routed": [], "selector": []}
     for count in counts:
         for number in range(model.num_tasks, count):

@@ -12,15 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.moe.mixture import MoEAdapter
-from lib.moe.model import Encoded, MoECLIP
-from lib.moe.router import Routing
+from lib.moe import Encoded, Mixture, MoECLIP, Routing
 
 Pick = Callable[[Tensor], Tensor]  # from tokens (B, L, D), the one that the router reads (B, D)
 Draws = Mapping[int, Tensor] | None  # the noise (B, E) of some blocks
 
 
-def mixture(adapter: MoEAdapter, x: Tensor, x0: Tensor, task: int, noise: Tensor | None) -> tuple[Tensor, Routing]:
+def mixture(adapter: Mixture, x: Tensor, x0: Tensor, task: int, noise: Tensor | None) -> tuple[Tensor, Routing]:
     """The sum (B, L, D) of gate * expert(x) over the chosen experts, for x (B, L, D) routed by x0 (B, D)."""
     routing = adapter.routers[adapter.router_of(task)](x0, noise)
     experts, total = adapter.experts, torch.zeros_like(x)

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.clip.backbone import TINY_COLOURS, preprocess
+from lib.clip import preprocess
+from lib.clip.loading import TINY_COLOURS
 from lib.data.frozen import AlexNetFeatures
-from lib.selector.ddas import Selector
+from lib.selector import DDAS, SelectorSettings
 from lib.study import provenance
-from lib.study.params import Selector as SelectorSettings
 from lib.study.paths import REPORTS, ROOT
 from lib.study.results import write_json
 from lib.study.train import random_crop
@@ -75,7 +75,7 @@ def selector(bench: Bench, learned: int) -> dict[str, Any]:
 def decision_ms(width: int, learned: int) -> float:
     """Milliseconds a picture that a selector of so many learned tasks takes to decide, on features of that width."""
     settings = SelectorSettings("clip", 100, 0, 64, 0.01, 1e-4, "absolute", 1.0, 0.1, False, 128)
-    ddas, features = Selector(width, settings), torch.randn(64, width)
+    ddas, features = DDAS(width, settings), torch.randn(64, width)
     for number in range(learned):
         ddas.learn(features, torch.zeros(len(features), dtype=torch.long), [number])
     return 1000 * best(lambda: ddas.decide(features), 5) / len(features)

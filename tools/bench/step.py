@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lib.methods.base import cross_entropy
-from lib.moe.model import Encoded, MoECLIP, MoEConfig
+from lib.moe import Encoded, MoECLIP, MoEConfig
 from tools.bench import plain_mixture
 from tools.bench.evaluation import MODEL, operations
 from tools.bench.meters import most

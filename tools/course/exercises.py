@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lib.clip.backbone import Backbone, load_clip
+from lib.clip import Backbone, load_clip
 from lib.data import frozen as features
 from lib.data import tasks
 from lib.data.frozen import Features

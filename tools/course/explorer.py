@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
-from lib.clip.backbone import zero_shot_classifier
+from lib.clip import zero_shot_classifier
 from lib.data import frozen as features
 from lib.data.tasks import Task
 from lib.methods.base import logits
 from lib.methods.moe_adapters import MoEAdapters
-from lib.moe.model import Encoded
+from lib.moe import Encoded
 from lib.report import figures
-from lib.selector.ddas import CLIP
+from lib.selector import CLIP
 from lib.study import checkpoint, params, plan
 from lib.study import stage as learn
 from lib.study.paths import ROOT

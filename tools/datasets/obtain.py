@@ -11,7 +11,7 @@ import sys
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from lib.clip.backbone import load_clip
+from lib.clip import load_clip
 from lib.study import params, plan
 from lib.study.paths import DATA, ROOT
 from lib.study.results import write_json
