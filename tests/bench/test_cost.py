@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.data import frozen
 from lib.methods.base import stored_bytes
-from lib.study import params
 from tests.support import small_study
 from tools.bench import cost
 
@@ -17,9 +15,8 @@ from tools.bench import cost
 @pytest.fixture
 def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Measures a run of the small study."""
-    small_study.move(monkeypatch, tmp_path)
     small_study.prepare(tmp_path)
-    monkeypatch.setattr(params, "load", lambda file: small_study.study())
+    monkeypatch.setattr(cost, "open_study", lambda file: small_study.open_at(tmp_path))
     return lambda run: cost.measure("params.yaml", run, 3)
 
 
@@ -38,10 +35,8 @@ def test_a_method_that_trains_has_a_time_for_a_step_and_one_that_does_not_has_no
 
 
 def test_answers_are_timed_with_nothing_computed_before(measured, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, extract = [], frozen.extract
-    monkeypatch.setattr(
-        frozen, "extract", lambda module, pictures, *rest: seen.append(1) or extract(module, pictures, *rest)
-    )
+    seen, extract = [], cost.extract
+    monkeypatch.setattr(cost, "extract", lambda *given: seen.append(1) or extract(*given))
     assert measured("zero_shot")["ms a picture"] > 0
     assert len(seen) == 2  # the pictures that warm up, then the test pictures: once for answers and features
     pupil, task = small_study.learned("moe_adapters", 2), small_study.sequence()[0][1]
@@ -75,11 +70,8 @@ def test_selector_and_routers_are_timed_at_every_number_of_tasks() -> None:
     assert min(value for values in times.values() for value in values) > 0
 
 
-def test_minutes_of_a_study_are_the_sums_over_its_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost, "REPORTS", tmp_path)
+def test_minutes_of_a_study_are_the_sums_over_its_tasks(tmp_path: Path) -> None:
     seconds = {"digits": {"training": 60, "evaluation": 6}, "plots": {"training": 30, "evaluation": 12}}
-    (tmp_path / "cost" / "tiny").mkdir(parents=True)
-    (tmp_path / "cost" / "tiny" / "lwf--I--s0.json").write_text(json.dumps({"seconds": seconds}))
-    costs = cost.minutes_of_study("tiny")
-    assert costs.loc["lwf--I--s0"].tolist() == [1.5, 0.3]
-    assert cost.minutes_of_study("none").empty
+    (tmp_path / "lwf--I--s0.json").write_text(json.dumps({"seconds": seconds}))
+    assert cost.minutes_of_study(tmp_path).loc["lwf--I--s0"].tolist() == [1.5, 0.3]
+    assert cost.minutes_of_study(tmp_path / "none").empty

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,12 @@ from torch import Tensor
 
 from lib.clip import Backbone
 from lib.data import frozen
-from lib.data.frozen import ClsToken
 from lib.data.tasks import Pictures, Task
 from lib.methods.base import Lesson, Method
 from lib.moe import MoECLIP, MoEConfig
 from lib.selector import DDAS, SelectorSettings
-from lib.study import params
-from lib.study import stage as learn
-from lib.study.paths import REPORTS
+from lib.selector.features import ClsToken, extract, selector_features
+from lib.study import open_study
 from lib.study.train import learn_task
 from tools.bench.meters import best, in_new_processes, most
 
@@ -59,13 +58,13 @@ class Uncomputed:
     @cached_property
     def pooled(self) -> Tensor:
         """The class token (N, D)."""
-        return frozen.extract(ClsToken(self.backbone), self.task.test, self.backbone)
+        return extract(ClsToken(self.backbone), self.task.test.images, self.backbone)
 
     @cached_property
     def test(self) -> Tensor:
         """The selector's features (N, S)."""
-        module = frozen.selector_features(self.backbone, self.kind)
-        return self.pooled if self.kind == "clip" else frozen.extract(module, self.task.test, self.backbone)
+        module = selector_features(self.backbone, self.kind)
+        return self.pooled if self.kind == "clip" else extract(module, self.task.test.images, self.backbone)
 
     @cached_property
     def image_test(self) -> Tensor:
@@ -81,17 +80,15 @@ class Uncomputed:
 
 def measure(file: str, run: str, steps: int) -> dict[str, Any]:
     """One run's costs on the first two tasks, `steps` steps each; for a process that does nothing else."""
-    study = params.load(file)
-    scene = learn.scene(study, run, next(iter(study.tasks.orders)), 0)
-    train = replace(scene.train, steps=steps)
+    study = open_study(file)
+    curriculum, precision = study.curriculum(run, study.main_order, 0), study.params.compute.precision
+    lessons, train = curriculum.lessons[:2], replace(curriculum.train, steps=steps)
     costs: dict[str, Any] = {"run": run}
 
     def work() -> None:
-        method = learn.new_method(study, scene.backbone, run, 0)
-        costs.update(
-            learning(method, scene.lessons[:2], lambda lesson: learn_task(method, lesson, train, study.compute))
-        )
-        costs["ms a picture"] = answering(method, scene.backbone, scene.tasks[1], study.selector.features)
+        method = study.method(run, steps=steps)
+        costs.update(learning(method, lessons, lambda lesson: learn_task(method, lesson, train, precision)))
+        costs["ms a picture"] = answering(method, study.backbone, lessons[1].task, study.params.selector.features)
 
     peak = most(work)
     return costs | {"peak memory (MB)": peak}
@@ -132,13 +129,13 @@ def measure_all(file: str, runs: list[str], steps: int) -> pd.DataFrame:
     return pd.DataFrame(in_new_processes(measure, [(file, run, steps) for run in runs]))
 
 
-def minutes_of_study(study: str) -> pd.DataFrame:
-    """Minutes of training and of evaluation of every run, from the cost files that runs leave.
+def minutes_of_study(folder: Path) -> pd.DataFrame:
+    """Minutes of training and of evaluation of every run, from a folder with the cost files that runs leave.
 
     They are from whatever machine a run had, with whatever ran beside it.
     """
     rows = {}
-    for path in sorted((REPORTS / "cost" / study).glob("*.json")):
+    for path in sorted(folder.glob("*.json")):
         seconds = json.loads(path.read_text())["seconds"].values()
         rows[path.stem] = {part: sum(s[part] for s in seconds) / 60 for part in ("training", "evaluation")}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["training", "evaluation"])

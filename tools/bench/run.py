@@ -18,12 +18,12 @@ from torch import Tensor
 
 from lib.clip import preprocess
 from lib.clip.loading import TINY_COLOURS
-from lib.data.frozen import AlexNetFeatures
+from lib.data.augmentation import random_crop
 from lib.selector import DDAS, SelectorSettings
+from lib.selector.features import AlexNetFeatures
 from lib.study import provenance
 from lib.study.paths import REPORTS, ROOT
 from lib.study.results import write_json
-from lib.study.train import random_crop
 from tools.bench import evaluation, step
 from tools.bench.meters import best, in_new_processes
 from tools.bench.step import PICTURES, Bench
