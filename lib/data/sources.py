@@ -11,7 +11,7 @@ from typing import Any
 SOURCES = {
     "mini": "tools.miniworld.mini_tasks",
     "folder": "lib.data.folder_tasks",
-    "datasets": "tools.datasets.decoded",
+    "datasets": "tools.datasets.decode",
 }
 
 

@@ -31,15 +31,17 @@ SILENT = {
 # Modules that draw or read the tasks' pictures. Later notebooks get the pictures as files.
 PICTURES = {
     "tools.datasets.catalogue",
-    "tools.datasets.decoded",
-    "tools.datasets.readers",
+    "tools.datasets.cifar100",
+    "tools.datasets.decode",
+    "tools.datasets.formats",
+    "tools.datasets.splits",
     "tools.miniworld.mini_tasks",
     "tools.miniworld.world",
 }
 PAINTERS = {"01_tasks", "02_pretrain"}
 # Figures that these notebooks draw beside their work are not worth a second training.
 SHOWN = {"05_learn": {"lib.report.figures"}, "02_pretrain": {"lib.report.figures", "lib.study.results"}}
-TOOLS = {"data.json": "tools.datasets.obtain", "report.json": "lib.report.page"}  # stages without a notebook
+TOOLS = {"data.json": "tools.datasets.fetch", "report.json": "lib.report.page"}  # stages without a notebook
 
 
 def cells(notebook: Path) -> list[str]:

@@ -1,0 +1,110 @@
+"""Tasks and reference pictures from the paper's data sets (a source of lib/data/sources.py), decoded only once.
+
+`data/decoded/<data set>--<splits>--<pixels>.safetensors` is a prepared task (lib/data/tasks.py) that all studies share.
+It is written in chunks, one after the other: that needs neither the memory for 15 GB of pictures nor, as numpy's mapped
+arrays would, a file whose room is taken beforehand, because a full disk ends a process that writes to a mapped file.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib.data.folders import fitted
+from lib.data.reference import ReferenceSettings, draw
+from lib.data.tasks import TaskSettings
+from lib.files import whole
+from lib.study.progress import Progress
+from tools.datasets.catalogue import catalogue
+from tools.datasets.splits import Split, coop_split, open_split
+
+CHUNK = 512  # pictures that are in memory at the same time
+# CoOp's splits: the name in the file's name, and the folder that the paths start from
+COOP = {
+    "caltech101": ("Caltech101", "caltech101/101_ObjectCategories"),
+    "dtd": ("DescribableTextures", "dtd/dtd/images"),
+    "eurosat": ("EuroSAT", "eurosat/2750"),
+    "flowers": ("OxfordFlowers", "flowers-102/jpg"),
+    "food": ("Food101", "food-101/images"),
+    "pets": ("OxfordPets", "oxford-iiit-pet/images"),
+    "cars": ("StanfordCars", "stanford_cars"),
+    "sun397": ("SUN397", "SUN397"),
+}
+
+
+def prepare(name: str, settings: TaskSettings, size: int, root: Path, file: Path) -> None:
+    """Gives the decoded data set a second name, `file`: a copy would take 15 GB. Decodes it if that was not done yet.
+
+    Raises DataError if the data set is missing or broken, DiskError for a full or read-only disk.
+    """
+    decoded = root / "data" / "decoded" / f"{name}--{settings.splits}--{size}.safetensors"
+    if not decoded.exists():
+        classes, splits = open_splits(name, root / settings.root, settings.splits)
+        about = {"name": name, "classes": classes, "templates": catalogue(name).templates}
+        write(decoded, about, splits, size)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    os.link(decoded, file)
+
+
+def reference(settings: ReferenceSettings, template: str, size: int, root: Path) -> tuple[np.ndarray, list[str]]:
+    """Training pictures (N, H, W, 3) uint8 of a data set, drawn by the seed, and captions with its class names."""
+    split, names = open_split(settings.name, root / settings.root, "train"), catalogue(settings.name).names
+    chosen = draw(settings, len(split))
+    captions = [template.format(names[split.labels[i]]) for i in chosen]
+    return np.stack([fitted(split.picture(i), size) for i in chosen]), captions
+
+
+def open_splits(name: str, root: Path, splits: str) -> tuple[list[str], dict[str, Split]]:
+    """Class names for prompts, and both splits: the protocol's, or CoOp's (`coop`) for a data set that has them."""
+    if splits == "coop" and name in COOP:
+        published, folder = COOP[name]
+        files = [root / "coop_splits" / f"split_zhou_{published}.json{end}" for end in ("", ".gz")]
+        file = next((file for file in files if file.exists()), files[0])
+        parts = {part: coop_split(file, root / folder, part) for part in ("train", "test")}
+        return [c.replace("_", " ") for c in parts["train"].classes], parts
+    return catalogue(name).names, {part: open_split(name, root, part) for part in ("train", "test")}
+
+
+def write(file: Path, about: dict, splits: dict[str, Split], size: int) -> None:
+    """Writes a prepared task; an interrupted call leaves no file. Raises DiskError for a full or read-only disk."""
+    ordered = sorted(splits.items())
+    labels = {f"{part}_labels": np.asarray(split.labels, "<i8") for part, split in ordered}
+    shapes = {f"{part}_images": (len(split), 3, size, size) for part, split in ordered}
+    with whole(file) as partial, partial.open("wb") as out:
+        out.write(_header({"task": json.dumps(about)}, labels, shapes))
+        for row in labels.values():
+            out.write(row.data)
+        for part, split in ordered:
+            for rows in _rows(split, size, f"{about['name']}, {part}"):
+                out.write(rows.data)
+
+
+def _header(metadata: dict[str, str], labels: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> bytes:
+    """The head of a safetensors file with int64 labels and then uint8 images; safetensors pads it to 8 bytes."""
+    arrays = [(name, "I64", 8, row.shape) for name, row in labels.items()]
+    arrays += [(name, "U8", 1, shape) for name, shape in shapes.items()]
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, dtype, width, shape in arrays:
+        begin, end = end, end + width * math.prod(shape)
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _rows(split: Split, size: int, label: str) -> Iterator[np.ndarray]:
+    """The split's pictures in order, in chunks (n, 3, size, size) uint8; each core decodes some of them."""
+    progress = Progress(label, len(split))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for first in range(0, len(split), CHUNK):
+            numbers = range(first, min(first + CHUNK, len(split)))
+            squares = pool.map(lambda i: fitted(split.picture(i), size).transpose(2, 0, 1), numbers)
+            yield np.stack(list(squares))
+            progress.count(numbers.stop, "pictures")
