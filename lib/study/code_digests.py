@@ -32,6 +32,7 @@ SILENT = {
 PICTURES = {
     "tools.datasets.catalogue",
     "tools.datasets.cifar100",
+    "tools.datasets.coop",
     "tools.datasets.decode",
     "tools.datasets.formats",
     "tools.datasets.splits",

@@ -1,11 +1,10 @@
 """Unpacks archives without trusting them: nothing is written outside of the folder, and no more than a limit.
 
 Python's data filter (PEP 706) guards tar files. Links have been used to get around it, so symbolic links are refused
-altogether. torchvision's extract_archive has the filter too, but no limit, and no check of zip files.
+altogether. torchvision's extract_archive has the filter too, but no limit, and it does not check zip files.
 """
 
 import gzip
-import lzma
 import shutil
 import stat
 import tarfile
@@ -18,42 +17,26 @@ from tools.datasets.catalogue import DataError
 
 LIMIT = 200 * 10**9  # bytes that an archive may unpack to: several times the largest data set of the studies
 CHUNK = 1 << 20
-DAMAGE = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    gzip.BadGzipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    ValueError,  # a name that is no text, or has a zero byte
-    RuntimeError,  # an encrypted zip, or one packed in a way that Python does not know
-)
-
-
-class _RefusedError(Exception):
-    """A member that must not be unpacked, with the reason."""
+# ValueError: also a refusal of this module. RuntimeError: a zip that is encrypted, or packed in an unknown way
+REFUSED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RuntimeError)
 
 
 def unpack(archive: Path, folder: Path, form: str, limit: int = LIMIT) -> None:
     """Unpacks an archive into a new folder. form: tar, zip, gz (one packed file), or plain (a file to copy).
 
-    Raises DataError, and leaves no folder, if the archive is damaged, if a member would lie outside of the folder, is a
-    link or a device, or if all members together have more than `limit` bytes. Raises DiskError for a full disk.
+    Raises DataError if the archive is damaged, if a member would lie outside of the folder, is a symbolic link or a
+    device, or if all members together have more than `limit` bytes; DiskError for a full or read-only disk. What was
+    unpacked until then is worthless: the caller removes the folder.
     """
     print(f"unpacking {archive.name}", flush=True)
     try:
         folder.mkdir(parents=True)
         UNPACKERS[form](archive, folder, limit)
-    except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, _RefusedError | tarfile.FilterError):
-            advice = "unpack it by hand if you trust it"
-            raise DataError(f"{archive} is refused, and nothing of it was kept: {error}; {advice}") from error
-        if isinstance(error, DAMAGE):
-            raise DataError(f"{archive} is damaged ({error}); delete it and fetch it again") from error
-        if isinstance(error, OSError):
-            raise not_taken(folder, error) or DataError(f"{archive} cannot be unpacked ({error}); mend that") from error
-        raise
+    except REFUSED as error:
+        advice = "delete it to fetch it again, or unpack it by hand if you trust it"
+        raise DataError(f"{archive} is damaged or unsafe ({error}); {advice}") from error
+    except OSError as error:
+        raise not_taken(folder, error) or DataError(f"{archive} cannot be unpacked ({error}); mend that") from error
 
 
 def _untar(archive: Path, folder: Path, limit: int) -> None:
@@ -62,25 +45,23 @@ def _untar(archive: Path, folder: Path, limit: int) -> None:
     def check(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
         nonlocal total
         if member.issym() or member.issparse() or member.size < 0:
-            raise _RefusedError(f"its member {member.name!r} is a symbolic link, or has another size than it declares")
+            raise ValueError(f"its member {member.name!r} is a symbolic link, or has not the size that it declares")
         total += member.size
         _check_size(total, limit)
         return tarfile.data_filter(member, path)
 
-    with tarfile.open(archive) as opened:
+    with tarfile.open(archive, "r:" if archive.suffix == ".tar" else "r:gz") as opened:
         opened.extractall(folder, filter=check)
 
 
 def _unzip(archive: Path, folder: Path, limit: int) -> None:
-    """zipfile never writes more of a member than the archive declares, so that it is enough to add this up before."""
+    """Checks all members first: zipfile writes no more of a member than the archive declares."""
     with zipfile.ZipFile(archive) as opened:
         for member in opened.infolist():
             path = PureWindowsPath(member.filename)  # splits at both slashes, and knows drives
-            if path.anchor or ".." in path.parts:
-                raise _RefusedError(f"its member {member.filename!r} would lie outside of the folder")
             kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if it was not packed on Unix
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise _RefusedError(f"its member {member.filename!r} is a link or a device")
+            if path.anchor or ".." in path.parts or kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise ValueError(f"its member {member.filename!r} lies outside of the folder, or is a link or a device")
         _check_size(sum(member.file_size for member in opened.infolist()), limit)
         opened.extractall(folder)
 
@@ -100,7 +81,7 @@ def _copy(archive: Path, folder: Path, limit: int) -> None:
 
 def _check_size(size: int, limit: int) -> None:
     if size > limit:
-        raise _RefusedError(f"it unpacks to more than {limit} bytes, the limit")
+        raise ValueError(f"it unpacks to more than {limit} bytes, the limit")
 
 
 UNPACKERS = {"tar": _untar, "zip": _unzip, "gz": _gunzip, "plain": _copy}

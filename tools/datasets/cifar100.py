@@ -47,7 +47,7 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def read(folder: Path, split: str) -> tuple[list[str], list[int], np.ndarray]:
-    """Class names, labels and pictures (N, 32, 32, 3) uint8 of a split. Raises ValueError for a file that is refused."""
+    """Class names, labels and pictures (N, 32, 32, 3) uint8 of a split. Raises ValueError for a file it refuses."""
     content, meta = _load(folder / split), _load(folder / "meta")
     pictures = content["data"].pixels().reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return list(meta["fine_label_names"]), [int(label) for label in content["fine_labels"]], pictures

@@ -1,8 +1,8 @@
 """Tasks and reference pictures from the paper's data sets (a source of lib/data/sources.py), decoded only once.
 
 `data/decoded/<data set>--<splits>--<pixels>.safetensors` is a prepared task (lib/data/tasks.py) that all studies share.
-It is written in chunks, one after the other: that needs neither the memory for 15 GB of pictures nor, as numpy's mapped
-arrays would, a file whose room is taken beforehand, because a full disk ends a process that writes to a mapped file.
+It is written in chunks, one after the other: that needs neither memory for 15 GB of pictures nor, as numpy's
+open_memmap would, disk space that is reserved beforehand (a process that writes to a mapped file dies of a full disk).
 """
 
 import json
@@ -20,21 +20,12 @@ from lib.data.reference import ReferenceSettings, draw
 from lib.data.tasks import TaskSettings
 from lib.files import whole
 from lib.study.progress import Progress
+from tools.datasets import coop
 from tools.datasets.catalogue import catalogue
-from tools.datasets.splits import Split, coop_split, open_split
+from tools.datasets.formats import SPLITS
+from tools.datasets.splits import Split, open_split
 
 CHUNK = 512  # pictures that are in memory at the same time
-# CoOp's splits: the name in the file's name, and the folder that the paths start from
-COOP = {
-    "caltech101": ("Caltech101", "caltech101/101_ObjectCategories"),
-    "dtd": ("DescribableTextures", "dtd/dtd/images"),
-    "eurosat": ("EuroSAT", "eurosat/2750"),
-    "flowers": ("OxfordFlowers", "flowers-102/jpg"),
-    "food": ("Food101", "food-101/images"),
-    "pets": ("OxfordPets", "oxford-iiit-pet/images"),
-    "cars": ("StanfordCars", "stanford_cars"),
-    "sun397": ("SUN397", "SUN397"),
-}
 
 
 def prepare(name: str, settings: TaskSettings, size: int, root: Path, file: Path) -> None:
@@ -60,15 +51,12 @@ def reference(settings: ReferenceSettings, template: str, size: int, root: Path)
     return np.stack([fitted(split.picture(i), size) for i in chosen]), captions
 
 
-def open_splits(name: str, root: Path, splits: str) -> tuple[list[str], dict[str, Split]]:
-    """Class names for prompts, and both splits: the protocol's, or CoOp's (`coop`) for a data set that has them."""
-    if splits == "coop" and name in COOP:
-        published, folder = COOP[name]
-        files = [root / "coop_splits" / f"split_zhou_{published}.json{end}" for end in ("", ".gz")]
-        file = next((file for file in files if file.exists()), files[0])
-        parts = {part: coop_split(file, root / folder, part) for part in ("train", "test")}
-        return [c.replace("_", " ") for c in parts["train"].classes], parts
-    return catalogue(name).names, {part: open_split(name, root, part) for part in ("train", "test")}
+def open_splits(name: str, root: Path, kind: str) -> tuple[list[str], dict[str, Split]]:
+    """Class names for prompts, and both splits: the protocol's, or CoOp's (`coop`) if it has them."""
+    if kind == "coop" and name in coop.FILES:
+        parts = coop.open_coop(name, root)
+        return [c.replace("_", " ") for c in parts["train"].classes], {part: parts[part] for part in SPLITS}
+    return catalogue(name).names, {part: open_split(name, root, part) for part in SPLITS}
 
 
 def write(file: Path, about: dict, splits: dict[str, Split], size: int) -> None:
@@ -79,14 +67,14 @@ def write(file: Path, about: dict, splits: dict[str, Split], size: int) -> None:
     with whole(file) as partial, partial.open("wb") as out:
         out.write(_header({"task": json.dumps(about)}, labels, shapes))
         for row in labels.values():
-            out.write(row.data)
+            out.write(row.tobytes())
         for part, split in ordered:
             for rows in _rows(split, size, f"{about['name']}, {part}"):
-                out.write(rows.data)
+                out.write(rows.tobytes())
 
 
 def _header(metadata: dict[str, str], labels: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> bytes:
-    """The head of a safetensors file with int64 labels and then uint8 images; safetensors pads it to 8 bytes."""
+    """The head of a safetensors file with int64 labels and then uint8 images, padded to 8 bytes as safetensors does."""
     arrays = [(name, "I64", 8, row.shape) for name, row in labels.items()]
     arrays += [(name, "U8", 1, shape) for name, shape in shapes.items()]
     header: dict[str, Any] = {"__metadata__": metadata}

@@ -16,7 +16,7 @@ from requests.adapters import HTTPAdapter
 from lib.study.progress import Progress, minutes
 from tools.datasets.catalogue import DataError
 
-SCHEMES = ["https://"]  # of addresses and of every redirect
+SCHEME = "https://"  # of every address, and of what it redirects to
 WAITS = (1.0, 5.0, 20.0, 60.0)  # seconds before each further try
 TIMEOUT = (15.0, 60.0)  # seconds for a connection, and between two pieces of an answer
 CHUNK = 1 << 16  # bytes
@@ -32,7 +32,7 @@ def download(url: str, target: Path, checksum: str) -> None:
     """Downloads an https address to the file `target`; a target that exists is only checked.
 
     checksum: "md5:..." or "sha256:...". Raises DataError if the address or the checksum is refused, if the server
-    cannot be reached or fails again and again, if the file is not the right one, or if the disk does not take it.
+    cannot be reached or fails again and again, if the file is not the right one, or if it cannot be written.
     """
     if not re.fullmatch(CHECKSUM, checksum):
         raise DataError(f"checksum {checksum!r} of {url} must be md5:<32 hex digits> or sha256:<64 hex digits>")
@@ -40,27 +40,27 @@ def download(url: str, target: Path, checksum: str) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            _check(target, checksum, f"delete it to download {url} again")
+            if digest := _wrong_digest(target, checksum):
+                raise DataError(f"{target} has {digest}, not {checksum}; delete it to download {url} again")
             return
         _try_again_and_again(url, part)
-        try:
-            _check(part, checksum, f"it came from {url} and was removed; try again, or download it by hand to {target}")
-        except DataError:
+        if digest := _wrong_digest(part, checksum):
             part.unlink()
-            raise
+            advice = f"run again, or download it by hand to {target}"
+            raise DataError(f"what {url} sent has {digest}, not {checksum}, and was removed; {advice}")
         os.replace(part, target)
-    except requests.RequestException as error:  # an address that is no https, or a redirect to one
+    except requests.RequestException as error:  # the address, or one that it redirects to, is no https
         raise DataError(f"{url} cannot be downloaded ({error}); correct the address") from error
     except OSError as error:
         raise DataError(f"{url} cannot be stored as {target} ({error}); mend that and run again") from error
 
 
-def _check(file: Path, checksum: str, advice: str) -> None:
-    kind, _, wanted = checksum.partition(":")
+def _wrong_digest(file: Path, checksum: str) -> str:
+    """The digest of a file that does not have this checksum; empty if it has."""
+    kind = checksum.partition(":")[0]
     with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, kind).hexdigest()
-    if digest != wanted.lower():
-        raise DataError(f"{file} has {kind} {digest}, not {wanted}; {advice}")
+        digest = f"{kind}:{hashlib.file_digest(opened, kind).hexdigest()}"
+    return "" if digest == checksum.lower() else digest
 
 
 def _try_again_and_again(url: str, part: Path) -> None:
@@ -69,7 +69,7 @@ def _try_again_and_again(url: str, part: Path) -> None:
         try:
             return _continue(url, part)
         except (_RetryError, *INTERRUPTED) as error:
-            # a connection that could not be made has a reason, one that was cut has none
+            # an error of a connection that could not be made has a reason, that of one that was cut has none
             reason = getattr(next(iter(error.args), None), "reason", None)
             if wait is None or (reason and number == 1):
                 advice = f"run again later, check the address, or download it by hand to {part.with_suffix('')}"
@@ -82,32 +82,31 @@ def _continue(url: str, part: Path) -> None:
     """One request for what the part still lacks. Raises _RetryError or one of INTERRUPTED if another try may help."""
     begun = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={begun}-"} if begun else {})
-    with requests.Session() as session:
-        session.adapters.clear()
-        for scheme in SCHEMES:
-            session.mount(scheme, HTTPAdapter())
-        with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            status = response.status_code
-            if status == 416 and begun:
-                return  # the server has no more; the checksum will tell whether this is all
-            if status >= 500:
-                raise _RetryError(f"the server answers {status} {response.reason}")
-            if status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {begun}-"):
-                part.unlink(missing_ok=True)
-                raise _RetryError(f"the server did not send the piece from byte {begun}")
-            if status not in (200, 206):
-                raise DataError(f"{url}: the server answers {status} {response.reason}; check the address")
-            _write(response, part, "ab" if status == 206 else "wb")
+    session = requests.Session()
+    session.adapters.clear()
+    session.mount(SCHEME, HTTPAdapter())  # the only one: redirects to other addresses are errors
+    with session, session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        status = response.status_code
+        if status == 416 and begun:
+            return  # the server has no more; the checksum tells whether this is all
+        if status >= 500:
+            raise _RetryError(f"the server answers {status} {response.reason}")
+        if status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {begun}-"):
+            part.unlink(missing_ok=True)
+            raise _RetryError(f"the server did not send the piece from byte {begun}")
+        if status not in (200, 206):
+            raise DataError(f"{url}: the server answers {status} {response.reason}; check the address")
+        _write(response, part, "ab" if status == 206 else "wb")
 
 
 def _write(response: requests.Response, part: Path, mode: str) -> None:
     """Writes the body of an answer to the part, and reports the progress if the length of the body is declared."""
-    response.raw.headers.pop("Content-Encoding", None)  # some servers say gzip of a .tgz: it must stay as it is
+    response.raw.headers.pop("Content-Encoding", None)  # some servers say gzip of a .tgz, which must stay packed
     length, done = int(response.headers.get("Content-Length", 0)), 0
-    progress = Progress(part.name, -(-length // 10**6))
+    progress = Progress(part.name, length)
     with part.open(mode) as file:
         for chunk in response.iter_content(CHUNK):  # raises if the body is shorter than declared
             file.write(chunk)
             done += len(chunk)
             if length:
-                progress.count(-(-done // 10**6), "MB")
+                progress.count(done, "bytes")

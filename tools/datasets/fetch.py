@@ -1,8 +1,7 @@
 """The stage `data`: puts a study's CLIP and data sets on disk, and checks them before anything is computed.
 
-`python -m tools.datasets.fetch PARAMS` first lists what must be placed by hand, then downloads and unpacks the rest.
-What is complete is left alone, and a download that was cut off goes on. Tasks of other sources (mini, folder) need
-nothing.
+`python -m tools.datasets.fetch PARAMS` first says all that must be placed by hand, then downloads and unpacks the rest.
+What is complete is left alone; a download that was cut off goes on. Tasks of other sources (mini, folder) need nothing.
 """
 
 import os
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 from lib.clip.backbone import load_clip
 from lib.files import DiskError
 from lib.study import params
-from lib.study.paths import DATA, ROOT
+from lib.study.paths import ROOT
 from lib.study.results import write_json
 from tools.datasets.archive import unpack
 from tools.datasets.catalogue import DataError, File, catalogue
@@ -25,86 +24,73 @@ DOWNLOADS = "downloads"  # below the root: archives, until their data set is com
 
 
 def fetch(name: str, root: Path) -> None:
-    """Downloads and unpacks a data set. Raises DataError or DiskError if it is not complete afterwards."""
+    """Downloads a data set unless it is complete. Raises DataError or DiskError if it is not complete afterwards."""
     files = catalogue(name).files
+    try:
+        check(name, root)
+        return
+    except DataError:
+        if not files:
+            raise
     print(f"{name}: fetching {len(files)} files", flush=True)
-    for file in files:
-        archive = _archive(file, root)
+    archives = [root / DOWNLOADS / PurePosixPath(urlsplit(file.url).path).name for file in files]
+    for file, archive in zip(files, archives, strict=True):
         download(file.url, archive, file.checksum)
-        _unpack_into(root / file.to, archive, file)
+        unpack_into(root / file.to, archive, file)
     check(name, root)
-    for file in files:
-        _archive(file, root).unlink(missing_ok=True)
+    for archive in archives:
+        archive.unlink()
 
 
-def _archive(file: File, root: Path) -> Path:
-    return root / DOWNLOADS / PurePosixPath(urlsplit(file.url).path).name
-
-
-def _unpack_into(target: Path, archive: Path, file: File) -> None:
-    """Unpacks aside, then moves all into the target; files of the same name in the target are replaced."""
+def unpack_into(target: Path, archive: Path, file: File) -> None:
+    """Unpacks a file aside, then moves its content into the target, where files of the same name are replaced."""
     aside = archive.with_name(f"{archive.name}.unpacked")
     shutil.rmtree(aside, ignore_errors=True)  # left by a call that was killed
-    unpack(archive, aside / "content", file.form)
-    if file.inner:
-        unpack(aside / "content" / file.inner, aside / "inner", "tar")
-    shutil.copytree(aside / ("inner" if file.inner else "content"), target, copy_function=os.replace, dirs_exist_ok=True)
-    shutil.rmtree(aside)
+    content = aside / "content"
+    try:
+        unpack(archive, content, file.form)
+        if file.inner:
+            archive, content = content / file.inner, aside / "inner"
+            unpack(archive, content, "tar")
+        shutil.copytree(content, target, copy_function=os.replace, dirs_exist_ok=True)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
-def _wanted(study: params.Study) -> dict[str, Path]:
-    """The data sets of the tasks and of the reference set, each with its root."""
+def wanted_by(study: params.Study) -> dict[str, str]:
+    """The data sets of the tasks and of the reference set, each with its folder."""
     wanted = {}
     if study.tasks.source == "datasets":
         first_order = next(iter(study.tasks.orders.values()))
-        wanted |= dict.fromkeys(first_order, ROOT / study.tasks.root)
+        wanted |= dict.fromkeys(first_order, study.tasks.root)
     if study.reference is not None and study.reference.source == "datasets":
-        wanted[study.reference.name] = ROOT / study.reference.root
+        wanted[study.reference.name] = study.reference.root
     return wanted
 
 
-def _get_all(wanted: dict[str, Path]) -> list[str]:
-    """Fetches what can be downloaded. Returns the data sets that are still incomplete; prints what each lacks."""
-    missing, incomplete = [], []
-    for name, root in wanted.items():
-        try:
-            check(name, root)
-        except DataError as error:
-            if catalogue(name).files:
-                missing.append(name)
-            else:
-                incomplete.append(name)
-                _print_error(error)
-    for name in missing:
-        try:
-            fetch(name, wanted[name])
-        except (DataError, DiskError) as error:
-            incomplete.append(name)
-            _print_error(error)
-    return incomplete
-
-
-def _print_error(error: object) -> None:
-    print(f"error: {error}", file=sys.stderr, flush=True)
-
-
-def main(file: str) -> int:
+def main(file: str, root: Path = ROOT) -> int:
     """Fetches a study's data sets and its CLIP, and records both in data/<study>; returns the exit status."""
     study = params.load(file)
-    wanted = _wanted(study)
-    incomplete = _get_all(wanted)
+    wanted, incomplete, sizes = wanted_by(study), [], {}
+    for name in sorted(wanted, key=lambda name: bool(catalogue(name).files)):  # those to place by hand come first
+        try:
+            fetch(name, root / wanted[name])
+        except (DataError, DiskError) as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            incomplete.append(name)
     try:
-        clip = load_clip(study.backbone.model, study.backbone.pretrained)
+        clip = load_clip(study.backbone.model, study.backbone.pretrained, root)
     except (ConnectionError, ValueError) as error:
-        _print_error(error)
+        print(f"error: {error}", file=sys.stderr)
         return 1
-    write_json(DATA / study.study / "backbone.json", {"model": clip.name, "fingerprint": clip.fingerprint})
+    write_json(root / "data" / study.study / "backbone.json", {"model": clip.name, "fingerprint": clip.fingerprint})
     if incomplete:
-        _print_error(f"these data sets are not complete: {', '.join(incomplete)}; the others are")
+        print(f"error: these data sets are not complete: {', '.join(incomplete)}", file=sys.stderr)
         return 1
-    entries = {name: catalogue(name) for name in wanted}
-    sizes = {name: {"classes": len(e.classes), "train": e.train, "test": e.test} for name, e in entries.items()}
-    write_json(DATA / study.study / "data.json", {"source": study.tasks.source, "datasets": sizes})
+    for name in wanted:
+        entry = catalogue(name)
+        sizes[name] = {"classes": len(entry.classes), "train": entry.train, "test": entry.test}
+    write_json(root / "data" / study.study / "data.json", {"source": study.tasks.source, "datasets": sizes})
     return 0
 
 

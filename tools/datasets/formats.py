@@ -119,8 +119,10 @@ FORMATS = {
     "cars": Format(
         _cars,
         "stanford_cars",
-        ["devkit/cars_meta.mat", "devkit/cars_train_annos.mat", "cars_test_annos_withlabels.mat"]
-        + ["cars_train", "cars_test"],
+        [
+            *("devkit/cars_meta.mat", "devkit/cars_train_annos.mat", "cars_test_annos_withlabels.mat"),
+            *("cars_train", "cars_test"),
+        ],
     ),
     "cifar100": Format(_cifar100, "cifar-100-python", ["meta", "train", "test"]),
     "dtd": Format(_official(datasets.DTD), "dtd/dtd", ["labels/train1.txt", "labels/test1.txt", "images"]),

@@ -1,0 +1,112 @@
+"""Decoded data sets: prepared tasks that safetensors could have written, decoded once, shared by studies."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from lib.data import folders, tasks
+from lib.data.reference import ReferenceSettings
+from lib.data.tasks import Task, TaskSettings
+from tests.support import miniatures, small_study
+from tools.datasets import decode
+from tools.datasets.catalogue import DataError, catalogue
+from tools.datasets.splits import Split
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of its own with two data sets in miniature."""
+    miniatures.allow(monkeypatch)
+    for name in ("dtd", "mnist"):
+        miniatures.write(name, tmp_path / "raw")
+    return tmp_path
+
+
+def settings(splits: str = "protocol") -> TaskSettings:
+    given = {"source": "datasets", "root": "raw", "templates": [], "orders": {"I": ["dtd", "mnist"]}, "splits": splits}
+    return replace(small_study.study().tasks, **given)
+
+
+def prepared(name: str, home: Path, splits: str = "protocol", study: str = "tiny") -> Task:
+    file = home / "data" / study / f"{name}.safetensors"
+    decode.prepare(name, settings(splits), 8, home, file)
+    return tasks.load(file)
+
+
+def pictures(count: int) -> Split:
+    drawn = np.random.default_rng(count).integers(0, 256, (count, 4, 4, 3), np.uint8)
+    return Split("made", ["é", "b"], [i % 2 for i in range(count)], drawn)
+
+
+def test_the_file_is_the_one_that_safetensors_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "CHUNK", 2)
+    about, splits = {"name": 'quo"te', "classes": ["é", "b"]}, {"train": pictures(5), "test": pictures(2)}
+    decode.write(tmp_path / "ours", about, splits, 4)
+    tensors = {}
+    for part, split in splits.items():
+        tensors[f"{part}_images"] = torch.from_numpy(np.asarray(split.pictures)).permute(0, 3, 1, 2).contiguous()
+        tensors[f"{part}_labels"] = torch.tensor(split.labels)
+    save_file(tensors, tmp_path / "theirs", {"task": json.dumps(about)})
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+
+
+def test_a_data_set_becomes_a_task_in_which_every_picture_has_its_label(home: Path) -> None:
+    task = prepared("dtd", home)
+    assert (task.name, task.classes) == ("dtd", catalogue("dtd").names)
+    assert task.templates == catalogue("dtd").templates
+    for split, per_class in ((task.train, 2), (task.test, 1)):
+        assert split.images.shape == (47 * per_class, 3, 8, 8)
+        shown = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in split.images]
+        assert [miniatures.label_of(picture) for picture in shown] == split.labels.tolist()
+
+
+def test_it_is_decoded_once_and_shared_by_studies(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared("mnist", home)
+    monkeypatch.setattr(decode, "open_split", lambda *_: pytest.fail("decoded again"))
+    for _ in range(2):  # also over a file of an earlier call
+        prepared("mnist", home, study="other")
+    files = [home / "data" / place for place in ("tiny/mnist", "other/mnist", "decoded/mnist--protocol--8")]
+    assert len({file.with_suffix(".safetensors").stat().st_ino for file in files}) == 1  # one file, three names
+
+
+def test_a_broken_picture_is_named_and_leaves_no_file(home: Path) -> None:
+    file = next((home / "raw" / "dtd" / "dtd" / "images").rglob("*.jpg"))
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(DataError, match=f"{file} is no readable picture"):
+        prepared("dtd", home)
+    assert not list((home / "data" / "decoded").glob("*.safetensors"))
+
+
+def test_coops_split_is_read_where_there_is_one(home: Path) -> None:
+    images = home / "raw" / "dtd" / "dtd" / "images"
+    files = sorted(str(file.relative_to(images)) for file in images.rglob("*.jpg"))[:4]
+    rows = [[file, label, ["a_b", "c"][label]] for file, label in zip(files, (0, 1, 1, 0), strict=True)]
+    published = home / "raw" / "coop_splits" / "split_zhou_DescribableTextures.json"
+    published.parent.mkdir()
+    published.write_text(json.dumps({"train": rows[:2], "val": [], "test": rows[2:]}))
+    task = prepared("dtd", home, "coop")
+    assert task.classes == ["a b", "c"]
+    assert (task.train.labels.tolist(), task.test.labels.tolist()) == ([0, 1], [1, 0])
+    assert len(prepared("mnist", home, "coop").classes) == 10  # CoOp has none: the protocol's
+
+
+def test_reference_pictures_have_captions_with_their_class(home: Path) -> None:
+    wanted = ReferenceSettings("datasets", "raw", 9, 0, "dtd")
+    images, captions = decode.reference(wanted, "a photo of a {}.", 8, home)
+    assert images.shape == (9, 8, 8, 3)
+    shown = [catalogue("dtd").names[miniatures.label_of(Image.fromarray(image))] for image in images]
+    assert captions == [f"a photo of a {name}." for name in shown]
+
+
+def test_a_picture_is_fitted_as_one_of_a_folder_is(tmp_path: Path) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 50, 3), dtype=np.uint8))
+    noise.save(tmp_path / "wide.png")
+    decode.write(tmp_path / "task", {"name": "x"}, {"train": Split("x", ["a"], [0], [tmp_path / "wide.png"])}, 10)
+    body = np.frombuffer((tmp_path / "task").read_bytes()[-300:], np.uint8).reshape(3, 10, 10)
+    assert np.array_equal(body.transpose(1, 2, 0), folders.decode(tmp_path / "wide.png", 10))

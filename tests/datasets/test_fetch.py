@@ -1,0 +1,179 @@
+"""The stage `data`: what is complete is left alone, the rest is fetched, what must be placed by hand is said first."""
+
+import functools
+import json
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import md5
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib.study import params
+from tests.support import miniatures, small_study
+from tools.datasets import download, fetch, splits
+from tools.datasets.catalogue import DataError, Entry, File, catalogue
+
+COUNTS = {"dtd": (94, 47), "mnist": (20, 10), "eurosat": (24, 6)}  # of the miniatures
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    miniatures.allow(monkeypatch)
+    monkeypatch.setattr(fetch, "load_clip", lambda model, pretrained, root: small_study.backbone())
+    monkeypatch.setattr(download, "SCHEME", "http://127.0.0.1:")
+    facts(monkeypatch, {})
+    return tmp_path
+
+
+def facts(monkeypatch: pytest.MonkeyPatch, files: dict[str, list[File]]) -> None:
+    """Lets the catalogue say the miniatures' counts, and that these files can be downloaded."""
+
+    def small(name: str) -> Entry:
+        train, test = COUNTS[name]
+        return replace(catalogue(name), train=train, test=test, files=files.get(name, []))
+
+    for module in (splits, fetch):
+        monkeypatch.setattr(module, "catalogue", small)
+
+
+def study_of(monkeypatch: pytest.MonkeyPatch, names: list[str]) -> None:
+    raw = {"tasks.source": "datasets", "tasks.root": "raw", "tasks.orders": {"I": names}}
+    monkeypatch.setattr(params, "load", lambda file: small_study.study(raw))
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder that a loopback server serves, and its address."""
+    served = tmp_path / "served"
+    served.mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(served)))
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield served, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def served_tar(web: tuple[Path, str], members: dict[str, Path], name: str, inner: str | None = None) -> File:
+    """A tar on the server with these members, as the catalogue lists it."""
+    archive = web[0] / name
+    with tarfile.open(archive, "w:gz") as tar:
+        for inside, path in members.items():
+            tar.add(path, inside)
+    checksum = f"md5:{md5(archive.read_bytes()).hexdigest()}"
+    return File(f"{web[1]}/{name}", checksum, ".", "tar", inner)
+
+
+def test_what_is_complete_is_left_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    miniatures.write("mnist", home / "raw")
+    monkeypatch.setattr(fetch, "download", lambda *_: pytest.fail("fetched again"))
+    study_of(monkeypatch, ["mnist"])
+    assert fetch.main("params.yaml", home) == 0
+    held = json.loads((home / "data" / "tiny" / "data.json").read_text())
+    assert held == {"source": "datasets", "datasets": {"mnist": {"classes": 10, "train": 20, "test": 10}}}
+
+
+@pytest.mark.parametrize("packing", ["one", "two", "inner"])
+def test_what_is_missing_is_fetched_unpacked_and_checked(
+    home: Path, web: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, packing: str
+) -> None:
+    miniatures.write("dtd", home / "made")
+    made = home / "made" / "dtd" / "dtd"
+    files = [served_tar(web, {"dtd/dtd": made}, "dtd-r1.0.1.tar.gz")]
+    if packing == "two":
+        files = [served_tar(web, {f"dtd/dtd/{p}": made / p}, f"{p}.tgz") for p in ("images", "labels")]
+    if packing == "inner":
+        files = [served_tar(web, {"deep/a.tgz": web[0] / "dtd-r1.0.1.tar.gz"}, "outer.tgz", "deep/a.tgz")]
+    facts(monkeypatch, {"dtd": files})
+    study_of(monkeypatch, ["dtd"])
+    assert fetch.main("params.yaml", home) == 0
+    assert splits.open_split("dtd", home / "raw", "test").labels == list(range(47))
+    assert not list((home / "raw" / "downloads").iterdir())  # nothing else is kept
+    assert fetch.main("params.yaml", home) == 0
+
+
+def test_files_that_are_replaced_are_the_only_ones_that_change(home: Path, web: tuple[Path, str]) -> None:
+    for place in ("new/a/one", "new/two", "raw/a/one", "raw/a/three"):
+        (home / place).parent.mkdir(parents=True, exist_ok=True)
+        (home / place).write_text(place)
+    file = served_tar(web, {"a": home / "new" / "a", "two": home / "new" / "two"}, "x.tgz")
+    fetch.unpack_into(home / "raw", web[0] / "x.tgz", file)
+    texts = {str(f.relative_to(home / "raw")): f.read_text() for f in (home / "raw").rglob("*") if f.is_file()}
+    assert texts == {"a/one": "new/a/one", "a/three": "raw/a/three", "two": "new/two"}
+
+
+def test_a_download_with_fewer_pictures_than_published_is_refused(
+    home: Path, web: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    miniatures.write("dtd", home / "made")
+    next((home / "made" / "dtd" / "dtd" / "images").rglob("*.jpg")).unlink()
+    facts(monkeypatch, {"dtd": [served_tar(web, {"dtd": home / "made" / "dtd"}, "dtd.tar.gz")]})
+    with pytest.raises(DataError, match=r"dtd below .*raw: .* lacks 1 files"):
+        fetch.fetch("dtd", home / "raw")
+
+
+def test_a_refused_archive_leaves_nothing_but_itself(
+    home: Path, web: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "link").symlink_to("/etc/passwd")
+    facts(monkeypatch, {"dtd": [served_tar(web, {"dtd/fine": web[0], "dtd/link": home / "link"}, "dtd.tar.gz")]})
+    with pytest.raises(DataError, match="symbolic link"):
+        fetch.fetch("dtd", home / "raw")
+    assert [f.name for f in (home / "raw").rglob("*") if f.is_file()] == ["dtd.tar.gz"]
+
+
+def test_all_that_must_be_placed_by_hand_is_said_before_the_first_download(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts(monkeypatch, {"mnist": [File("https://example.org/mnist.tgz", "md5:" + 32 * "0", ".", "tar")]})
+    said: list[str] = []
+
+    def offline(*_: object) -> None:
+        said.append(capsys.readouterr().err)
+        raise DataError("no connection")
+
+    monkeypatch.setattr(fetch, "download", offline)
+    study_of(monkeypatch, ["mnist", "eurosat", "dtd"])
+    assert fetch.main("params.yaml", home) == 1
+    for place in ("eurosat/2750", "dtd/dtd/labels/train1.txt", "by hand: "):
+        assert place in said[0]
+    assert "not complete: eurosat, dtd, mnist" in capsys.readouterr().err
+    assert not (home / "data" / "tiny" / "data.json").exists()
+
+
+def test_a_study_without_data_sets_needs_only_its_clip(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(params, "load", lambda file: small_study.study())
+    assert fetch.main("params.yaml", home) == 0
+    noted = json.loads((home / "data" / "tiny" / "backbone.json").read_text())
+    assert noted == {"model": "tiny", "fingerprint": small_study.backbone().fingerprint}
+    held = json.loads((home / "data" / "tiny" / "data.json").read_text())
+    assert held == {"source": "folder", "datasets": {}}
+
+
+def test_the_data_set_of_the_reference_set_is_wanted_as_well() -> None:
+    reference = {"source": "datasets", "root": "elsewhere", "name": "tinyimagenet", "pictures": 9, "seed": 0}
+    raw = {"tasks.source": "datasets", "tasks.root": "raw", "tasks.orders": {"I": ["dtd"]}, "reference": reference}
+    assert fetch.wanted_by(small_study.study(raw)) == {"dtd": "raw", "tinyimagenet": "elsewhere"}
+
+
+def test_a_clip_that_cannot_be_had_is_an_error(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def offline(*_: object) -> None:
+        raise ConnectionError("the weights 'openai' could not be fetched")
+
+    monkeypatch.setattr(fetch, "load_clip", offline)
+    monkeypatch.setattr(params, "load", lambda file: small_study.study())
+    assert fetch.main("params.yaml", home) == 1
+    assert "error: the weights 'openai'" in capsys.readouterr().err
+    assert not (home / "data" / "tiny" / "data.json").exists()

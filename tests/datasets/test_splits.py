@@ -1,0 +1,183 @@
+"""The data sets: miniatures in the published form, read as the protocol splits them; what is odd is named."""
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support import miniatures
+from tools.datasets import splits as splits_module
+from tools.datasets.catalogue import NAMES, DataError, Entry, catalogue
+from tools.datasets.formats import FORMATS, SPLITS
+from tools.datasets.splits import Split, check, open_split
+
+DRAWN = ["caltech101", "eurosat", "sun397"]  # no official split
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All twelve; for reading only."""
+    folder = tmp_path_factory.mktemp("data")
+    for name in NAMES:
+        miniatures.write(name, folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_checksums(monkeypatch: pytest.MonkeyPatch) -> None:
+    miniatures.allow(monkeypatch)
+
+
+def sizes(name: str) -> tuple[int, int]:
+    """The number of pictures for training and test in a miniature."""
+    classes = len(catalogue(name).classes)
+    first = int(0.8 * 3 * classes) if name in DRAWN else 2 * classes
+    return first, 3 * classes - first
+
+
+@pytest.fixture
+def _counts_of_miniatures(monkeypatch: pytest.MonkeyPatch) -> None:
+    def small(name: str) -> Entry:
+        return replace(catalogue(name), train=sizes(name)[0], test=sizes(name)[1])
+
+    monkeypatch.setattr(splits_module, "catalogue", small)
+
+
+def test_there_is_a_format_for_each_file_of_the_catalogue() -> None:
+    assert set(FORMATS) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_picture_has_its_label_and_each_class_its_pictures(root: Path, name: str) -> None:
+    train, test = (open_split(name, root, split) for split in SPLITS)
+    label_of = miniatures.grey_label_of if name == "mnist" else miniatures.label_of
+    for split in (train, test):
+        assert split.classes == list(catalogue(name).classes)
+        pictures = [split.picture(i) for i in range(len(split))]
+        assert {picture.mode for picture in pictures} == {"RGB"}
+        assert [label_of(picture) for picture in pictures] == split.labels
+        assert all(type(label) is int for label in split.labels)
+    assert (len(train), len(test)) == sizes(name)
+    assert Counter(train.labels + test.labels) == dict.fromkeys(range(len(train.classes)), 3)
+    if name not in DRAWN:
+        assert set(Counter(test.labels).values()) == {1}
+    if isinstance(train.pictures, list):
+        assert len({*train.pictures, *test.pictures}) == len(train) + len(test)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_without_an_official_split_80_percent_are_drawn_by_seed_42(root: Path, name: str) -> None:
+    files = sorted(f for f in (root / FORMATS[name].folder).rglob("*.jpg") if "BACKGROUND_Google" not in f.parts)
+    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(42)).tolist()
+    first = int(0.8 * len(files))
+    for split, drawn in zip(SPLITS, (order[:first], order[first:]), strict=True):
+        assert open_split(name, root, split).pictures == [files[i] for i in drawn]
+
+
+def test_the_order_of_the_file_system_does_not_move_the_split(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, whole = open_split("sun397", root, "test"), Path.rglob
+    monkeypatch.setattr(Path, "rglob", lambda self, pattern: sorted(whole(self, pattern))[::-1])
+    assert open_split("sun397", root, "test") == before
+
+
+def test_pets_train_on_trainval_and_cifar_keeps_its_channels(root: Path) -> None:
+    assert str(open_split("pets", root, "train").pictures[0]).endswith("images/Abyssinian_1.jpg")
+    picture = open_split("cifar100", root, "test").picture(99)
+    assert set(map(tuple, np.asarray(picture).reshape(-1, 3))) == {miniatures.colour(99)}
+
+
+def test_food_follows_its_lists_whatever_their_order(root: Path) -> None:
+    listed = json.loads((root / "food-101" / "meta" / "test.json").read_text())
+    split = open_split("food", root, "test")
+    for file, label in zip(split.pictures, split.labels, strict=True):
+        assert str(file).endswith(f"images/{listed[split.classes[label]][0]}.jpg")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_missing_file_or_folder_is_named_and_how_to_get_it(tmp_path: Path, name: str) -> None:
+    for need in FORMATS[name].needs:
+        place = f"{FORMATS[name].folder}/{need}"
+        with pytest.raises(DataError, match=f"{place} is missing below {tmp_path}.*(http|by hand)"):
+            open_split(name, tmp_path, "train")
+        (tmp_path / place).mkdir(parents=True)  # and on to the next
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_not_as_published_is_named(tmp_path: Path, name: str) -> None:
+    for need in FORMATS[name].needs:
+        file = tmp_path / FORMATS[name].folder / need
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"not what it should be") if "." in need else file.mkdir()
+    with pytest.raises(DataError, match=f"{name} below {tmp_path}"):
+        open_split(name, tmp_path, "train")
+
+
+def test_counts_that_differ_are_named(root: Path) -> None:
+    with pytest.raises(DataError, match="train has 74 pictures.* 3680.*test has 37 .* 3669"):
+        check("pets", root)
+
+
+@pytest.mark.usefixtures("_counts_of_miniatures")
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_as_the_catalogue_says_passes(root: Path, name: str) -> None:
+    if name in DRAWN:  # so few pictures that chance leaves classes without one
+        with pytest.raises(DataError, match=r"has no picture of \d+ classes"):
+            check(name, root)
+    else:
+        check(name, root)
+
+
+@pytest.mark.usefixtures("_counts_of_miniatures")
+def test_files_that_are_listed_and_missing_are_named(tmp_path: Path) -> None:
+    miniatures.write("dtd", tmp_path)
+    file = tmp_path / "dtd" / "dtd" / "images" / "banded" / "banded_0001.jpg"
+    file.unlink()
+    with pytest.raises(DataError, match=f"train lacks 1 files, such as {file}"):
+        check("dtd", tmp_path)
+    with pytest.raises(DataError, match=f"{file} is no readable picture"):
+        open_split("dtd", tmp_path, "train").picture(0)
+
+
+def test_a_broken_picture_is_named(tmp_path: Path) -> None:
+    miniatures.write("eurosat", tmp_path)
+    split = open_split("eurosat", tmp_path, "test")
+    file = Path(split.pictures[2])
+    file.write_bytes(file.read_bytes()[:300])
+    with pytest.raises(DataError, match=f"{file} is no readable picture"):
+        split.picture(2)
+    assert split.picture(1).mode == "RGB"
+
+
+def test_the_first_class_out_of_order_is_named(tmp_path: Path) -> None:
+    miniatures.write("aircraft", tmp_path)
+    file = tmp_path / "fgvc-aircraft-2013b" / "data" / "variants.txt"
+    lines = file.read_text().splitlines()
+    lines[3], lines[4] = lines[4], lines[3]
+    file.write_text("\n".join(lines))
+    with pytest.raises(DataError, match="class 3 is '737-400', but '737-300'"):
+        open_split("aircraft", tmp_path, "train")
+
+
+def test_a_class_too_few_is_named(tmp_path: Path) -> None:
+    miniatures.write("eurosat", tmp_path)
+    shutil.rmtree(tmp_path / "eurosat" / "2750" / "SeaLake")
+    with pytest.raises(DataError, match="class 9 .*'SeaLake'"):
+        open_split("eurosat", tmp_path, "train")
+
+
+@pytest.mark.parametrize(("labels", "word"), [([0, 11], "label 11"), ([-1, 0], "label -1"), ([0], "1 labels for 2")])
+def test_labels_that_do_not_fit_are_named(labels: list[int], word: str) -> None:
+    with pytest.raises(DataError, match=f"mnist test has {word}"):
+        Split("mnist test", [str(i) for i in range(10)], labels, np.zeros((2, 4, 4), np.uint8))
+
+
+def test_unknown_names_and_splits_are_refused(root: Path) -> None:
+    with pytest.raises(DataError, match="'minst'.*mnist"):
+        open_split("minst", root, "train")
+    with pytest.raises(DataError, match="'val'.*train, test"):
+        open_split("dtd", root, "val")  # type: ignore[arg-type]
