@@ -146,15 +146,11 @@ PICTURES: dict[str, tuple[Maker, list[str]]] = {
     "no template": (task(templates=[]), ["tasks.templates is empty", "a photo of a {}."]),
 }
 ARCHIVES: dict[str, tuple[Maker, list[str]]] = {
-    "a way out": (
-        tar("../evil"),
-        ["set.tar is refused", "'../evil' would lie outside", "by hand if you trust"],
-    ),
-    "an absolute name": (tar("/evil"), ["'/evil' would lie outside", "unpack it by hand"]),
+    "a way out": (tar("../evil"), ["set.tar is damaged or unsafe", "evil", "outside", "by hand if you trust"]),
     "a link": (tar("a", type=b"2", linkname="/etc"), ["'a' is a symbolic link", "by hand"]),
-    "a hard link out": (tar("a", type=b"1", linkname="/etc/x"), ["'a' is a hard link", "by hand"]),
-    "a device": (tar("a", type=b"3"), ["'a' is a device", "by hand"]),
-    "no archive": (bad.not_a_tar, ["set.tgz is damaged", "delete it and fetch it again"]),
+    "a hard link out": (tar("a", type=b"1", linkname="/etc/x"), ["'a' is a link to an absolute path", "by hand"]),
+    "a device": (tar("a", type=b"3"), ["'a' is a special file", "by hand"]),
+    "no archive": (bad.not_a_tar, ["set.tgz is damaged", "delete it to fetch it again"]),
 }
 AGAIN = "delete it and run the study again"
 HERE = "make the model with the config"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from dvc import dvcfile
@@ -28,15 +29,17 @@ from lib.study.checkpoint import CheckpointError
 from tests.study.test_checkpoint import about
 from tests.support import small_disk, small_study
 from tests.support.small_run import held, result, stop_at, study
-from tools.datasets import decoded
+from tools.datasets import decode
+from tools.datasets.splits import Split
 from tools.stages import dvc_process as process
 
 KEY = "moe_adapters--I--s0"
 
 
 def write_pictures(file: Path) -> None:
-    with decoded.writing(file, {"images": ("U8", (40_000,))}, {}) as arrays:
-        arrays["images"][:] = 7
+    decode.write(
+        file, {"name": "grey"}, {"train": Split("grey", ["a"], [0] * 13, np.full((13, 32, 32), 7, np.uint8))}, 32
+    )
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {

@@ -156,7 +156,7 @@ def tar(name: str, **changes: Any) -> Maker:
             setattr(member, key, value)
         with tarfile.open(folder / "set.tar", "w") as made:
             made.addfile(member)
-        archive.unpack(folder / "set.tar", folder / "out")
+        archive.unpack(folder / "set.tar", folder / "out", "tar")
 
     return make
 
@@ -164,7 +164,7 @@ def tar(name: str, **changes: Any) -> Maker:
 def not_a_tar(folder: Path) -> None:
     """An error page that was saved as an archive."""
     (folder / "set.tgz").write_text("<html>")
-    archive.unpack(folder / "set.tgz", folder / "out")
+    archive.unpack(folder / "set.tgz", folder / "out", "tar")
 
 
 # --- checkpoints

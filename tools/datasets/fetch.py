@@ -10,7 +10,7 @@ import sys
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from lib.clip.backbone import load_clip
+from lib.clip import load_clip
 from lib.files import DiskError
 from lib.study import params
 from lib.study.paths import ROOT
