@@ -1,8 +1,7 @@
-"""The explorer: what the method says of one picture after each task, from the checkpoints that the study left."""
+"""The explorer: the method's view of one picture after each task, from the checkpoints that the study wrote."""
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,17 +12,16 @@ from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from lib.clip import zero_shot_classifier
-from lib.data import frozen as features
+from lib.data.frozen import class_features
 from lib.data.tasks import Task
 from lib.methods.base import logits
 from lib.methods.moe_adapters import MoEAdapters
 from lib.moe import Encoded
 from lib.report import figures
 from lib.selector import CLIP
-from lib.study import checkpoint, params, plan
-from lib.study import stage as learn
-from lib.study.paths import ROOT
-from tools.course.exercises import World
+from lib.selector.features import selector_features
+from lib.study import OpenStudy, checkpoint, params, plan
+from lib.study.checkpoint import CheckpointError
 
 METHOD = "moe_adapters"
 
@@ -38,8 +36,11 @@ class Moment:
 
 @dataclass(frozen=True)
 class View:
-    """One picture at one moment: selector errors and thresholds (T,), the route (a task's number or CLIP), of each
-    tower the gates (blocks, E) on its way, and the probabilities (C,) of the classes by the method and zero-shot."""
+    """One picture at one moment.
+
+    errors, thresholds: the selector's (T,). route: the number of a learned task, or CLIP. gates: of each tower (blocks,
+    E), empty where CLIP answers. method, zero_shot: the probabilities (C,) of the classes.
+    """
 
     errors: Tensor
     thresholds: Tensor
@@ -49,52 +50,55 @@ class View:
     zero_shot: Tensor
 
 
-def orders(here: World) -> dict[str, str]:
-    """The orders that the study learns with the method, and the run that does; the first one if there are several.
+def orders(study: OpenStudy) -> dict[str, str]:
+    """For each order that the study learns with the unchanged method, the first run that does.
 
-    Of a run that is learned by task there is a moment after every task, of another only the end.
+    A run that learns task by task has a moment after every task; other runs only have the end.
     """
-    found: dict[str, str] = {}
-    usual = here.study.runs[METHOD].set
-    for run, settings in here.study.runs.items():
+    runs: dict[str, str] = {}
+    usual = study.params.runs[METHOD].set
+    for run, settings in study.params.runs.items():
         if params.method_of(run) == METHOD and settings.set == usual:
-            for order in settings.orders or [plan.main_order(here.study)]:
-                found.setdefault(order, run)
-    return found
+            for order in settings.orders or [study.main_order]:
+                runs.setdefault(order, run)
+    return runs
 
 
-def moments(here: World, order: str) -> list[Moment]:
-    """The moments of an order, the first seed's. Raises CheckpointError, saying what makes them, if one is missing."""
-    run = orders(here)[order]
-    seed = here.study.runs[run].seeds[0]
-    found = []
-    for item in plan.items(here.study).values():
-        if (item.run, item.order, item.seed) != (run, order, seed):
-            continue
-        method: Any = learn.new_method(here.study, here.backbone, run, seed)
-        if not (ROOT / item.checkpoint).exists():
-            raise checkpoint.CheckpointError(
-                f"there is no checkpoint {item.checkpoint}; `make study` learns the main order and leaves it, "
-                "`make study-all` the others"
-            )
-        settings = json.loads(json.dumps(asdict(method.settings)))
-        about, state = checkpoint.load(ROOT / item.checkpoint, here.backbone.fingerprint, run, settings)
-        method.restore(state)
-        found.append(Moment(about.tasks, method))
-    return found
+def moments(study: OpenStudy, order: str) -> list[Moment]:
+    """An order's moments with its first seed. Raises CheckpointError, with the command to run, if one is missing."""
+    run = orders(study)[order]
+    seed = study.params.runs[run].seeds[0]
+    items = [
+        item for item in plan.items(study.params).values() if (item.run, item.order, item.seed) == (run, order, seed)
+    ]
+    return [_moment(study, item) for item in items]
+
+
+def _moment(study: OpenStudy, item: plan.Item) -> Moment:
+    folder, method = study.root / item.checkpoint, study.method(item.run, item.seed)
+    assert isinstance(method, MoEAdapters)
+    if not folder.exists():
+        raise CheckpointError(
+            f"there is no checkpoint {item.checkpoint}; `make study` makes those of the main order, "
+            "`make study-all` the others"
+        )
+    settings = json.loads(json.dumps(asdict(method.settings)))
+    about, state = checkpoint.load(folder, study.backbone.fingerprint, item.run, settings)
+    method.restore(state)
+    return Moment(about.tasks, method)
 
 
 @torch.no_grad()
-def views(here: World, moments: list[Moment], picture: Tensor, task: Task) -> list[View]:
-    """What is said of a picture (3, H, W), uint8, at each moment, when a task's classes are asked for."""
-    pixels = here.backbone.pixels(picture[None])
-    # the untouched CLIP is asked once: it says the same at every moment
-    token = features.selector_features(here.backbone, here.study.selector.features)(pixels)
-    zero_shot = _shares(here, here.backbone.model.encode_image(pixels), features.class_features(here.backbone, task))
-    return [_view(here, moment, pixels, token, zero_shot, task) for moment in moments]
+def views(study: OpenStudy, moments: list[Moment], picture: Tensor, task: Task) -> list[View]:
+    """The views of a uint8 picture (3, H, W) at each moment, among the classes of a task."""
+    pixels = study.backbone.pixels(picture[None])
+    # the frozen CLIP is asked once: its answer is the same at every moment
+    token = selector_features(study.backbone, study.params.selector.features)(pixels)
+    zero_shot = _shares(study, study.backbone.model.encode_image(pixels), class_features(study.backbone, task))
+    return [_view(study, moment, pixels, token, zero_shot, task) for moment in moments]
 
 
-def _view(here: World, moment: Moment, pixels: Tensor, token: Tensor, zero_shot: Tensor, task: Task) -> View:
+def _view(study: OpenStudy, moment: Moment, pixels: Tensor, token: Tensor, zero_shot: Tensor, task: Task) -> View:
     model, selector = moment.method.model, moment.method.selector
     assert selector is not None  # it learns with every task
     route = int(selector.decide(token).sample[0])
@@ -109,8 +113,8 @@ def _view(here: World, moment: Moment, pixels: Tensor, token: Tensor, zero_shot:
             gates["text"] = _gates(text)
             return text.features
 
-        names = zero_shot_classifier(encode_text, here.backbone.tokenizer, task.classes, task.templates)
-        answer = _shares(here, image.features, names)
+        names = zero_shot_classifier(encode_text, study.backbone.tokenizer, task.classes, task.templates)
+        answer = _shares(study, image.features, names)
     return View(selector.errors(token)[0], selector.thresholds, route, gates, answer, zero_shot)
 
 
@@ -119,13 +123,15 @@ def _gates(encoded: Encoded) -> Tensor:
     return torch.stack([routing.gates[0] for routing in encoded.routings.values()])
 
 
-def _shares(here: World, image: Tensor, names: Tensor) -> Tensor:
-    return logits(image, names, here.backbone.model.logit_scale).softmax(dim=1)[0]
+def _shares(study: OpenStudy, image: Tensor, names: Tensor) -> Tensor:
+    return logits(image, names, study.backbone.model.logit_scale).softmax(dim=1)[0]
 
 
 def draw(picture: Tensor, task: Task, label: int | None, moments: list[Moment], views: list[View]) -> Figure:
-    """A picture at the last of some moments: picture and answers, the selector's errors, the routes, and how sure the
-    answer was at each of the moments. views: of each moment. label: the picture's class, if it is known."""
+    """A picture at the last moment (answers, selector errors, gates), and its probability at each moment.
+
+    views: one for each moment. label: the picture's class, None if it is unknown.
+    """
     learned = moments[-1].learned
     figure = plt.figure(figsize=(13, 8.5), layout="constrained")
     grid = figure.subplot_mosaic(
@@ -148,7 +154,7 @@ def _picture(axes: Axes, picture: Tensor, name: str) -> None:
 
 
 def _answers(axes: Axes, task: Task, seen: View, most: int = 5) -> None:
-    """The classes of which either is surest."""
+    """The classes with the highest probabilities by the method or zero-shot."""
     shown = torch.maximum(seen.method, seen.zero_shot).argsort(descending=True)[:most].flip(0)
     rows = np.arange(len(shown))
     for shift, shares, colour, hatch, name in (
@@ -172,7 +178,7 @@ def _answers(axes: Axes, task: Task, seen: View, most: int = 5) -> None:
 
 
 def _errors(axes: Axes, seen: View, learned: list[str]) -> None:
-    """Each task's error as a multiple of its threshold: a claim is a bar that ends before the line."""
+    """Each task's error as a multiple of its threshold: a bar that ends before the line is a claim."""
     relative = (seen.errors / seen.thresholds).tolist()
     winner = int(seen.errors.argmin())
     rows = range(len(learned))
@@ -189,7 +195,7 @@ def _errors(axes: Axes, seen: View, learned: list[str]) -> None:
 
 
 def _route(axes: Axes, tower: str, gates: Tensor | None) -> None:
-    """The gates of each block; none where the untouched CLIP answers."""
+    """The gates of each block; none where the frozen CLIP answers."""
     axes.set_title(f"{tower} tower: gates", loc="left")
     if gates is None:
         axes.text(0.5, 0.5, "no router is asked", ha="center", va="center", transform=axes.transAxes)
@@ -208,7 +214,7 @@ def _route(axes: Axes, tower: str, gates: Tensor | None) -> None:
 
 
 def _time(axes: Axes, task: Task, label: int | None, moments: list[Moment], views: list[View]) -> None:
-    """How sure the method is of the true class, or of its own answer, and what it answers, after each task."""
+    """After each task, the probability of the true class (of the answer if it is unknown), and the answer."""
     answers = [int(seen.method.argmax()) for seen in views]
     sure = [100 * float(seen.method[a if label is None else label]) for a, seen in zip(answers, views, strict=True)]
     still = 100 * float(views[0].zero_shot.max() if label is None else views[0].zero_shot[label])
