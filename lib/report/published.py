@@ -1,36 +1,34 @@
-"""What others published of the full studies, set beside what a study of ours measured.
+"""Published numbers of the full studies beside what our runs of them measured.
 
-`reports/published.csv` holds facts: percentages as somebody printed them, and where. None is corrected here, and a
-number that is not known has no line; two numbers from two sources are two lines. The released code decides once for 128
-pictures of one data set, so its numbers compare with our `batch`; `sample`, each picture for itself, is shown as well.
+`reports/published.csv` holds facts: percentages as they were printed, and where. None is corrected; a number that
+nobody published has no line; two sources of a number are two lines. The released code decides once for 128 pictures
+of one data set, so its numbers compare with our `batch`; `sample`, a decision for each picture, is shown as well.
 """
 
 import csv
-import math
 import re
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.report.figures import LOOK
-from lib.report.tables import by_run, interval, label
-from lib.study.paths import REPORTS
+from lib.report.looks import in_order
+from lib.report.tables import Content, by_run, decides, in_words, interval, label, value
 
 COLUMNS = ["benchmark", "order", "shots", "metric", "method", "dataset", "percent", "source"]
 SHOWN = ["run", "metric", "dataset", "decision", "seeds", "measured", "published", "difference", "source"]
 METRICS = ["Transfer", "Average", "Last"]
-DECISIONS = ["sample", "batch"]  # the file has no numbers with the true task given
-WHOLE = ["mean", "all"]  # instead of a data set: the mean over them, all classes together
-# a method as it is published: our run
+DECISIONS = ["sample", "batch"]  # nobody published numbers of an oracle
+WHOLE = ["mean", "all"]  # in place of a data set: the mean over data sets, all classes together
+KEYS = ["run", "metric", "dataset"]
+# a published method: our run
 RUNS = {
     "full fine-tune": "finetune_single", "zero-shot": "zero_shot", "continual-FT": "finetune",
     "LwF": "lwf", "LwF-VR": "lwf_vr", "iCaRL": "icarl", "WiSE-FT": "wise_ft", "ZSCL": "zscl",
     "ZSCL*": "zscl+no_averaging", "Dual-RAIL": "rail_dual", "MoE-Adapters": "moe_adapters",
 }  # fmt: skip
-# a study of ours and its order: benchmark, order and shots as they are published
+# our study and order: the published benchmark, order and shots
 PLACES = {
     ("mtil", "I"): ("MTIL", "I", "full"),
     ("mtil", "II"): ("MTIL", "II", "full"),
@@ -39,24 +37,24 @@ PLACES = {
     ("xtail", "I"): ("X-TAIL", "I", "16"),
 }
 PLACES |= {(f"cil_cifar100_{n}", "I"): (f"CIL CIFAR100 {n} steps", "", "full") for n in (10, 20, 50)}
-TINY = "CIL TinyImageNet 100+{}x{}"  # 100 classes, then so many more in each of so many steps
+TINY = "CIL TinyImageNet 100+{}x{}"  # 100 classes first, then steps x classes
 PLACES |= {(f"cil_tinyimagenet_{n}", "I"): (TINY.format(100 // n, n), "", "full") for n in (5, 10, 20)}
-# a task of ours: the data set as it is published
+# our task: the published data set
 DATASETS = {
     "aircraft": "Aircraft", "caltech101": "Caltech101", "cifar100": "CIFAR100", "dtd": "DTD", "eurosat": "EuroSAT",
     "flowers": "Flowers", "food": "Food", "mnist": "MNIST", "pets": "OxfordPet", "cars": "StanfordCars",
     "sun397": "SUN397",
 }  # fmt: skip
-Rows = list[dict[str, Any]]  # result files, facts, or lines of a table
+Fact = dict[str, str]  # a line of the file, by column
 
 
 class PublishedError(ValueError):
     """Facts that cannot be read, or results that they cannot be set beside; the message says which and why."""
 
 
-def read(path: Path = REPORTS / "published.csv") -> Rows:
-    """The facts of a file, by column. Raises PublishedError, naming the line, for what is no fact or is there twice."""
-    facts: dict[tuple[str, ...], dict[str, Any]] = {}
+def read(path: Path) -> list[Fact]:
+    """The facts of a file. Raises PublishedError, naming the line, for a bad fact or one that is there twice."""
+    facts: dict[tuple[str, ...], Fact] = {}
     with path.open(newline="", encoding="utf-8") as file:
         lines = csv.DictReader(file, strict=True)
         try:
@@ -65,8 +63,9 @@ def read(path: Path = REPORTS / "published.csv") -> Rows:
             for fact in lines:
                 _check(fact)
                 key = tuple(fact[column] for column in COLUMNS if column != "percent")
-                if facts.setdefault(key, fact) is not fact:
+                if key in facts:
                     raise PublishedError(f"{', '.join(key)}: an earlier line has it; keep one")
+                facts[key] = fact
         except (csv.Error, PublishedError) as error:
             raise PublishedError(f"{path}, line {lines.reader.line_num}: {error}") from error
     return list(facts.values())
@@ -74,38 +73,37 @@ def read(path: Path = REPORTS / "published.csv") -> Rows:
 
 def _check(fact: dict[Any, Any]) -> None:
     if set(fact) != set(COLUMNS) or not all(fact[column] for column in COLUMNS if column != "order"):
-        raise PublishedError(f"all cells but the order are needed, and none more: {fact}")
+        raise PublishedError(f"every cell but the order must be filled, and there must be no more cells: {fact}")
     place = (fact["benchmark"], fact["order"], fact["shots"])
-    for value, allowed in ((fact["metric"], METRICS), (fact["method"], RUNS), (place, PLACES.values())):
-        if value not in allowed:
-            raise PublishedError(f"{value!r} is not known; allowed: {', '.join(map(str, allowed))}")
+    for name, allowed in ((fact["metric"], METRICS), (fact["method"], RUNS), (place, PLACES.values())):
+        if name not in allowed:
+            raise PublishedError(f"{name!r} is unknown; allowed: {', '.join(map(str, allowed))}")
     if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", fact["percent"]) or float(fact["percent"]) > 100:
         raise PublishedError(f"percent is {fact['percent']!r}; it must be a number from 0 to 100")
 
 
-def beside(results: Rows, study: str, order: str = "I", facts: Rows | None = None) -> pd.DataFrame:
+def beside(results: list[Content], study: str, order: str, facts: list[Fact]) -> pd.DataFrame:
     """A line for each run, metric and decision of a study in one order; what is not measured or published is empty.
 
     measured: mean ± half width of the 95 % interval over seeds, percent; published: percent, as printed; difference:
-    measured less published, points. facts: those of the committed file, if None. Raises PublishedError for results of
-    another study, a study or order not in PLACES, a run that has not learned all tasks.
+    measured less published, points. Raises PublishedError for results of another study, for a study or an order that
+    is not in PLACES, and for a run that has not learned all tasks.
     """
-    lines = [line for line in _lines(results, study, order, facts) if line["dataset"] in WHOLE]
-    return pd.DataFrame(lines, columns=SHOWN).drop(columns="dataset")
+    return _joined(results, study, order, facts).query("dataset in @WHOLE").drop(columns="dataset")
 
 
-def by_task(results: Rows, study: str, order: str = "I", facts: Rows | None = None) -> pd.DataFrame:
-    """Like `beside`, for each data set of which a number is published. Tasks must be named as the data sets are."""
-    lines = [line for line in _lines(results, study, order, facts) if line["dataset"] not in WHOLE]
-    lines, runs = [line for line in lines if line["published"]], by_run(results, order)
-    lost = sorted({line["dataset"] for line in lines if line["run"] in runs and not line["seeds"]})
-    if lost:
-        raise PublishedError(f"study {study} has no task {', '.join(lost)}; name tasks as they are published")
-    return pd.DataFrame(lines, columns=SHOWN)
+def by_task(results: list[Content], study: str, order: str, facts: list[Fact]) -> pd.DataFrame:
+    """Like `beside`, for each data set with a published number. Tasks must have the data sets' names."""
+    lines = _joined(results, study, order, facts).query("dataset not in @WHOLE and published != ''")
+    runs = list(by_run(results, order))  # noqa: F841 (the query's)
+    missing = ", ".join(sorted(set(lines.query("run in @runs and seeds == ''")["dataset"])))
+    if missing:
+        raise PublishedError(f"study {study} has no task {missing}; name tasks as they are published")
+    return lines
 
 
-def measured(content: dict[str, Any], decision: str) -> dict[tuple[str, str], float]:
-    """A result's percentages by metric and data set, or one of WHOLE; none if the method has no such decision.
+def measured(content: Content, decision: str) -> dict[tuple[str, str], float]:
+    """A result's percentages by metric and data set, or one of WHOLE; empty if the method has no such decision.
 
     Of task j: Transfer = mean of A[i, j] over i < j, Average = mean of A[i, j], Last = A[T-1, j]. Class-incremental
     results have no tasks of their own: their Average and Last are of all pictures (lib/metrics.py).
@@ -116,40 +114,52 @@ def measured(content: dict[str, Any], decision: str) -> dict[tuple[str, str], fl
     if len(rows) != len(classes):
         raise PublishedError(f"{label(content)}: {len(rows)} of {len(classes)} tasks; run it to its end")
     if content["study"].startswith("cil_"):
-        return {(metric, "all"): content[metric.lower()][decision] for metric in ("Average", "Last")}
-    found: dict[tuple[str, str], float] = {(m, "mean"): content[m.lower()][decision] for m in METRICS}
+        return {(metric, "all"): value(content, metric.lower(), decision) for metric in ("Average", "Last")}
+    percents: dict[tuple[str, str], float] = {
+        (metric, "mean"): value(content, metric.lower(), decision) for metric in METRICS
+    }
     tasks = [str(DATASETS.get(task, task)) for task in content["tasks"]]
     for j, (task, column) in enumerate(zip(tasks, np.array(rows).T, strict=True)):
-        found |= {("Transfer", task): column[:j].mean()} if j else {}
-        found |= {("Average", task): column.mean(), ("Last", task): column[-1]}
-    return found
+        percents |= {("Transfer", task): column[:j].mean()} if j else {}
+        percents |= {("Average", task): column.mean(), ("Last", task): column[-1]}
+    return percents
 
 
-def _lines(results: Rows, study: str, order: str, facts: Rows | None) -> Rows:
-    """All that is measured or published: runs in the order of the figures, then metrics, then data sets."""
+def _joined(results: list[Content], study: str, order: str, facts: list[Fact]) -> pd.DataFrame:
+    """All that is measured or published, joined by run, metric and data set, in the order of the figures."""
     studies = {content["study"] for content in results} | {study}
     if len(studies) > 1 or (study, order) not in PLACES:
         raise PublishedError(f"{sorted(studies)} in order {order} is not one of the studies {[*PLACES]}")
-    told, values = {}, {}
-    for fact in read() if facts is None else facts:
-        if (fact["benchmark"], fact["order"], fact["shots"]) == PLACES[study, order]:
-            told.setdefault((RUNS[fact["method"]], fact["metric"], fact["dataset"]), []).append(fact)
-    for content, decision in product((c for c in results if c["order"] == order), DECISIONS):
-        for key, value in measured(content, decision).items():
-            values.setdefault((label(content), *key), {}).setdefault(decision, []).append(value)
-    place = {name: number for number, name in enumerate([*LOOK, *METRICS])}
-    keys = sorted(told | values, key=lambda key: (place.get(key[0], len(place)), key[0], place[key[1]]))
-    return [
-        dict(zip(SHOWN, (*key, decision, len(numbers) or "", *_cells(numbers, fact)), strict=True))
-        for key in keys
-        for fact, (decision, numbers) in product(told.get(key, [{}]), values.get(key, {"": []}).items())
-    ]
+    here = [fact for fact in facts if (fact["benchmark"], fact["order"], fact["shots"]) == PLACES[study, order]]
+    theirs = [(RUNS[f["method"]], f["metric"], f["dataset"], f["percent"], f["source"]) for f in here]
+    lines = pd.merge(
+        pd.DataFrame(_ours(results, order), columns=[*KEYS, "decision", "seeds", "measured", "mean"], dtype=object),
+        pd.DataFrame(theirs, columns=[*KEYS, "published", "source"], dtype=object),
+        on=KEYS,
+        how="outer",
+    ).fillna("")
+    pairs = zip(lines["mean"], lines["published"], strict=True)
+    lines["difference"] = [f"{ours - float(printed):+.1f}" if ours != "" and printed else "" for ours, printed in pairs]
+    return lines.sort_values(KEYS, key=_places, kind="stable", ignore_index=True).reindex(columns=SHOWN)
 
 
-def _cells(numbers: list[float], fact: dict[str, str]) -> tuple[str, str, str, str]:
-    """Measured, published, difference, source."""
-    mean, half = interval(numbers) if numbers else (math.nan, math.nan)
-    spread = "" if math.isnan(half) else f" ± {half:.1f}"
-    printed = fact.get("percent", "")
-    gap = f"{mean - float(printed):+.1f}" if numbers and printed else ""
-    return f"{mean:.1f}{spread}" if numbers else "", printed, gap, fact.get("source", "")
+def _ours(results: list[Content], order: str) -> list[tuple]:
+    """A line for each run, decision, metric and data set that was measured."""
+    lines = []
+    for run, contents in by_run(results, order).items():
+        for decision in DECISIONS:
+            shown = decision if decides(contents[0]) else "-"
+            percents = pd.DataFrame([measured(content, decision) for content in contents])
+            for metric, dataset in percents.columns:
+                values = percents[metric, dataset].dropna().tolist()
+                if values:
+                    lines.append((run, metric, dataset, shown, len(values), in_words(values), interval(values)[0]))
+    return lines
+
+
+def _places(column: pd.Series) -> pd.Series:
+    """What a column is sorted by: runs as in the figures, metrics as in METRICS, data sets by name."""
+    if column.name == "dataset":
+        return column.str.lower()
+    order = in_order(column.unique().tolist()) if column.name == "run" else METRICS
+    return column.map(order.index)

@@ -4,27 +4,27 @@ import json
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from lib.metrics import METRICS
+from lib.report.looks import in_order, name
 from lib.settings import build
-from lib.study.paths import REPORTS
+
+Content = dict[str, Any]  # what a result file holds
+ByDecision = dict[str, float | None]
 
 
 class ResultError(ValueError):
     """A result file that cannot be read; the message names it."""
 
 
-ByDecision = dict[str, float | None]
-
-
 @dataclass(frozen=True)
-class Read:
-    """What is read of a result: matrices and metrics in percent by decision. What a method adds is not looked at."""
+class Result:
+    """What every result must hold: matrices and metrics in percent by decision. A method may add more."""
 
     study: str
     method: str
@@ -40,48 +40,66 @@ class Read:
 
 
 def check(content: Any) -> None:
-    """Raises ValueError if a result lacks something, is of another version's form, or has a matrix of another shape."""
+    """Raises ValueError if a key is missing or has a wrong type, or if a matrix has a wrong shape."""
     if not isinstance(content, dict):
-        raise ValueError("it is no mapping")
-    known = [entry.name for entry in fields(Read)]
-    found = build(Read, {key: content[key] for key in known if key in content}, "it")
-    count = len(found.tasks)
-    for decision, matrix in found.accuracy.items():
-        wide = [len(row) for row in matrix]
-        tested_on_all, tested_on_learned = [max([count, *wide])] * count, list(range(1, count + 1))
-        if wide not in (tested_on_all, tested_on_learned):
-            raise ValueError(f"accuracy.{decision} has rows of {wide} numbers, for {count} tasks")
-        if any(decision not in getattr(found, metric) for metric in METRICS):
+        raise ValueError("it is not a mapping")
+    keys = [entry.name for entry in fields(Result)]
+    result = build(Result, {key: content[key] for key in keys if key in content}, "it")
+    count = len(result.tasks)
+    for decision, matrix in result.accuracy.items():
+        widths = [len(row) for row in matrix]
+        all_tasks, learned_tasks = [max([count, *widths])] * count, list(range(1, count + 1))
+        if widths not in (all_tasks, learned_tasks):
+            raise ValueError(f"accuracy.{decision} has rows of {widths} numbers, for {count} tasks")
+        if any(decision not in getattr(result, metric) for metric in METRICS):
             raise ValueError(f"it has no metrics of the decision {decision}")
 
 
-def read(study: str, folder: Path = REPORTS) -> list[dict[str, Any]]:
-    """All results of a study, ordered by file name. Raises ResultError for a broken file or none at all."""
-    found = []
-    for path in sorted((folder / "results" / study).glob("*.json")):
-        try:
-            content = json.loads(path.read_bytes())
-            check(content)
-        except (OSError, ValueError, RecursionError) as error:
-            raise ResultError(f"{path} is no whole result ({error}); delete it and run the study again") from error
-        found.append(content)
-    if not found:
-        raise ResultError(f"study {study} has no results in {folder / 'results' / study}; `make study` makes them")
-    return found
+def parse(raw: bytes, source: object) -> Content:
+    """The content of a result file. Raises ResultError, naming the source, if it is broken."""
+    try:
+        content = json.loads(raw)
+        check(content)
+    except (ValueError, RecursionError) as error:
+        raise ResultError(f"{source} is no whole result ({error}); delete it and run the study again") from error
+    return content
 
 
-def label(content: dict[str, Any]) -> str:
+def read(folder: Path) -> list[Content]:
+    """All results of a folder, ordered by file name. Raises ResultError for a broken file or none at all."""
+    results = [parse(path.read_bytes(), path) for path in sorted(folder.glob("*.json"))]
+    if not results:
+        raise ResultError(f"there are no results in {folder}; `make study` makes them")
+    return results
+
+
+def label(content: Content) -> str:
     """The run's name: method, or method+variant."""
     return content["method"] + (f"+{content['variant']}" if content["variant"] else "")
 
 
-def by_run(results: list[dict[str, Any]], order: str | None = None) -> dict[str, list[dict[str, Any]]]:
-    """Results grouped by run, as they come; of one order of the tasks if it is named."""
-    groups: dict[str, list[dict[str, Any]]] = {}
+def by_run(results: list[Content], order: str | None = None) -> dict[str, list[Content]]:
+    """Results grouped by run, in the order of the figures; of one order of the tasks if it is named."""
+    groups: dict[str, list[Content]] = {}
     for content in results:
         if order in (None, content["order"]):
             groups.setdefault(label(content), []).append(content)
-    return groups
+    return {run: groups[run] for run in in_order(list(groups))}
+
+
+def decides(content: Content) -> bool:
+    """True for a run that decides which task a picture belongs to: only such a run has an oracle to compare with."""
+    return any(decision.endswith("oracle") for decision in content["accuracy"])
+
+
+def value(content: Content, metric: str, decision: str = "sample") -> float:
+    """A metric of a result in percent or points; nan if it has none.
+
+    Joint training learns all tasks at once: nothing is ever still to come, so it has no Transfer.
+    """
+    missing = content["method"] == "joint" and metric == "transfer"
+    number = None if missing else content[metric].get(decision)
+    return math.nan if number is None else number
 
 
 def interval(values: list[float]) -> tuple[float, float]:
@@ -93,30 +111,40 @@ def interval(values: list[float]) -> tuple[float, float]:
     return float(sample.mean()), float(half)
 
 
-def table(results: list[dict[str, Any]]) -> pd.DataFrame:
-    """One line for each run, seed, order and decision, with the four metrics in percent."""
+def in_words(values: list[float]) -> str:
+    """'mean ± half width' to one decimal; the mean alone for one value, nothing for nan."""
+    mean, half = interval(values)
+    if math.isnan(mean):
+        return ""
+    return f"{mean:.1f}" if math.isnan(half) else f"{mean:.1f} ± {half:.1f}"
+
+
+def summary(results: list[Content]) -> pd.DataFrame:
+    """One line for each run and decision: every metric as 'mean ± half width' over seeds, and the number of seeds.
+
+    A run that decides nothing has "-" for its decision.
+    """
     lines = []
-    for content in results:
-        for decision in content["accuracy"]:
-            line = {
-                "run": label(content),
-                "order": content["order"],
-                "seed": content["seed"],
-                "decision": decision,
-            }
-            lines.append(line | {metric: content[metric][decision] for metric in METRICS})
+    for run, contents in by_run(results).items():
+        for decision in contents[0]["accuracy"]:
+            line = {"run": run, "decision": decision if decides(contents[0]) else "-", "seeds": len(contents)}
+            lines.append(line | {m: in_words([value(c, m, decision) for c in contents]) for m in METRICS})
     return pd.DataFrame(lines)
 
 
-def summary(results: list[dict[str, Any]]) -> pd.DataFrame:
-    """One line for each run and decision: every metric as 'mean ± half width' over seeds, and the number of seeds."""
-    lines = []
-    for key, group in table(results).groupby(["run", "decision"], sort=False):
-        run, decision = cast(tuple[str, str], key)
-        line: dict[str, Any] = {"run": run, "decision": decision, "seeds": len(group)}
-        for metric in METRICS:
-            mean, half = interval(group[metric].tolist())
-            spread = "" if math.isnan(half) else f" ± {half:.1f}"
-            line[metric] = "" if math.isnan(mean) else f"{mean:.1f}{spread}"
-        lines.append(line)
-    return pd.DataFrame(lines)
+def named_summary(results: list[Content]) -> pd.DataFrame:
+    """The summary with the runs' names as people read them."""
+    table = summary(results)
+    return table.assign(run=table["run"].map(name))
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown."""
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def with_table(page: str, table: str, marks: tuple[str, str]) -> str:
+    """A page's text with a table between its two marks."""
+    before, rest = page.split(marks[0])
+    return f"{before}{marks[0]}\n{table}\n{marks[1]}{rest.split(marks[1])[1]}"

@@ -42,7 +42,7 @@ PICTURES = {
 PAINTERS = {"01_tasks", "02_pretrain"}
 # Figures that these notebooks draw beside their work are not worth a second training.
 SHOWN = {"05_learn": {"lib.report.figures"}, "02_pretrain": {"lib.report.figures", "lib.study.results"}}
-TOOLS = {"data.json": "tools.datasets.fetch", "report.json": "lib.report.page"}  # stages without a notebook
+TOOLS = {"data.json": "tools.datasets.fetch", "report.json": "tools.stages.report"}  # stages without a notebook
 
 
 def cells(notebook: Path) -> list[str]:

@@ -227,8 +227,8 @@ def test_what_is_cut_short_names_the_stage_that_makes_it(home: Path, kind: str) 
 def test_half_a_result_is_named(home: Path) -> None:
     learn(home)
     result(home).write_bytes(result(home).read_bytes()[:300])
-    with pytest.raises(tables.ResultError, match=f"{result(home)} is no whole result.*; delete it and run"):
-        tables.read("tiny", home / "reports")
+    with pytest.raises(tables.ResultError, match=str(result(home))):
+        tables.read(result(home).parent)
 
 
 def test_progress_that_is_removed_is_made_again(home: Path, undisturbed: list[bytes]) -> None:

@@ -23,9 +23,9 @@ from lib.data import folders, tasks
 from lib.report import tables
 from lib.study import checkpoint, params, plan
 from lib.study.checkpoint import CheckpointError
-from lib.study.paths import REPORTS
 from tests.support import small_study
 from tests.support.bad_input import about, packed
+from tests.support.made_results import result
 
 SEVERAL = {"derandomize": True, "deadline": None, "database": None}
 SEVERAL |= {"suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
@@ -142,7 +142,7 @@ def test_a_plan_of_any_bytes_is_out_of_step_and_written_anew(tmp_path: Path, con
     assert "learn" in yaml.safe_load((tmp_path / "plan.yaml").read_text())
 
 
-RESULT = json.loads((REPORTS / "results" / "mini" / "zero_shot--I--s0.json").read_text())
+RESULT = result("zero_shot")
 
 
 def refused_or_a_table(home: Path, content: bytes) -> bool:
@@ -150,12 +150,12 @@ def refused_or_a_table(home: Path, content: bytes) -> bool:
     file = home / "results" / "mini" / "zero_shot--I--s0.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
-    found = result_of(lambda: tables.read("mini", home), tables.ResultError, file)
-    return found is None or len(tables.table(found)) == len(found[0]["accuracy"])
+    found = result_of(lambda: tables.read(file.parent), tables.ResultError, file)
+    return found is None or len(tables.summary(found)) == len(found[0]["accuracy"])
 
 
 @many
-@given(st.sampled_from([path for path in places(RESULT) if path[0] != "losses"]), VALUES)
+@given(st.sampled_from([path for path in places(RESULT)]), VALUES)
 def test_results_with_any_value_anywhere(tmp_path: Path, path: tuple, value: Any) -> None:
     assert refused_or_a_table(tmp_path, json.dumps(put(RESULT, path, value)).encode())
 

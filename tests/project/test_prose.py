@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lib.report.page import MARKS, with_table
+from lib.report.tables import with_table
 from lib.study.paths import NOTEBOOKS, ROOT
 from tools.course.exercises import SOLUTIONS, STUDENTS
+from tools.stages.report import MARKS
 
 RESULT = re.compile(r"\d+(?:\.\d+)? ?(?:%|percent\b|(?:percentage )?points\b)")
 TERMS = ("95 % interval",)  # of the trade, not results
@@ -30,7 +31,7 @@ def test_a_typed_result_is_found() -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_page_has_no_result_typed_in(path: Path) -> None:
     text = path.read_text()
-    assert typed(with_table(text, "") if MARKS[0] in text else text) == []
+    assert typed(with_table(text, "", MARKS) if MARKS[0] in text else text) == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOK_FILES, ids=lambda path: str(path.relative_to(NOTEBOOKS)))

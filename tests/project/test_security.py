@@ -104,7 +104,7 @@ def what_a_checkpoint_says(home: Path, plant: Callable[[Path], Path]) -> None:
 
 def a_result(home: Path, plant: Callable[[Path], Path]) -> None:
     plant(home / "results" / "tiny" / "finetune--I--s0.json")
-    tables.read("tiny", home)
+    tables.read(home / "results" / "tiny")
 
 
 def weights(home: Path, plant: Callable[[Path], Path]) -> None:

@@ -2,83 +2,73 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lib.metrics import METRICS
-from lib.report import tables
+from lib.report import looks, tables
 from lib.report.tables import ResultError
-from lib.study.results import name, write_json
-
-
-def content(run: str = "zero_shot", seed: int = 0) -> dict[str, Any]:
-    """A result whose metrics are 40, 70, 75 and 20 by the sample, and one more by the oracle."""
-    method, _, variant = run.partition("+")
-    held: dict[str, Any] = {"study": "tiny", "method": method, "variant": variant, "order": "I", "seed": seed}
-    matrix = [[90.0, 40.0], [70.0, 80.0]]
-    held |= {"tasks": ["red", "green"], "accuracy": {"sample": matrix, "oracle": matrix}}
-    known = dict(zip(METRICS, (40.0, 70.0, 75.0, 20.0), strict=True))
-    return held | {metric: {"sample": value, "oracle": value + 1} for metric, value in known.items()}
+from tests.support.made_results import result, write
 
 
 @pytest.fixture
-def reports(tmp_path: Path) -> Path:
-    for seed in range(3):
-        for run in ("zero_shot", "moe_adapters+no_freeze"):
-            file = tmp_path / "results" / "tiny" / f"{name(run, 'I', seed)}.json"
-            made = content(run, seed)
-            made["last"] = {decision: value + 2 * seed for decision, value in made["last"].items()}
-            write_json(file, made)
+def folder(tmp_path: Path) -> Path:
+    runs = ("zero_shot", "moe_adapters+no_freeze")
+    write(tmp_path, *(result(run, seed, last=75 + 2 * seed) for run in runs for seed in range(3)))
     return tmp_path
 
 
-def test_results_are_read_in_the_order_of_their_names(reports: Path) -> None:
-    found = tables.read("tiny", reports)
-    labels = [(tables.label(each), each["seed"]) for each in found]
+def test_results_are_read_in_the_order_of_their_names(folder: Path) -> None:
+    labels = [(tables.label(content), content["seed"]) for content in tables.read(folder)]
     assert labels == [(run, seed) for run in ("moe_adapters+no_freeze", "zero_shot") for seed in range(3)]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"accuracy": 1, "tasks": []}'])
-def test_a_broken_result_is_named(reports: Path, text: str) -> None:
-    file = reports / "results" / "tiny" / "zero_shot--I--s1.json"
+def test_a_broken_result_is_named(folder: Path, text: str) -> None:
+    file = folder / "zero_shot--I--s1.json"
     file.write_text(text)
-    with pytest.raises(ResultError, match=f"{file} is no whole result .*; delete it and run the study again"):
-        tables.read("tiny", reports)
+    with pytest.raises(ResultError, match=str(file)):
+        tables.read(folder)
 
 
 def test_no_results_say_what_makes_them(tmp_path: Path) -> None:
-    with pytest.raises(ResultError, match="study tiny has no results in .*/results/tiny; `make study` makes them"):
-        tables.read("tiny", tmp_path)
+    with pytest.raises(ResultError, match="make study"):
+        tables.read(tmp_path)
 
 
-def test_table_has_a_line_for_every_run_seed_and_decision(reports: Path) -> None:
-    table = tables.table(tables.read("tiny", reports))
-    assert len(table) == 2 * 3 * 2
-    lines = table.set_index(["run", "seed", "decision"])
-    found = [lines.at[("zero_shot", 1, "oracle"), name] for name in ("transfer", "average", "last", "forgetting")]
-    assert found == [41.0, 71.0, 78.0, 21.0]
+def test_runs_are_in_the_order_of_looks_and_others_follow_by_name() -> None:
+    runs = ["moe_adapters", "zeta", "finetune", "alpha", "joint"]
+    assert list(tables.by_run([result(run) for run in runs])) == ["joint", "finetune", "moe_adapters", "alpha", "zeta"]
 
 
-def test_summary_has_mean_and_interval_over_seeds(reports: Path) -> None:
-    summary = tables.summary(tables.read("tiny", reports))
-    line = summary[(summary["run"] == "zero_shot") & (summary["decision"] == "sample")].iloc[0]
+def test_a_run_that_is_not_listed_has_a_look_that_depends_on_its_name_alone() -> None:
+    mine = looks.look("my_method")
+    assert (mine.name, mine.colour) == ("my_method", looks.PURPLE)
+    assert mine == looks.look("my_method")
+    assert mine[2:] != looks.look("my_method+variant")[2:]
+
+
+def test_the_summary_has_mean_and_interval_over_seeds_by_decision(folder: Path) -> None:
+    summary = tables.summary(tables.read(folder)).set_index(["run", "decision"])
     # 75, 77, 79: mean 77, deviation 2, half width 4.30265 * 2 / sqrt(3) = 4.97
-    assert (line["last"], line["seeds"]) == ("77.0 ± 5.0", 3)
-    assert line["transfer"] == "40.0 ± 0.0"
+    assert summary.at[("zero_shot", "-"), "last"] == "77.0 ± 5.0"  # it decides nothing
+    assert summary.at[("moe_adapters+no_freeze", "oracle"), "last"] == "79.0 ± 5.0"
+    assert summary["seeds"].tolist() == [3] * 4
+    assert tables.summary([result("finetune", last=75)]).at[0, "last"] == "75.0"  # one seed has no interval
 
 
-def test_summary_of_one_seed_has_no_interval() -> None:
-    line = tables.summary([content()]).iloc[0]
-    assert (line["last"], line["seeds"]) == ("75.0", 1)
+def test_joint_training_has_no_transfer() -> None:
+    line = tables.summary([result("joint")]).iloc[0]
+    assert (line["transfer"], line["last"]) == ("", "73.0")
+    assert math.isnan(tables.value(result("joint"), "transfer"))
 
 
-def test_interval_is_students() -> None:
+def test_the_interval_is_students() -> None:
     # mean 4, deviation 2, t of 2 degrees of freedom at 97.5 % is 4.30265: 4.30265 * 2 / sqrt(3)
     assert tables.interval([2.0, 4.0, 6.0]) == pytest.approx((4.0, 4.968275), abs=1e-5)
+    assert math.isnan(tables.interval([7.0])[1])
 
 
-def test_one_seed_has_no_interval() -> None:
-    mean, half = tables.interval([7.0])
-    assert mean == 7
-    assert math.isnan(half)
+def test_a_table_replaces_what_is_between_its_marks() -> None:
+    table = tables.markdown(tables.summary([result("finetune")]).filter(["run", "seeds"]))
+    assert table.splitlines() == ["| run | seeds |", "| --- | --- |", "| finetune | 1 |"]
+    assert tables.with_table("a <b> old </b> c", "new", ("<b>", "</b>")) == "a <b>\nnew\n</b> c"

@@ -9,8 +9,8 @@ import torch
 from lib.data import frozen as features
 from lib.study import params
 from lib.study import tuning as tune
-from lib.study.paths import REPORTS
 from tests.support import small_study
+from tests.support.committed_files import committed_files
 
 
 def test_the_cut_is_a_fifth_of_the_training_pictures_and_no_test_picture() -> None:
@@ -93,7 +93,7 @@ def test_an_unknown_grid_is_an_error() -> None:
 @pytest.mark.parametrize("method", sorted(params.load().tuning))
 def test_the_params_hold_what_was_chosen(method: str) -> None:
     study = params.load()
-    held = json.loads((REPORTS / "tuning" / study.study / f"{method}.json").read_text())
+    held = json.loads(committed_files(f"reports/tuning/{study.study}")[f"{method}.json"])
     ((name, values),) = study.tuning[method].items()
     assert held["chosen"] == study.methods[method][name], "run `make tune`, then take over what it chooses"
     scores = [held["scores"][str(value)] for value in values]

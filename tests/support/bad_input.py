@@ -23,7 +23,7 @@ from lib.study import checkpoint, params, plan
 from lib.study.checkpoint import About
 from lib.study.evaluate import Row
 from lib.study.paths import ROOT
-from tests.support import small_study
+from tests.support import made_results, small_study
 from tools.datasets import archive
 from tools.stages import notebooks
 
@@ -244,14 +244,13 @@ def prepared(**changes: torch.Tensor) -> Maker:
 
 
 def result(text: str | None = None, **changes: Any) -> Maker:
-    """A committed result with other values (None: without the key), or another text."""
+    """A result with other values (None: without the key), or another text."""
 
     def make(folder: Path) -> None:
-        good = json.loads((ROOT / "reports" / "results" / "mini" / "finetune--I--s0.json").read_text())
-        content = {k: v for k, v in (good | changes).items() if v is not None}
+        content = {k: v for k, v in (made_results.result("finetune") | changes).items() if v is not None}
         (folder / "results" / "mini").mkdir(parents=True)
         (folder / "results" / "mini" / "finetune--I--s0.json").write_text(text or json.dumps(content))
-        tables.read("mini", folder)
+        tables.read(folder / "results" / "mini")
 
     return make
 

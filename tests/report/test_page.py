@@ -1,0 +1,71 @@
+"""The page and the READMEs say what the result files say."""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from lib.report import page, tables
+from lib.study import params, plan
+from lib.study.paths import REPORTS, ROOT
+from tests.support.committed_files import committed_files
+from tests.support.made_results import result, write
+from tools.stages import report
+
+
+@pytest.mark.parametrize("path", report.READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_readmes_table_is_that_of_the_committed_results(path: Path) -> None:
+    results = [tables.parse(raw, name) for name, raw in sorted(committed_files("reports/results/mini").items())]
+    table = report.readme_table(results, plan.main_order(params.load()))
+    text = path.read_text()
+    assert tables.with_table(text, table, report.MARKS) == text, "run `python -m tools.stages.report --readme`"
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> Path:
+    runs = ("finetune", "moe_adapters", "<b>mine</b>")
+    write(tmp_path / "results" / "tiny", *(result(run, seed) for run in runs[:2] for seed in range(2)))
+    write(tmp_path / "results" / "tiny", result("moe_adapters+top_1", order="A"))
+    (tmp_path / "results" / "tiny" / "mine--I--s0.json").write_text(json.dumps(result(runs[2])))
+    for name in ("metrics", "ablations/top_k", "../pretrain"):
+        file = tmp_path / "figures" / "tiny" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(name.encode())
+    cost = {
+        "seconds": {"a": {"training": 10.0, "evaluation": 2.0}, "b": {"training": 20.0, "evaluation": 3.0}},
+        "peak_memory_mb": {"a": 700, "b": 900},
+    }
+    (tmp_path / "cost" / "tiny").mkdir(parents=True)
+    (tmp_path / "cost" / "tiny" / "run--I--s0.json").write_text(json.dumps(cost))
+    return tmp_path
+
+
+def test_the_page_needs_no_network_and_holds_what_was_made(reports: Path) -> None:
+    text = page.page(reports, "tiny", "I")
+    assert not re.search(r"(src|href)=['\"]?(http|//)", text)
+    for name in ("metrics", "ablations/top_k", "../pretrain"):
+        assert base64.b64encode(name.encode()).decode() in text
+    assert text.count("<figure>") == 3
+    assert "MoE-Adapters (the method)" in text
+    assert "&lt;b&gt;mine" in text
+    assert "<b>mine" not in text
+    assert "nothing to compare with" in text
+
+
+def test_costs_add_up(reports: Path) -> None:
+    line = page.costs(reports / "cost" / "tiny").iloc[0]
+    assert (line["training (s)"], line["evaluation (s)"], line["peak memory (MB)"]) == (30, 5, 900)
+
+
+def test_a_study_without_results_says_which_command_makes_them(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="make study"):
+        page.page(tmp_path, "nothing", "I")
+
+
+def test_a_study_that_others_published_is_set_beside_them() -> None:
+    parts = page.beside_published([], "mtil", REPORTS / "published.csv")
+    assert len(parts) == 4  # two orders, each by data set as well
+    assert any("OxfordPet" in lines["dataset"].to_numpy() for lines in parts.values() if "dataset" in lines)
+    assert page.beside_published([], "mini", REPORTS / "published.csv") == {}
