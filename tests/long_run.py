@@ -3,14 +3,14 @@
     python tests/long_run.py               writes reports/long_run.json and reports/figures/long_run.png
     python tests/long_run.py --figure      draws the figure again from the numbers that are there
 
-MoE-Adapters around the tiny CLIP, by the study's own way: learn, save, answer. A task is four colours to be told apart.
+MoE-Adapters around the tiny CLIP learn, save and answer as in a study. A task is to tell four colours apart.
 """
 
 import argparse
 import json
 import tempfile
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,12 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.clip import compute, load_clip
-from lib.data import frozen as features
+from lib.data import frozen
 from lib.data.tasks import Pictures, Task
 from lib.methods.base import Lesson
-from lib.methods.moe_adapters import MoEAdapters
 from lib.metrics import accuracy
 from lib.report import figures
-from lib.study import checkpoint, params
+from lib.study import checkpoint, open_study
 from lib.study.checkpoint import About
 from lib.study.evaluate import Row
 from lib.study.paths import REPORTS
@@ -58,36 +56,31 @@ class LongRun:
     """The method, and what each task took. home: where its checkpoint lies."""
 
     def __init__(self, steps: int, home: Path) -> None:
-        made = params.load("studies/short/params.yaml")
-        self.study = replace(made, train=replace(made.train, steps=steps))
-        self.settings = made.methods["moe_adapters"]
-        compute.begin(made.compute)
-        self.backbone = load_clip(made.backbone.model, made.backbone.pretrained)
-        self.folder, self.rows = home / "checkpoint", []
+        self.study, self.steps = open_study("studies/short/params.yaml"), steps
+        self.folder = home / "checkpoint"
         self.method = self.new_method()
 
-    def new_method(self) -> MoEAdapters:
+    def new_method(self) -> Any:
         """The method before its first task."""
-        torch.manual_seed(0)
-        return MoEAdapters(self.backbone, self.settings, self.study)
+        return self.study.method("moe_adapters", steps=self.steps)
 
     def lesson(self, number: int) -> Lesson:
-        """Task `number` as it is taught."""
-        made = task(number, self.backbone.image_size)
-        return Lesson(made, number, features.compute(self.backbone, made, self.study.selector), [0, number])
+        """Task `number` as the method learns it."""
+        sheets = task(number, self.study.backbone.image_size)
+        return Lesson(sheets, number, frozen.compute(self.study.backbone, sheets, "clip"), [0, number])
 
     def learn(self, number: int) -> dict[str, float]:
-        """Learns one more task; returns what it took: seconds and milliseconds of the processor, megabytes, percent."""
+        """Learns one more task; returns seconds and milliseconds of the processor, megabytes and percent."""
         lesson, clock = self.lesson(number), []
 
         def learn() -> None:
-            clock.append(time.process_time())  # on one thread: whatever else the machine does
-            learn_task(self.method, lesson, self.study.train, self.study.compute)
+            clock.append(time.process_time())  # of one thread, whatever else runs on the machine
+            learn_task(self.method, lesson, self.study.train(self.steps))
             clock.append(time.process_time())
 
         step = meters.most(learn)
         began = time.process_time()
-        found = self.method.predict(lesson.task, lesson.features, number).classes
+        answers = self.method.predict(lesson.task, lesson.features, number).classes
         answered = time.process_time() - began
         self.save(number)
         return {
@@ -97,25 +90,25 @@ class LongRun:
             "step_mb": step,
             "checkpoint_mb": sum(file.stat().st_size for file in self.folder.iterdir()) / 2**20,
             "stored_bytes": self.method.size()["stored_bytes"],
-            "accuracy": accuracy(found["sample"], lesson.task.test.labels),
+            "accuracy": accuracy(answers["sample"], lesson.task.test.labels),
         }
 
     def save(self, number: int) -> None:
         """Writes the checkpoint as a stage does."""
         names = [f"sheets_{each:03}" for each in range(number + 1)]
-        settings, empty = asdict(self.method.settings), [Row({}, {})]
-        about = About("long", "moe_adapters", "I", 0, self.backbone.fingerprint, settings, names, empty, [])
+        settings, fingerprint = asdict(self.method.settings), self.study.backbone.fingerprint
+        about = About("long", "moe_adapters", "I", 0, fingerprint, settings, names, [Row({}, {})], [])
         checkpoint.save(self.folder, about, self.method.state())
 
-    def restored(self) -> MoEAdapters:
-        """A new method with what the checkpoint holds."""
+    def restored(self) -> Any:
+        """A new method with the state of the checkpoint."""
         again, settings = self.new_method(), asdict(self.method.settings)
-        again.restore(checkpoint.load(self.folder, self.backbone.fingerprint, "moe_adapters", settings)[1])
+        again.restore(checkpoint.load(self.folder, self.study.backbone.fingerprint, "moe_adapters", settings)[1])
         return again
 
 
 def measure(tasks: int, steps: int, home: Path) -> dict[str, Any]:
-    """Learns that many tasks; returns for each what it took, and the accuracy on all of them in the end, in percent."""
+    """Learns that many tasks; returns what each took, and the accuracy on all of them at the end, in percent."""
     run, rows = LongRun(steps, home), []
     for number in range(tasks):
         rows.append(run.learn(number))
@@ -123,9 +116,9 @@ def measure(tasks: int, steps: int, home: Path) -> dict[str, Any]:
             print(f"{number + 1} tasks: " + ", ".join(f"{k} {v:.4g}" for k, v in rows[-1].items()), flush=True)
     last = run.restored()
     lessons = [run.lesson(number) for number in range(tasks)]
-    found = [last.predict(each.task, each.features, each.number).classes for each in lessons]
+    answers = [last.predict(each.task, each.features, each.number).classes for each in lessons]
     after = {
-        way: [accuracy(f[way], each.task.test.labels) for f, each in zip(found, lessons, strict=True)]
+        way: [accuracy(a[way], each.task.test.labels) for a, each in zip(answers, lessons, strict=True)]
         for way in ("sample", "oracle")
     }
     taken = {name: [round(row[name], 4) for row in rows] for name in rows[0]}
@@ -133,12 +126,12 @@ def measure(tasks: int, steps: int, home: Path) -> dict[str, Any]:
 
 
 def ends(values: list[float], count: int = 20) -> tuple[float, float]:
-    """The medians of the first and of the last tasks; the very first is left out, it warms up."""
+    """The medians of the first and of the last tasks, without the very first, which warms up."""
     return float(np.median(values[1 : count + 1])), float(np.median(values[-count:]))
 
 
 def _curve(axes: Axes, values: list[float], name: str, look: tuple[str, str], smooth: int = 9) -> None:
-    """Each task as a dot, and their running median as a line."""
+    """Each task as a dot, and the running median as a line."""
     ways = np.lib.stride_tricks.sliding_window_view(np.pad(values, smooth // 2, mode="edge"), smooth)
     numbers = np.arange(1, len(values) + 1)
     axes.plot(numbers, values, look[1], color=look[0], ms=3, alpha=0.4)
