@@ -1,23 +1,17 @@
 """The catalogue: committed facts of the data sets; what the literature counts, and names that prompts can use."""
 
-import re
 from collections import Counter
 
 import pytest
 import yaml
 
-from lib.settings import ParamsError, build
 from lib.study.paths import ROOT
-from tools.datasets.catalogue import CATALOGUE, NAMES, Entry, catalogue
+from tools.datasets.catalogue import CATALOGUE, NAMES, catalogue
 
 CLASSES = [100, 101, 100, 47, 10, 102, 101, 10, 37, 196, 397]
 TEST = [3333, 1736, 10000, 1880, 5400, 6149, 25250, 10000, 3669, 8041, 21751]
 TRAIN = [3334, 6941, 50000, 1880, 21600, 1020, 75750, 60000, 3680, 8144, 87003]
-WHOLE = {
-    "caltech101": 8677,
-    "eurosat": 27000,
-    "sun397": 108754,
-}  # pictures, where the protocol cuts by chance
+WHOLE = {"caltech101": 8677, "eurosat": 27000, "sun397": 108754}  # pictures, where the protocol draws the split
 PUBLISHED = ROOT.parent / "shared" / "classnames" / "openai_clip_prompts.md"
 HEADINGS = {
     "aircraft": "FGVCAircraft",
@@ -65,13 +59,6 @@ def test_names_are_unique_and_templates_take_one(name: str) -> None:
         assert template.format("cat").count("cat") == 1
 
 
-def test_training_templates() -> None:
-    assert catalogue("cifar100").templates[0] == "a photo of a {}."
-    assert catalogue("tinyimagenet").templates[0] == "a bad photo of a {}."
-    assert catalogue("eurosat").templates[0] == "a centered satellite photo of {}."
-    assert catalogue("mnist").templates == ['a photo of the number: "{}".']
-
-
 @pytest.mark.parametrize(
     ("name", "own", "prompt", "label"),
     [
@@ -104,25 +91,9 @@ def test_each_can_be_had_and_is_cited(name: str) -> None:
     assert entry.files or entry.by_hand
     assert len(entry.source) > 30
     for file in entry.files:
-        assert re.fullmatch("md5:[0-9a-f]{32}", file.checksum)
-        assert re.match("https?://", file.url)
         assert ".." not in file.to
         assert not file.to.startswith("/")
     assert (CATALOGUE / f"{name}.yaml").read_text().count("MIT licence") == 1  # of CLIP's names or templates
-
-
-def test_cars_can_only_be_placed_by_hand() -> None:
-    assert not catalogue("cars").files
-    assert "devkit/cars_meta.mat" in (catalogue("cars").by_hand or "")
-
-
-def test_a_file_is_read_strictly() -> None:
-    raw = yaml.safe_load((CATALOGUE / "mnist.yaml").read_text())
-    assert build(Entry, raw, "mnist") == catalogue("mnist")
-    with pytest.raises(ParamsError, match="mnist: classes.7 - seven is 7; expected str"):
-        build(Entry, raw | {"classes": {"7 - seven": 7}}, "mnist")
-    with pytest.raises(ParamsError, match="mnist: unknown key pictures; allowed: classes, templates, train, test,"):
-        build(Entry, raw | {"pictures": 1}, "mnist")
 
 
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason="no class names of CLIP beside the project (../shared)")

@@ -1,21 +1,16 @@
 """The stage `data`: what is complete is left alone, the rest is fetched, what must be placed by hand is said first."""
 
-import functools
 import json
+import shutil
 import tarfile
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from hashlib import md5
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lib.study import params
 from tests.support import miniatures, small_study
-from tools.datasets import download, fetch, splits
+from tools.datasets import fetch, splits
 from tools.datasets.catalogue import DataError, Entry, File, catalogue
 
 COUNTS = {"dtd": (94, 47), "mnist": (20, 10), "eurosat": (24, 6)}  # of the miniatures
@@ -23,10 +18,16 @@ COUNTS = {"dtd": (94, 47), "mnist": (20, 10), "eurosat": (24, 6)}  # of the mini
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of its own; archives beside its data are what the web has."""
+
+    def download(url: str, target: Path, checksum: str) -> None:
+        shutil.copyfile(tmp_path / target.name, target)
+
     miniatures.allow(monkeypatch)
     monkeypatch.setattr(fetch, "load_clip", lambda model, pretrained, root: small_study.backbone())
-    monkeypatch.setattr(download, "SCHEME", "http://127.0.0.1:")
+    monkeypatch.setattr(fetch, "download", download)
     facts(monkeypatch, {})
+    (tmp_path / "raw" / "downloads").mkdir(parents=True)
     return tmp_path
 
 
@@ -46,32 +47,12 @@ def study_of(monkeypatch: pytest.MonkeyPatch, names: list[str]) -> None:
     monkeypatch.setattr(params, "load", lambda file: small_study.study(raw))
 
 
-@pytest.fixture
-def web(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A folder that a loopback server serves, and its address."""
-    served = tmp_path / "served"
-    served.mkdir()
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(served)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield served, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def served_tar(web: tuple[Path, str], members: dict[str, Path], name: str, inner: str | None = None) -> File:
-    """A tar on the server with these members, as the catalogue lists it."""
-    archive = web[0] / name
-    with tarfile.open(archive, "w:gz") as tar:
+def served_tar(home: Path, members: dict[str, Path], name: str, inner: str | None = None) -> File:
+    """A tar of these members that can be downloaded, as the catalogue lists it."""
+    with tarfile.open(home / name, "w:gz") as tar:
         for inside, path in members.items():
             tar.add(path, inside)
-    checksum = f"md5:{md5(archive.read_bytes()).hexdigest()}"
-    return File(f"{web[1]}/{name}", checksum, ".", "tar", inner)
+    return File(f"https://example.org/{name}", "md5:" + 32 * "0", ".", "tar", inner)
 
 
 def test_what_is_complete_is_left_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,15 +66,15 @@ def test_what_is_complete_is_left_alone(home: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("packing", ["one", "two", "inner"])
 def test_what_is_missing_is_fetched_unpacked_and_checked(
-    home: Path, web: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, packing: str
+    home: Path, monkeypatch: pytest.MonkeyPatch, packing: str
 ) -> None:
     miniatures.write("dtd", home / "made")
     made = home / "made" / "dtd" / "dtd"
-    files = [served_tar(web, {"dtd/dtd": made}, "dtd-r1.0.1.tar.gz")]
+    files = [served_tar(home, {"dtd/dtd": made}, "dtd-r1.0.1.tar.gz")]
     if packing == "two":
-        files = [served_tar(web, {f"dtd/dtd/{p}": made / p}, f"{p}.tgz") for p in ("images", "labels")]
+        files = [served_tar(home, {f"dtd/dtd/{p}": made / p}, f"{p}.tgz") for p in ("images", "labels")]
     if packing == "inner":
-        files = [served_tar(web, {"deep/a.tgz": web[0] / "dtd-r1.0.1.tar.gz"}, "outer.tgz", "deep/a.tgz")]
+        files = [served_tar(home, {"deep/a.tgz": home / "dtd-r1.0.1.tar.gz"}, "outer.tgz", "deep/a.tgz")]
     facts(monkeypatch, {"dtd": files})
     study_of(monkeypatch, ["dtd"])
     assert fetch.main("params.yaml", home) == 0
@@ -102,31 +83,27 @@ def test_what_is_missing_is_fetched_unpacked_and_checked(
     assert fetch.main("params.yaml", home) == 0
 
 
-def test_files_that_are_replaced_are_the_only_ones_that_change(home: Path, web: tuple[Path, str]) -> None:
+def test_files_that_are_replaced_are_the_only_ones_that_change(home: Path) -> None:
     for place in ("new/a/one", "new/two", "raw/a/one", "raw/a/three"):
         (home / place).parent.mkdir(parents=True, exist_ok=True)
         (home / place).write_text(place)
-    file = served_tar(web, {"a": home / "new" / "a", "two": home / "new" / "two"}, "x.tgz")
-    fetch.unpack_into(home / "raw", web[0] / "x.tgz", file)
+    file = served_tar(home, {"a": home / "new" / "a", "two": home / "new" / "two"}, "x.tgz")
+    fetch.unpack_into(home / "raw", home / "x.tgz", file)
     texts = {str(f.relative_to(home / "raw")): f.read_text() for f in (home / "raw").rglob("*") if f.is_file()}
     assert texts == {"a/one": "new/a/one", "a/three": "raw/a/three", "two": "new/two"}
 
 
-def test_a_download_with_fewer_pictures_than_published_is_refused(
-    home: Path, web: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_download_with_fewer_pictures_than_published_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     miniatures.write("dtd", home / "made")
     next((home / "made" / "dtd" / "dtd" / "images").rglob("*.jpg")).unlink()
-    facts(monkeypatch, {"dtd": [served_tar(web, {"dtd": home / "made" / "dtd"}, "dtd.tar.gz")]})
+    facts(monkeypatch, {"dtd": [served_tar(home, {"dtd": home / "made" / "dtd"}, "dtd.tar.gz")]})
     with pytest.raises(DataError, match=r"dtd below .*raw: .* lacks 1 files"):
         fetch.fetch("dtd", home / "raw")
 
 
-def test_a_refused_archive_leaves_nothing_but_itself(
-    home: Path, web: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_archive_leaves_nothing_but_itself(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "link").symlink_to("/etc/passwd")
-    facts(monkeypatch, {"dtd": [served_tar(web, {"dtd/fine": web[0], "dtd/link": home / "link"}, "dtd.tar.gz")]})
+    facts(monkeypatch, {"dtd": [served_tar(home, {"dtd/link": home / "link"}, "dtd.tar.gz")]})
     with pytest.raises(DataError, match="symbolic link"):
         fetch.fetch("dtd", home / "raw")
     assert [f.name for f in (home / "raw").rglob("*") if f.is_file()] == ["dtd.tar.gz"]

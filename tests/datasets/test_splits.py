@@ -100,7 +100,7 @@ def test_food_follows_its_lists_whatever_their_order(root: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_missing_file_or_folder_is_named_and_how_to_get_it(tmp_path: Path, name: str) -> None:
-    for need in FORMATS[name].needs:
+    for need in FORMATS[name].needs.split():
         place = f"{FORMATS[name].folder}/{need}"
         with pytest.raises(DataError, match=f"{place} is missing below {tmp_path}.*(http|by hand)"):
             open_split(name, tmp_path, "train")
@@ -109,7 +109,7 @@ def test_each_missing_file_or_folder_is_named_and_how_to_get_it(tmp_path: Path, 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_not_as_published_is_named(tmp_path: Path, name: str) -> None:
-    for need in FORMATS[name].needs:
+    for need in FORMATS[name].needs.split():
         file = tmp_path / FORMATS[name].folder / need
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"not what it should be") if "." in need else file.mkdir()

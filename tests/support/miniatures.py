@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision.datasets import Flowers102
 
-from tools.datasets.catalogue import catalogue
+from tools.datasets.catalogue import NAMES, catalogue
 
 PER_CLASS = {"train": 2, "test": 1}
 
@@ -105,12 +105,7 @@ def _cifar100(root: Path, classes: list[str]) -> None:
         planes = np.array([[colour(label)] * 1024 for label in labels], np.uint8)
         data = planes.transpose(0, 2, 1).reshape(len(labels), 3072)  # red, green, blue, each 32 x 32
         names = [f"picture_{i}.png" for i in range(len(labels))]
-        content = {
-            "filenames": names,
-            "fine_labels": labels,
-            "coarse_labels": [0] * len(labels),
-            "data": data,
-        }
+        content = {"filenames": names, "fine_labels": labels, "coarse_labels": [0] * len(labels), "data": data}
         (folder / split).write_bytes(b"\x80\x02" + python2(content) + b".")
     meta = {"fine_label_names": classes, "coarse_label_names": ["all"]}
     (folder / "meta").write_bytes(b"\x80\x02" + python2(meta) + b".")
@@ -224,19 +219,4 @@ def _tinyimagenet(root: Path, classes: list[str]) -> None:
     (folder / "wnids.txt").write_text("\n".join(classes))
 
 
-WRITERS: dict[str, Callable[[Path, list[str]], None]] = {
-    f.__name__[1:]: f
-    for f in (
-        _aircraft,
-        _caltech101,
-        _cifar100,
-        _dtd,
-        _eurosat,
-        _flowers,
-        _food,
-        _mnist,
-        _pets,
-        _cars,
-        _sun397,
-    )
-} | {"tinyimagenet": _tinyimagenet}
+WRITERS: dict[str, Callable[[Path, list[str]], None]] = {name: globals()[f"_{name}"] for name in NAMES}

@@ -35,11 +35,11 @@ Reader = Callable[[Path, SplitName], Listing]
 
 @dataclass(frozen=True)
 class Format:
-    """How to read a data set; its folder below the root; what must be in that folder before it is read."""
+    """How to read a data set, and its folder below the root. needs: what must be in that folder, between blanks."""
 
     read: Reader
     folder: str
-    needs: list[str]
+    needs: str
 
 
 def _official(dataset_class: Any, train: str = "train", files: str = "_image_files") -> Reader:
@@ -113,34 +113,29 @@ FORMATS = {
     "aircraft": Format(
         _official(datasets.FGVCAircraft),
         "fgvc-aircraft-2013b/data",
-        ["variants.txt", "images_variant_train.txt", "images_variant_test.txt", "images"],
+        "variants.txt images_variant_train.txt images_variant_test.txt images",
     ),
-    "caltech101": Format(_caltech101, "caltech101/101_ObjectCategories", ["BACKGROUND_Google"]),
+    "caltech101": Format(_caltech101, "caltech101/101_ObjectCategories", "BACKGROUND_Google"),
     "cars": Format(
         _cars,
         "stanford_cars",
-        [
-            *("devkit/cars_meta.mat", "devkit/cars_train_annos.mat", "cars_test_annos_withlabels.mat"),
-            *("cars_train", "cars_test"),
-        ],
+        "devkit/cars_meta.mat devkit/cars_train_annos.mat cars_test_annos_withlabels.mat cars_train cars_test",
     ),
-    "cifar100": Format(_cifar100, "cifar-100-python", ["meta", "train", "test"]),
-    "dtd": Format(_official(datasets.DTD), "dtd/dtd", ["labels/train1.txt", "labels/test1.txt", "images"]),
-    "eurosat": Format(_eurosat, "eurosat", ["2750"]),
-    "flowers": Format(_official(datasets.Flowers102), "flowers-102", ["setid.mat", "imagelabels.mat", "jpg"]),
-    "food": Format(_official(datasets.Food101), "food-101", ["meta/train.json", "meta/test.json", "images"]),
+    "cifar100": Format(_cifar100, "cifar-100-python", "meta train test"),
+    "dtd": Format(_official(datasets.DTD), "dtd/dtd", "labels/train1.txt labels/test1.txt images"),
+    "eurosat": Format(_eurosat, "eurosat", "2750"),
+    "flowers": Format(_official(datasets.Flowers102), "flowers-102", "setid.mat imagelabels.mat jpg"),
+    "food": Format(_official(datasets.Food101), "food-101", "meta/train.json meta/test.json images"),
     "mnist": Format(
         _mnist,
         "MNIST/raw",
-        [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")],
+        "train-images-idx3-ubyte train-labels-idx1-ubyte t10k-images-idx3-ubyte t10k-labels-idx1-ubyte",
     ),
     "pets": Format(
         _official(datasets.OxfordIIITPet, train="trainval", files="_images"),
         "oxford-iiit-pet",
-        ["annotations/trainval.txt", "annotations/test.txt", "images"],
+        "annotations/trainval.txt annotations/test.txt images",
     ),
-    "sun397": Format(_sun397, "SUN397", ["ClassName.txt"]),
-    "tinyimagenet": Format(
-        _tinyimagenet, "tiny-imagenet-200", ["wnids.txt", "train", "val/images", "val/val_annotations.txt"]
-    ),
+    "sun397": Format(_sun397, "SUN397", "ClassName.txt"),
+    "tinyimagenet": Format(_tinyimagenet, "tiny-imagenet-200", "wnids.txt train val/images val/val_annotations.txt"),
 }

@@ -58,7 +58,7 @@ def open_split(name: str, root: str | Path, split: SplitName) -> Split:
     form = FORMATS[name]
     if split not in SPLITS:
         raise DataError(f"there is no split {split!r}; there are: {', '.join(SPLITS)}")
-    for need in form.needs:
+    for need in form.needs.split():
         if not (root / form.folder / need).exists():
             raise DataError(f"{name}: {form.folder}/{need} is missing below {root}; get it: {entry.advice(root)}")
     try:
