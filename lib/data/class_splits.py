@@ -12,10 +12,10 @@ from lib.data.tasks import Pictures, Task
 
 
 def cut(backbone: Backbone, task: Task, features: Features, parts: int | list[int]) -> list[tuple[Task, Features]]:
-    """Cuts a task into tasks of neighbouring classes. CLIP then answers among fewer classes.
+    """Cuts a task into tasks of neighbouring classes; CLIP answers each among its own classes.
 
-    parts: the number of tasks, or the number of classes of each. Raises ValueError if the classes do not suffice or
-    do not add up.
+    parts: the number of tasks, or the number of classes of each. Raises ValueError if there are too few classes or
+    the numbers do not add up.
     """
     if parts == 1:
         return [(task, features)]

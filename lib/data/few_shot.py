@@ -1,4 +1,4 @@
-"""Few-shot learning: a seeded draw of a task's training pictures."""
+"""Few-shot learning: a task with a few of its training pictures, drawn by a seed."""
 
 from dataclasses import replace
 

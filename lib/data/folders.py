@@ -1,70 +1,123 @@
-"""Pictures in folders, `<class>/*.png` or .jpg, and how a picture becomes a square of pixels.
+"""Tasks from anybody's pictures: <root>/<task>/{train,test}/<class>/*.png or .jpg.
 
-What is hidden (its name begins with a dot) is no class and no picture. Of an animated picture the first frame counts,
-of a transparent one the colours; 16-bit grey is brought to 8 bits.
+A file or folder whose name begins with a dot is ignored. An animated picture counts as its first frame, a transparent
+one as its colours, and 16-bit grey is reduced to 8 bits.
 """
 
 import unicodedata
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 
+from lib.data.reference import ReferenceSettings, draw
+from lib.data.tasks import SPLITS, Pictures, Task, TaskError, TaskSettings, channels_first, save
+
 ENDINGS = (".png", ".jpg", ".jpeg")
-FORMATS = ("PNG", "JPEG")  # whatever its name is; Pillow would start other programs for some others
-LONGEST = 100  # times the shorter side: what is longer would need gigabytes before its centre is cut out
+FORMATS = ("PNG", "JPEG")  # whatever a file is called: for some other formats Pillow would start a program
+LONGEST = 100  # longer side / shorter side: a longer picture would need gigabytes before its centre is cut out
+PICTURES = "<class>/*.png or .jpg"
 
 
-class TaskError(ValueError):
-    """A task that cannot be used; the message names the folder or file and what is expected."""
+def prepare(name: str, settings: TaskSettings, size: int, root: Path, file: Path) -> None:
+    """Reads a task's pictures and writes the prepared task."""
+    save(make(name, settings, size, root), file)
 
 
-def class_folders(split: Path) -> list[Path]:
-    """The class folders of a split, by name. Raises TaskError if there are fewer than two."""
-    if not split.is_dir():
-        raise TaskError(f"{split} is missing; a task is a folder <task>/{{train,test}}/<class>/*.png or .jpg")
-    folders = sorted(p for p in split.iterdir() if p.is_dir() and not p.name.startswith("."))
+def reference(settings: ReferenceSettings, template: str, size: int, root: Path) -> tuple[np.ndarray, list[str]]:
+    """Pictures (N, H, W, 3) and captions drawn from <root>/<class>/*.png or .jpg."""
+    home = root / settings.root
+    files = [file for folder in class_folders(home, f"{home}/{PICTURES}") for file in picture_files(folder)]
+    chosen = [files[i] for i in draw(settings, len(files))]
+    captions = [template.format(file.parent.name.replace("_", " ")) for file in chosen]
+    return np.stack([decode(file, size) for file in chosen]), captions
+
+
+def task_names(home: Path) -> list[str]:
+    """The tasks of a folder in alphabetical order. Raises TaskError if there is none."""
+    folders = home.iterdir() if home.is_dir() else []
+    names = sorted(p.name for p in folders if p.is_dir() and not p.name.startswith("."))
+    if not names:
+        raise TaskError(f"{home} has no task; put your pictures at {home}/<task>/{{train,test}}/{PICTURES}")
+    return names
+
+
+def make(name: str, settings: TaskSettings, size: int, root: Path) -> Task:
+    """The task of a folder, at size x size pixels. Raises TaskError for folders or pictures that cannot be used."""
+    home = root / settings.root / name
+    layout = f"{home}/{{train,test}}/{PICTURES}"
+    folders = {split: class_folders(home / split, layout) for split in SPLITS}
+    train_names, test_names = ([folder.name for folder in folders[split]] for split in SPLITS)
+    if train_names != test_names:
+        odd = ", ".join(sorted(set(train_names) ^ set(test_names)))
+        raise TaskError(f"{home}: train and test must have the same classes; only in one of them: {odd}")
+    if not settings.templates:
+        raise TaskError('params tasks.templates is empty; a folder study needs prompts, such as "a photo of a {}."')
+    limits = (settings.train_per_class, settings.test_per_class)
+    train, test = (_read(folders[s], most, size, settings.seed) for s, most in zip(SPLITS, limits, strict=True))
+    return Task(name, class_names(home, train_names), settings.templates, train, test)
+
+
+def _read(folders: list[Path], most: int, size: int, seed: int) -> Pictures:
+    """The pictures of the class folders: at most `most` of each class, drawn by the seed, or all if `most` is 0."""
+    images, labels = [], []
+    for label, folder in enumerate(folders):
+        files = picture_files(folder)
+        if 0 < most < len(files):
+            picked = np.random.default_rng([seed, label]).permutation(len(files))[:most]
+            files = [files[i] for i in sorted(picked)]
+        images += [decode(file, size) for file in files]
+        labels += [label] * len(files)
+    return Pictures(channels_first(np.stack(images)), torch.tensor(labels))
+
+
+def class_folders(home: Path, layout: str) -> list[Path]:
+    """The class folders of a folder, by name. Raises TaskError if there are fewer than two."""
+    if not home.is_dir():
+        raise TaskError(f"{home} is missing; put the pictures at {layout}")
+    folders = sorted(p for p in home.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(folders) < 2:
-        raise TaskError(f"{split} has {len(folders)} class folders; at least 2 are needed")
+        raise TaskError(f"{home} has {len(folders)} class folders; at least 2 are needed: {layout}")
     return folders
 
 
-def class_names(root: Path, folders: list[str]) -> list[str]:
-    """Folders' names as prompts have them: with blanks for underscores. Raises TaskError where they do not differ."""
-    known: dict[str, str] = {}
+def class_names(home: Path, folders: list[str]) -> list[str]:
+    """Class names for prompts, with spaces for underscores. Raises TaskError if two folders give the same prompts."""
+    first: dict[str, str] = {}  # the first folder of every spelling
     for folder in folders:
-        plain = unicodedata.normalize("NFC", folder).casefold().replace("_", " ").replace("-", " ")
-        plain = " ".join(plain.split())
-        if not plain:
-            raise TaskError(f"{root} has a class folder {folder!r} without a name; give it one, for its prompts")
-        if known.setdefault(plain, folder) != folder:
-            raise TaskError(f"{root}: classes {known[plain]!r} and {folder!r} make the same prompts; rename one")
+        spelling = unicodedata.normalize("NFC", folder).casefold().replace("_", " ").replace("-", " ")
+        spelling = " ".join(spelling.split())
+        if not spelling:
+            raise TaskError(f"{home} has a class folder {folder!r} without a name; give it one, for its prompts")
+        if first.setdefault(spelling, folder) != folder:
+            raise TaskError(f"{home}: classes {first[spelling]!r} and {folder!r} make the same prompts; rename one")
     return [folder.replace("_", " ") for folder in folders]
 
 
 def picture_files(folder: Path) -> list[Path]:
     """The pictures of a class folder, by name. Raises TaskError if there is none."""
-    shown = (p for p in folder.iterdir() if not p.name.startswith("."))
-    files = sorted(p for p in shown if p.suffix.lower() in ENDINGS)
+    visible = (p for p in folder.iterdir() if not p.name.startswith("."))
+    files = sorted(p for p in visible if p.suffix.lower() in ENDINGS)
     if not files:
         raise TaskError(f"{folder} has no picture ({', '.join(ENDINGS)}); add some or remove the folder")
     return files
 
 
 def decode(file: Path, size: int) -> np.ndarray:
-    """A picture file, turned as its EXIF says, as (size, size, 3) uint8: shorter side to `size`, then the centre.
+    """A picture file as (size, size, 3) uint8, turned as its EXIF data says and fitted to the square.
 
-    Raises TaskError, naming the file, for what is no PNG or JPEG, is damaged, or has far too many pixels.
+    Raises TaskError, which names the file, if it is not a PNG or JPEG, is damaged, or has far too many pixels.
     """
     try:
         with Image.open(file, formats=FORMATS) as opened:
             picture = ImageOps.exif_transpose(opened)
-            if picture.mode.startswith("I"):  # 16-bit grey; Pillow would cut it off at 255
+            if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
                 picture = Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))
-            if picture.mode == "P":  # converted at once, transparency draws a warning
+            if picture.mode == "P":  # Pillow warns if a palette with transparency becomes RGB in one step
                 picture = picture.convert("RGBA")
             picture = picture.convert("RGB")
-    except Exception as error:  # a damaged picture raises whatever its decoder met
+    except Exception as error:  # decoders raise errors of many types for damaged files
         raise TaskError(f"{file} is no readable picture in PNG or JPEG ({error}); replace or remove it") from error
     if max(picture.size) > LONGEST * min(picture.size):
         wide, high = picture.size
@@ -73,7 +126,7 @@ def decode(file: Path, size: int) -> np.ndarray:
 
 
 def fitted(picture: Image.Image, size: int) -> np.ndarray:
-    """An RGB picture as (size, size, 3) uint8: its shorter side to `size`, then the centre."""
+    """An RGB picture as (size, size, 3) uint8: its shorter side is scaled to `size`, then its centre is cut out."""
     zoom = size / min(picture.size)
     wide, high = (max(size, round(side * zoom)) for side in picture.size)
     left, top = (wide - size) // 2, (high - size) // 2

@@ -1,9 +1,9 @@
-"""What the frozen CLIP says of a task: zero-shot answers, the selector's features and CLIP's image features.
+"""What the frozen CLIP computes for a task: zero-shot answers, the selector's features and its own image features.
 
-They never change while tasks are learned. So they are computed once for a study, and every run reads them.
+Learning never changes them. So they are computed once for a study, and every run reads them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from lib.selector.features import ClsToken, extract, selector_features
 
 @dataclass(frozen=True)
 class Features:
-    """The frozen CLIP's view of one task, before anything is learned.
+    """Answers and features of the frozen CLIP for one task.
 
     zero_shot: answers (N,) on the test pictures. train, test: selector features (N, S) of both splits. image_train,
     image_test: CLIP's unit image features (N, F) of both splits.
@@ -35,7 +35,7 @@ class Features:
 
 @torch.no_grad()
 def compute(backbone: Backbone, task: Task, kind: str) -> Features:
-    """Zero-shot answers with all templates of a task, and both kinds of features. kind: the selector's features."""
+    """Zero-shot answers with all templates of a task, and its features. kind: of the selector's features, clip or alexnet."""
     tower, splits = ClsToken(backbone), (task.train.images, task.test.images)
     pooled = [extract(tower, images, backbone) for images in splits]
     image = [F.normalize(p @ tower.visual.proj.cpu(), dim=-1) for p in pooled]
@@ -71,19 +71,13 @@ def save_reference(features: Tensor, file: Path) -> None:
 
 
 def load(file: Path) -> Features:
-    """What `save` wrote. Raises ValueError if the file is missing or damaged."""
-    try:
-        return Features(**load_file(file))
-    except (OSError, SafetensorError, TypeError) as error:
-        raise _unreadable(file, error) from error
+    """The features that `save` wrote. Raises ValueError if the file is missing or damaged."""
+    return Features(**_read(file, [part.name for part in fields(Features)]))
 
 
 def load_reference(file: Path) -> Tensor:
-    """What `save_reference` wrote. Raises ValueError if the file is missing or damaged."""
-    try:
-        return load_file(file)["features"]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise _unreadable(file, error) from error
+    """The features that `save_reference` wrote. Raises ValueError if the file is missing or damaged."""
+    return _read(file, ["features"])["features"]
 
 
 def _write(tensors: dict[str, Tensor], file: Path) -> None:
@@ -91,5 +85,9 @@ def _write(tensors: dict[str, Tensor], file: Path) -> None:
         save_file(tensors, partial)
 
 
-def _unreadable(file: Path, error: Exception) -> ValueError:
-    return ValueError(f"{file} holds no features ({error}); the stage `zero_shot` makes them again")
+def _read(file: Path, names: list[str]) -> dict[str, Tensor]:
+    try:
+        held = load_file(file)
+        return {name: held[name] for name in names}
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ValueError(f"{file} holds no features ({error}); the stage `zero_shot` makes them again") from error

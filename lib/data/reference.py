@@ -1,6 +1,6 @@
 """The reference set: pictures with captions that belong to none of the tasks.
 
-ZSCL and LwF-VR distil on it. The selector can have an autoencoder for it, which stands for "none of the tasks".
+ZSCL and LwF-VR distil on it. With `selector.reference` it has an autoencoder of its own, for "none of the tasks".
 """
 
 from dataclasses import dataclass
@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lib.data.folders import TaskError
+from lib.data.tasks import TaskError, channels_first
 from lib.files import whole
 from lib.settings import Count, Positive
 
@@ -22,8 +21,9 @@ from lib.settings import Count, Positive
 class ReferenceSettings:
     """The reference set of a study (params `reference`).
 
-    source: `mini` (held-out pictures of the pre-training world), `folder` (<root>/<class>/*.png) or `datasets` (training
-    pictures of data set `name`). Captions use the first template. pictures: how many are drawn, by the seed.
+    source: `mini` (held-out pictures of the pre-training world with captions of their own), `folder`
+    (<root>/<class>/*.png) or `datasets` (training pictures of data set `name`). Otherwise captions use the first
+    template. pictures: how many are drawn, by the seed.
     """
 
     source: Literal["mini", "folder", "datasets"]
@@ -42,15 +42,14 @@ class ReferenceSet:
 
 
 def draw(settings: ReferenceSettings, count: int) -> list[int]:
-    """The places of the pictures that are drawn from `count`, ascending."""
+    """Which of `count` pictures are drawn: their places, ascending."""
     return sorted(np.random.default_rng(settings.seed).permutation(count)[: settings.pictures].tolist())
 
 
 def save(images: np.ndarray, tokens: Tensor, file: Path) -> None:
     """Writes a reference set of images (N, H, W, 3) uint8. Raises DiskError for a full or read-only disk."""
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     with whole(file) as partial:
-        save_file({"images": pixels, "tokens": tokens}, partial)
+        save_file({"images": channels_first(images), "tokens": tokens}, partial)
 
 
 def load(file: Path) -> ReferenceSet:

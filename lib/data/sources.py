@@ -1,20 +1,37 @@
-"""Where tasks come from: one module for each source, loaded only when its pictures are needed.
+"""Where tasks come from: one module for each source, imported only when its pictures are needed.
 
-A source has two functions: `prepare(name, settings, size, root, file)` writes a prepared task (lib.data.tasks), and
-`reference(settings, template, size, root)` gives pictures (N, H, W, 3) uint8 and captions of the reference set.
-`size` is in pixels a side; relative paths in the settings start at `root`.
+The two functions of `Source` are all that a source module must have. Both raise TaskError for what cannot be used.
 """
 
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+
+from lib.data.reference import ReferenceSettings
+from lib.data.tasks import TaskSettings
 
 SOURCES = {
     "mini": "tools.miniworld.mini_tasks",
-    "folder": "lib.data.folder_tasks",
+    "folder": "lib.data.folders",
     "datasets": "tools.datasets.decode",
 }
 
 
-def source(name: str) -> Any:
+class Source(Protocol):
+    """A source's functions. size: pixels a side. root: where relative paths in the settings start."""
+
+    def prepare(self, name: str, settings: TaskSettings, size: int, root: Path, file: Path) -> None:
+        """Writes the task of that name to `file`, as `lib.data.tasks.save` does."""
+
+    def reference(
+        self, settings: ReferenceSettings, template: str, size: int, root: Path
+    ) -> tuple[np.ndarray, list[str]]:
+        """Pictures (N, H, W, 3) uint8 of a reference set, and their captions, made with `template` where names count."""
+        raise NotImplementedError
+
+
+def source(name: str) -> Source:
     """The module of a source."""
-    return import_module(SOURCES[name])
+    return cast(Source, import_module(SOURCES[name]))

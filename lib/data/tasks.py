@@ -4,30 +4,36 @@ A prepared task is one safetensors file. It is written once, so that training ne
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lib.data.folders import TaskError
 from lib.files import whole
 from lib.settings import Count, Name, Order, Positive, Rule, Template, each_once
 
 SPLITS = ("train", "test")
 
 
+class TaskError(ValueError):
+    """A task that cannot be used; the message names the folder or file and what is expected."""
+
+
 @dataclass(frozen=True)
 class TaskSettings:
     """Where the pictures come from and in which orders the tasks are learned (params `tasks`).
 
-    source: one of lib.data.sources. root: where `folder` and `datasets` lie. train_per_class, test_per_class: pictures
-    of a class, 0 = all. splits: those of MTIL (protocol), or CoOp's where CoOp has published them (X-TAIL).
-    labels: the classes among which a test picture is answered (lib.data.label_spaces). cut: the numbers of classes into
-    which every data set is cut (class-incremental learning); class_order: the order of its classes before that.
+    source: one of lib.data.sources. root: the folder of the pictures, for `folder` and `datasets`. train_per_class,
+    test_per_class: pictures of each class, 0 = all. splits: those of MTIL (protocol), or CoOp's where CoOp has published
+    them (X-TAIL). labels: the classes among which a test picture is answered (lib.data.label_spaces). cut: for
+    class-incremental learning, the number of classes of each task into which a data set is cut; class_order: the order
+    of its classes before it is cut.
     """
 
     source: Literal["mini", "folder", "datasets"]
@@ -58,8 +64,8 @@ class Pictures:
 class Task:
     """A data set to learn: class names, prompt templates (the training template first), and two splits.
 
-    places: for a task that is tested among the classes of several tasks (lib.data.label_spaces), the places (C,) of
-    each task's classes in `classes`, by task number.
+    places: only for a task that is tested among the classes of several tasks (lib.data.label_spaces): the places (C,)
+    in `classes` of every task's own classes, by task number.
     """
 
     name: str
@@ -74,8 +80,13 @@ class Task:
         return [template.format(name) for name in self.classes]
 
     def places_or_own(self, number: int) -> dict[int, Tensor]:
-        """`places`; for a task among its own classes, all of them as the classes of task `number`."""
+        """`places`; for a task that is tested among its own classes, all of them as the classes of task `number`."""
         return self.places or {number: torch.arange(len(self.classes))}
+
+
+def channels_first(pictures: np.ndarray) -> Tensor:
+    """Pictures (N, H, W, 3) as a tensor (N, 3, H, W)."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
 
 
 def save(task: Task, file: Path) -> None:
@@ -100,10 +111,10 @@ def load(file: Path) -> Task:
 
 
 def _check(task: Task) -> None:
-    """Raises ValueError if the parts of a task contradict each other. Looks at no picture."""
+    """Raises ValueError if the parts of a task contradict each other. Reads labels, but no picture."""
     texts = [task.classes, task.templates]
     if not isinstance(task.name, str) or any(not isinstance(t, str) for part in texts for t in part):
-        raise ValueError("its name, classes and templates are no texts")
+        raise ValueError("its name, classes and templates must be texts")
     for part in (task.train, task.test):
         images, labels = part.images, part.labels
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
@@ -114,11 +125,30 @@ def _check(task: Task) -> None:
             raise ValueError(f"it has labels outside of its {len(task.classes)} classes")
 
 
+def check_prompts(task: Task, tokenizer: Callable[[list[str]], Tensor]) -> None:
+    """Raises TaskError if a prompt is too long for the backbone, or if two classes have the same tokens."""
+    for template in task.templates:
+        prompts = [prompt.rstrip() for prompt in task.prompts(template)]
+        first: dict[bytes, str] = {}  # the first class with these tokens
+        for name, prompt in zip(task.classes, prompts, strict=True):
+            tokens, shorter = tokenizer([prompt, prompt[:-1]])
+            if torch.equal(tokens, shorter):  # the prompt is cut before its last letter
+                raise TaskError(
+                    f"task {task.name}: the prompt of class {name[:40]!r} has more than the backbone's "
+                    f"{len(tokens)} tokens; give the folder a shorter name"
+                )
+            other = first.setdefault(tokens.numpy().tobytes(), name)
+            if other != name:
+                raise TaskError(
+                    f"task {task.name}: the backbone reads classes {name!r} and {other!r} as the same; rename a folder"
+                )
+
+
 def arranged(task: Task, settings: TaskSettings) -> Task:
     """A prepared task with the study's templates, if it has any, and its classes in the study's order."""
     order = settings.class_order or list(range(len(task.classes)))
     if sorted(order) != list(range(len(task.classes))):
-        raise TaskError(f"tasks.class_order must have 0 to {len(task.classes) - 1} once each, for {task.name}")
+        raise TaskError(f"tasks.class_order must have each of 0 to {len(task.classes) - 1} once, for task {task.name}")
     place = torch.tensor(order).argsort()
     splits = [Pictures(split.images, place[split.labels]) for split in (task.train, task.test)]
     classes, templates = [task.classes[i] for i in order], settings.templates or task.templates
@@ -126,13 +156,10 @@ def arranged(task: Task, settings: TaskSettings) -> Task:
 
 
 def names(settings: TaskSettings) -> list[str]:
-    """All tasks of a study: those of the first order. Raises TaskError if another order has a task that it lacks."""
-    first, *others = settings.orders.items()
-    for order, listed in others:
-        strange = set(listed) - set(first[1])
+    """All tasks of a study: those of the first order. Raises TaskError if another order names a task that it lacks."""
+    (first, listed), *others = settings.orders.items()
+    for order, other in others:
+        strange = ", ".join(sorted(set(other) - set(listed)))
         if strange:
-            raise TaskError(
-                f"tasks.orders.{order} has {', '.join(sorted(strange))}; it can have the tasks of {first[0]}: "
-                f"{', '.join(first[1])}"
-            )
-    return first[1]
+            raise TaskError(f"tasks.orders.{order} has {strange}; it can have those of {first}: {', '.join(listed)}")
+    return listed

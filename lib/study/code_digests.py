@@ -11,6 +11,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from lib.data.sources import SOURCES
 from lib.methods.names import METHODS
 from lib.study.paths import DATA, NOTEBOOKS, ROOT
 
@@ -30,6 +31,8 @@ SILENT = {
 }
 # Modules that draw or read the tasks' pictures. Later notebooks get the pictures as files.
 PICTURES = {
+    "lib.data.folders",
+    "lib.data.sources",
     "tools.datasets.catalogue",
     "tools.datasets.cifar100",
     "tools.datasets.coop",
@@ -39,7 +42,8 @@ PICTURES = {
     "tools.miniworld.mini_tasks",
     "tools.miniworld.world",
 }
-PAINTERS = {"01_tasks", "02_pretrain"}
+TASKS = "01_tasks"  # asks the sources of tasks, which it finds by name
+PAINTERS = {TASKS, "02_pretrain"}
 # Figures that these notebooks draw beside their work are not worth a second training.
 SHOWN = {"05_learn": {"lib.report.figures"}, "02_pretrain": {"lib.report.figures", "lib.study.results"}}
 TOOLS = {"data.json": "tools.datasets.fetch", "report.json": "tools.stages.report"}  # stages without a notebook
@@ -146,7 +150,8 @@ def of_notebook(notebook: Path) -> str:
     """The digest of the code that a notebook runs."""
     pictures = set() if notebook.stem in PAINTERS else PICTURES
     digests = Digests(SILENT | pictures | SHOWN.get(notebook.stem, set()))
-    return digests.of_source("\n".join(cells(notebook)))
+    sources = [digests.of_module(module) for module in SOURCES.values()] if notebook.stem == TASKS else []
+    return together(digests.of_source("\n".join(cells(notebook))), *sources)
 
 
 def together(*digests: str) -> str:

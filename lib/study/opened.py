@@ -20,12 +20,10 @@ from lib.clip.backbone import Backbone
 from lib.clip.loading import check_noted, load_clip
 from lib.data import class_splits, frozen, reference, tasks
 from lib.data.few_shot import shots
-from lib.data.folder_tasks import check_prompts
-from lib.data.folders import TaskError
 from lib.data.frozen import Features
 from lib.data.label_spaces import LabelSpace
 from lib.data.sources import source
-from lib.data.tasks import Task
+from lib.data.tasks import Task, TaskError
 from lib.methods import method_class
 from lib.methods.base import Context, Lesson, Method, TrainSettings
 from lib.selector.features import extract, selector_features
@@ -80,7 +78,7 @@ class OpenStudy:
         for name in tasks.names(settings):
             source(settings.source).prepare(name, settings, size, self.root, self.task_file(name))
             if settings.source == "folder":  # names that the reader chose
-                check_prompts(tasks.load(self.task_file(name)), self.backbone.tokenizer)
+                tasks.check_prompts(tasks.load(self.task_file(name)), self.backbone.tokenizer)
         self._prepare_reference(size)
         return self.sequence(self.main_order)
 

@@ -15,10 +15,8 @@ import torch
 from PIL import Image, ImageFilter
 from sklearn.datasets import load_digits
 
-from lib.data.folder_tasks import channels_first
-from lib.data.folders import TaskError
 from lib.data.reference import ReferenceSettings
-from lib.data.tasks import SPLITS, Pictures, Task, TaskSettings, save
+from lib.data.tasks import SPLITS, Pictures, Task, TaskError, TaskSettings, channels_first, save
 from tools.miniworld.drawing import (
     FINE,
     SHAPES,
