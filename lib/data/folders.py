@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from lib.data.reference import ReferenceSettings, draw
+from lib.data.reference import ReferenceSettings, choose
 from lib.data.tasks import SPLITS, Pictures, Task, TaskError, TaskSettings, channels_first, save
 
 ENDINGS = (".png", ".jpg", ".jpeg")
@@ -29,7 +29,7 @@ def reference(settings: ReferenceSettings, template: str, size: int, root: Path)
     """Pictures (N, H, W, 3) and captions drawn from <root>/<class>/*.png or .jpg."""
     home = root / settings.root
     files = [file for folder in class_folders(home, f"{home}/{PICTURES}") for file in picture_files(folder)]
-    chosen = [files[i] for i in draw(settings, len(files))]
+    chosen = [files[i] for i in choose(settings, len(files))]
     captions = [template.format(file.parent.name.replace("_", " ")) for file in chosen]
     return np.stack([decode(file, size) for file in chosen]), captions
 

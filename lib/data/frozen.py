@@ -35,7 +35,7 @@ class Features:
 
 @torch.no_grad()
 def compute(backbone: Backbone, task: Task, kind: str) -> Features:
-    """Zero-shot answers with all templates of a task, and its features. kind: of the selector's features, clip or alexnet."""
+    """Zero-shot answers with all templates of a task, and features. kind: the selector's, clip or alexnet."""
     tower, splits = ClsToken(backbone), (task.train.images, task.test.images)
     pooled = [extract(tower, images, backbone) for images in splits]
     image = [F.normalize(p @ tower.visual.proj.cpu(), dim=-1) for p in pooled]

@@ -41,7 +41,7 @@ class ReferenceSet:
     tokens: Tensor
 
 
-def draw(settings: ReferenceSettings, count: int) -> list[int]:
+def choose(settings: ReferenceSettings, count: int) -> list[int]:
     """Which of `count` pictures are drawn: their places, ascending."""
     return sorted(np.random.default_rng(settings.seed).permutation(count)[: settings.pictures].tolist())
 

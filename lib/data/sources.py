@@ -12,11 +12,7 @@ import numpy as np
 from lib.data.reference import ReferenceSettings
 from lib.data.tasks import TaskSettings
 
-SOURCES = {
-    "mini": "tools.miniworld.mini_tasks",
-    "folder": "lib.data.folders",
-    "datasets": "tools.datasets.decode",
-}
+SOURCES = {"mini": "tools.miniworld.mini_tasks", "folder": "lib.data.folders", "datasets": "tools.datasets.decode"}
 
 
 class Source(Protocol):
@@ -28,7 +24,7 @@ class Source(Protocol):
     def reference(
         self, settings: ReferenceSettings, template: str, size: int, root: Path
     ) -> tuple[np.ndarray, list[str]]:
-        """Pictures (N, H, W, 3) uint8 of a reference set, and their captions, made with `template` where names count."""
+        """Pictures (N, H, W, 3) uint8 of a reference set, and their captions (by `template`, if they have none)."""
         raise NotImplementedError
 
 

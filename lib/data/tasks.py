@@ -30,8 +30,8 @@ class TaskSettings:
     """Where the pictures come from and in which orders the tasks are learned (params `tasks`).
 
     source: one of lib.data.sources. root: the folder of the pictures, for `folder` and `datasets`. train_per_class,
-    test_per_class: pictures of each class, 0 = all. splits: those of MTIL (protocol), or CoOp's where CoOp has published
-    them (X-TAIL). labels: the classes among which a test picture is answered (lib.data.label_spaces). cut: for
+    test_per_class: pictures of each class, 0 = all. splits: those of MTIL (protocol), or CoOp's where there are some
+    (X-TAIL). labels: the classes among which a test picture is answered (lib.data.label_spaces). cut: for
     class-incremental learning, the number of classes of each task into which a data set is cut; class_order: the order
     of its classes before it is cut.
     """

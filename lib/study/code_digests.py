@@ -11,7 +11,6 @@ import hashlib
 import json
 from pathlib import Path
 
-from lib.data.sources import SOURCES
 from lib.methods.names import METHODS
 from lib.study.paths import DATA, NOTEBOOKS, ROOT
 
@@ -29,20 +28,18 @@ SILENT = {
     "lib.study.progress",
     "lib.study.provenance",
 }
+SOURCES = {"lib.data.folders", "tools.datasets.decode", "tools.miniworld.mini_tasks"}  # as in lib.data.sources
 # Modules that draw or read the tasks' pictures. Later notebooks get the pictures as files.
-PICTURES = {
-    "lib.data.folders",
+PICTURES = SOURCES | {
     "lib.data.sources",
     "tools.datasets.catalogue",
     "tools.datasets.cifar100",
     "tools.datasets.coop",
-    "tools.datasets.decode",
     "tools.datasets.formats",
     "tools.datasets.splits",
-    "tools.miniworld.mini_tasks",
     "tools.miniworld.world",
 }
-TASKS = "01_tasks"  # asks the sources of tasks, which it finds by name
+TASKS = "01_tasks"  # runs the sources, which are imported by name
 PAINTERS = {TASKS, "02_pretrain"}
 # Figures that these notebooks draw beside their work are not worth a second training.
 SHOWN = {"05_learn": {"lib.report.figures"}, "02_pretrain": {"lib.report.figures", "lib.study.results"}}
@@ -150,7 +147,7 @@ def of_notebook(notebook: Path) -> str:
     """The digest of the code that a notebook runs."""
     pictures = set() if notebook.stem in PAINTERS else PICTURES
     digests = Digests(SILENT | pictures | SHOWN.get(notebook.stem, set()))
-    sources = [digests.of_module(module) for module in SOURCES.values()] if notebook.stem == TASKS else []
+    sources = sorted(digests.of_module(module) for module in SOURCES) if notebook.stem == TASKS else []
     return together(digests.of_source("\n".join(cells(notebook))), *sources)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.data import sources
 from lib.study import code_digests
 from lib.study.paths import NOTEBOOKS, ROOT
 
@@ -125,6 +126,7 @@ def test_every_listed_module_exists_and_a_silent_one_imports_only_silent_ones() 
     for name in code_digests.SILENT | code_digests.PICTURES | shown | set(code_digests.TOOLS.values()):
         assert code_digests.module_file(name) is not None, name
     notebooks = {path.stem for path in NOTEBOOKS.glob("*.ipynb")}
+    assert set(sources.SOURCES.values()) == code_digests.SOURCES
     assert {code_digests.LEARN, code_digests.COST, *code_digests.PAINTERS, *code_digests.SHOWN} <= notebooks
     for name in code_digests.SILENT:
         file = code_digests.module_file(name)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lib.data.folders import fitted
-from lib.data.reference import ReferenceSettings, draw
+from lib.data.reference import ReferenceSettings, choose
 from lib.data.tasks import TaskSettings
 from lib.files import whole
 from lib.study.progress import Progress
@@ -46,7 +46,7 @@ def prepare(name: str, settings: TaskSettings, size: int, root: Path, file: Path
 def reference(settings: ReferenceSettings, template: str, size: int, root: Path) -> tuple[np.ndarray, list[str]]:
     """Training pictures (N, H, W, 3) uint8 of a data set, drawn by the seed, and captions with its class names."""
     split, names = open_split(settings.name, root / settings.root, "train"), catalogue(settings.name).names
-    chosen = draw(settings, len(split))
+    chosen = choose(settings, len(split))
     captions = [template.format(names[split.labels[i]]) for i in chosen]
     return np.stack([fitted(split.picture(i), size) for i in chosen]), captions
 

@@ -1,8 +1,8 @@
-"""Ink on paper: the drawing that the pre-training world and the rendered tasks share.
+"""Drawing with strokes: what the pre-training world and the rendered tasks share.
 
-A drawing is a list of strokes in unit coordinates (x right, y down, the frame is -1 to 1). `ink` turns strokes
-into a mask, `glyph` a character, `compose` lays ink of one colour over a ground. Everything is drawn at twice the
-resolution and averaged down, and every random choice comes from the generator that is passed in.
+A drawing is a list of strokes in unit coordinates (x right, y down, the frame is -1 to 1). `ink` turns strokes into a
+mask, `glyph` does so with text, `compose` lays one colour over a ground through a mask. Everything is drawn at twice
+the resolution and averaged down. Every random choice comes from the generator that is passed in.
 """
 
 from functools import cache
@@ -33,7 +33,7 @@ COLOURS = {
 
 
 class Stroke(NamedTuple):
-    """One mark: a filled polygon, a line of a width (unit coordinates), or a hole cut out of what lies below."""
+    """A filled polygon, a line of a width (unit coordinates), or a hole that is cut out of the strokes before it."""
 
     kind: Literal["fill", "line", "hole"]
     points: np.ndarray  # (N, 2)
@@ -98,14 +98,14 @@ def shape(name: str) -> list[Stroke]:
 
 
 def outline(strokes: list[Stroke], width: float) -> list[Stroke]:
-    """The same strokes with every polygon drawn as a line of `width` (unit coordinates)."""
+    """The outlines of strokes: every polygon as a line of `width` (unit coordinates)."""
     return [s if s.kind == "line" else Stroke("line", np.vstack([s.points, s.points[:1]]), width) for s in strokes]
 
 
 def placement(
     rng: np.random.Generator, turn: float = 0.25, scale: tuple[float, float] = (0.6, 0.95), slant: float = 0.0
 ) -> np.ndarray:
-    """A random affine map (2, 3): turned by up to `turn` radians, sized, slanted, shifted so that it stays in."""
+    """A random affine map (2, 3): turns by up to `turn` radians, scales, slants, and shifts within the frame."""
     angle, size = rng.uniform(-turn, turn), rng.uniform(*scale)
     rotate = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     stretch = np.diag(rng.uniform(0.88, 1.12, 2)) * size
@@ -133,19 +133,19 @@ def _font(name: str, pixels: int) -> ImageFont.FreeTypeFont:
 
 
 def glyph(text: str, font: str, place: np.ndarray) -> Image.Image:
-    """A character, or a few, centred and placed by an affine map (2, 3), as a mask of FINE x FINE pixels."""
+    """Text, centred and placed by an affine map (2, 3), as a mask of FINE x FINE pixels."""
     upright = Image.new("L", (FINE, FINE))
     face = _font(font, FINE)
     left, top, right, bottom = face.getbbox(text)
     ImageDraw.Draw(upright).text((FINE / 2 - (left + right) / 2, FINE / 2 - (top + bottom) / 2), text, 255, face)
-    back = np.linalg.inv(place[:, :2])  # Pillow wants the map from the picture back to the drawing
+    back = np.linalg.inv(place[:, :2])  # Pillow wants the inverse map
     half = FINE / 2
     shift = half - back @ (half + place[:, 2] * half)
     data = (back[0, 0], back[0, 1], shift[0], back[1, 0], back[1, 1], shift[1])
     return upright.transform((FINE, FINE), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
 
 
-def plain(colour: tuple[int, int, int]) -> np.ndarray:
+def sheet(colour: tuple[int, int, int]) -> np.ndarray:
     """A ground of one colour (FINE, FINE, 3), float, 0 to 255."""
     return np.broadcast_to(np.asarray(colour, dtype=np.float64), (FINE, FINE, 3)).copy()
 
@@ -163,16 +163,10 @@ def compose(ground: np.ndarray, mask: Image.Image, colour: tuple[int, int, int])
 
 
 def finish(picture: np.ndarray, rng: np.random.Generator, noise: float = 0.0, grey: bool = False) -> np.ndarray:
-    """Averages (FINE, FINE, 3) down to (SIZE, SIZE, 3) uint8, greyed and with pixel noise (0 to 255) where asked."""
+    """Averages (FINE, FINE, 3) down to (SIZE, SIZE, 3) uint8. noise: deviation of the pixel noise, of 255."""
     small = picture.reshape(SIZE, 2, SIZE, 2, 3).mean(axis=(1, 3))
     if grey:
         small = np.repeat(small @ np.array([[0.299], [0.587], [0.114]]), 3, axis=2)
     if noise:
         small = small + rng.normal(0, noise, (SIZE, SIZE, 1 if grey else 3))
     return np.clip(np.rint(small), 0, 255).astype(np.uint8)
-
-
-def coarse(picture: np.ndarray, pixels: int) -> np.ndarray:
-    """The picture (SIZE, SIZE, 3) uint8 as it looks after a stay at pixels x pixels: soft, without fine detail."""
-    small = Image.fromarray(picture).resize((pixels, pixels), Image.Resampling.BOX)
-    return np.asarray(small.resize((SIZE, SIZE), Image.Resampling.BICUBIC))

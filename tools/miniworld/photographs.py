@@ -1,10 +1,10 @@
-"""Grey crops of photographs that come with installed packages, for the tasks `surfaces` and `scenes`.
+"""Grey crops of photographs from installed packages, for the tasks `surfaces` and `scenes`.
 
-A photograph is cut into cells, and a cell belongs to one split: train and test share no pixel.
+A photograph is cut into cells, and each cell belongs to one split: train and test share no pixel.
 """
 
 from functools import cache
-from importlib.util import find_spec
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -36,25 +36,22 @@ CELL = 96  # pixels a side of the cells that a photograph is cut into; every fou
 
 
 def cells(height: int, width: int, split: str) -> list[tuple[int, int]]:
-    """Top left corners of the cells of a picture that belong to a split: every fourth is the test split's."""
+    """The top left corners of a split's cells."""
     corners = [(r, c) for r in range(height // CELL) for c in range(width // CELL)]
     return [(r * CELL, c * CELL) for r, c in corners if ((r + 2 * c) % 4 == 1) == (split == "test")]
 
 
 @cache
 def photograph(name: str) -> Image.Image:
-    """The grey photograph of a class at its height in PHOTOS; the files come with the packages that own them."""
+    """The grey photograph of a class, scaled to its height in PHOTOS."""
     path, height = PHOTOS[name]
     package, _, rest = path.partition("/")
-    found = find_spec(package)
-    assert found is not None
-    assert found.origin is not None
-    picture = Image.open(Path(found.origin).parent / rest).convert("L")
+    picture = Image.open(Path(str(files(package))) / rest).convert("L")
     return picture.resize((round(picture.width * height / picture.height), height), Image.Resampling.LANCZOS)
 
 
 def crop(name: str, split: str, rng: np.random.Generator) -> np.ndarray:
-    """A random grey crop (SIZE, SIZE, 3) uint8 out of one of the split's cells, mirrored or not, brighter or darker."""
+    """A random grey crop (SIZE, SIZE, 3) uint8 from one of the split's cells, perhaps mirrored, brighter or darker."""
     picture = photograph(name)
     where = cells(picture.height, picture.width, split)
     while True:

@@ -1,20 +1,11 @@
-"""Drawings made of strokes that the pre-training world and the tasks both know: icons, charts and clock faces."""
+"""Icons, charts and clock faces as strokes."""
 
 import numpy as np
 
 from tools.miniworld.drawing import Stroke, disc
 
 HOURS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-CHARTS = [
-    "bar chart",
-    "line chart",
-    "pie chart",
-    "scatter plot",
-    "area chart",
-    "box plot",
-    "heat map",
-    "radar chart",
-]
+CHARTS = ["bar chart", "line chart", "pie chart", "scatter plot", "area chart", "box plot", "heat map", "radar chart"]
 
 
 def _fill(*points: tuple[float, float]) -> Stroke:
@@ -42,12 +33,7 @@ def _flower() -> list[Stroke]:
 def _cat() -> list[Stroke]:
     ears = [_fill((-0.7, -0.9), (-0.65, 0), (-0.1, -0.45)), _fill((0.7, -0.9), (0.65, 0), (0.1, -0.45))]
     eyes = [_blob(0.13, -0.28, 0.02, "hole"), _blob(0.13, 0.28, 0.02, "hole")]
-    return [
-        *ears,
-        _blob(0.7, 0, 0.15),
-        *eyes,
-        Stroke("hole", np.array([(-0.1, 0.32), (0.1, 0.32), (0, 0.45)])),
-    ]
+    return [*ears, _blob(0.7, 0, 0.15), *eyes, Stroke("hole", np.array([(-0.1, 0.32), (0.1, 0.32), (0, 0.45)]))]
 
 
 def _motorcycle() -> list[Stroke]:
@@ -95,12 +81,7 @@ ICONS: dict[str, list[Stroke]] = {
         _blob(0.12, 0.28, -0.18, "hole"),
         Stroke("hole", np.array([(-0.35, 0.3), (0.35, 0.3), (0.2, 0.48), (-0.2, 0.48)])),
     ],
-    "tree": [
-        _box(-0.12, 0.2, 0.12, 0.95),
-        _blob(0.45, 0, -0.4),
-        _blob(0.35, -0.35, -0.05),
-        _blob(0.35, 0.35, -0.05),
-    ],
+    "tree": [_box(-0.12, 0.2, 0.12, 0.95), _blob(0.45, 0, -0.4), _blob(0.35, -0.35, -0.05), _blob(0.35, 0.35, -0.05)],
     "house": [
         _fill((-0.9, -0.1), (0, -0.85), (0.9, -0.1)),
         _box(-0.65, -0.1, 0.65, 0.8),
@@ -115,23 +96,15 @@ ICONS: dict[str, list[Stroke]] = {
 
 
 def clock(hour: int, width: float, face: float = 0.9) -> list[Stroke]:
-    """A clock at `hour` o'clock (1 to 12): the rim, a long hand up, a short hand at the hour; lines of `width`."""
+    """A clock at `hour` o'clock (1 to 12): the rim, a long hand up, a short hand at the hour. width: of the lines."""
     turn = np.pi * (hour / 6 - 0.5)
     short = (0.5 * face * np.cos(turn), 0.5 * face * np.sin(turn))
     rim = np.vstack([disc(face), disc(face)[:1]])
-    return [
-        Stroke("line", rim, width),
-        _line(width, (0, 0), (0, -0.8 * face)),
-        _line(1.6 * width, (0, 0), short),
-    ]
-
-
-def _axes(width: float) -> list[Stroke]:
-    return [_line(width, (-0.9, -0.9), (-0.9, 0.9), (0.9, 0.9))]
+    return [Stroke("line", rim, width), _line(width, (0, 0), (0, -0.8 * face)), _line(1.6 * width, (0, 0), short)]
 
 
 def chart(name: str, rng: np.random.Generator, width: float) -> list[Stroke]:
-    """A chart of a kind (see CHARTS) with random data; its lines have `width` (unit coordinates)."""
+    """A chart (one of CHARTS) with random data. width: of its lines, in unit coordinates."""
     if name == "pie chart":
         cuts = np.cumsum(rng.dirichlet([4, 4, 4, 4])) * 2 * np.pi
         spokes = [Stroke("hole", _wedge(a, 0.09)) for a in cuts]
@@ -144,7 +117,7 @@ def chart(name: str, rng: np.random.Generator, width: float) -> list[Stroke]:
     if name == "heat map":
         cells = [(x, y) for x in range(5) for y in range(5) if rng.random() < 0.5]
         return [_box(-0.9 + 0.36 * x, -0.9 + 0.36 * y, -0.57 + 0.36 * x, -0.57 + 0.36 * y) for x, y in cells]
-    return _axes(width) + _plotted(name, rng, width)
+    return [_line(width, (-0.9, -0.9), (-0.9, 0.9), (0.9, 0.9)), *_plotted(name, rng, width)]
 
 
 def _wedge(angle: float, half: float) -> np.ndarray:
@@ -171,8 +144,5 @@ def _plotted(name: str, rng: np.random.Generator, width: float) -> list[Stroke]:
 def _whisker(at: float, rng: np.random.Generator, width: float) -> list[Stroke]:
     top, bottom = rng.uniform(-0.5, -0.05), rng.uniform(0.15, 0.5)
     middle = (top + bottom) / 2
-    box = [
-        _box(at - 0.17, top, at + 0.17, bottom),
-        _box(at - 0.17, middle - 0.04, at + 0.17, middle + 0.04, "hole"),
-    ]
+    box = [_box(at - 0.17, top, at + 0.17, bottom), _box(at - 0.17, middle - 0.04, at + 0.17, middle + 0.04, "hole")]
     return [_line(width, (at, top - 0.3), (at, bottom + 0.3)), *box]

@@ -1,4 +1,4 @@
-"""Pictures that fill the frame: regular patterns, and grey materials rendered to look a little like photographs."""
+"""Pictures that fill the frame: regular patterns, and grey materials that look a little like photographs."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ def _frame(rng: np.random.Generator, turn: float) -> tuple[np.ndarray, np.ndarra
 
 
 def pattern(name: str, rng: np.random.Generator) -> np.ndarray:
-    """A two-tone pattern by name (see PATTERNS), as a mask (FINE, FINE) of 0 and 1."""
+    """A pattern (one of PATTERNS) as a mask (FINE, FINE) of 0 and 1."""
     x, y = _frame(rng, 0.12)
     pitch, slide = rng.uniform(0.3, 0.6), rng.uniform(0, 1, 2)
     return PATTERNS[name](x / pitch + slide[0], y / pitch + slide[1]).astype(np.float64)
@@ -40,7 +40,7 @@ PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def material(name: str, rng: np.random.Generator) -> np.ndarray:
-    """A grey material by name (see MATERIALS), as brightness (FINE, FINE), 0 to 255, with uneven light."""
+    """A material (one of MATERIALS) as brightness (FINE, FINE), 0 to 255, in uneven light."""
     tone = MATERIALS[name](rng) * rng.uniform(0.75, 1.1) + rng.uniform(-15, 15)
     return np.clip(tone * (1 + 0.15 * cloudy(rng, 3)) + 6 * cloudy(rng, FINE // 2), 0, 255)
 
