@@ -15,24 +15,24 @@ def drawn(task: str, split: str, seed: int = 0, count: int = 2) -> tuple[np.ndar
 
 
 def test_there_are_enough_tasks_and_classes() -> None:
-    assert 6 <= len(mini.MINI) <= 8
-    names = [name for recipe in mini.MINI.values() for name in recipe.classes]
+    assert 6 <= len(mini.RECIPES) <= 8
+    names = [name for recipe in mini.RECIPES.values() for name in recipe.classes]
     assert len(names) >= 80
-    assert all(len(set(recipe.classes)) == len(recipe.classes) for recipe in mini.MINI.values())
-    assert all("{}" in template for recipe in mini.MINI.values() for template in recipe.templates)
+    assert all(len(set(recipe.classes)) == len(recipe.classes) for recipe in mini.RECIPES.values())
+    assert all("{}" in template for recipe in mini.RECIPES.values() for template in recipe.templates)
 
 
-@pytest.mark.parametrize("task", mini.MINI)
+@pytest.mark.parametrize("task", mini.RECIPES)
 def test_pictures_and_labels(task: str) -> None:
     pictures, labels = drawn(task, "train")
-    classes = len(mini.MINI[task].classes)
+    classes = len(mini.RECIPES[task].classes)
     assert pictures.shape == (2 * classes, SIZE, SIZE, 3)
     assert pictures.dtype == np.uint8
     assert labels.tolist() == [label for label in range(classes) for _ in range(2)]
     assert pictures.reshape(len(pictures), -1).std(axis=1).min() > 1  # none is empty
 
 
-@pytest.mark.parametrize("task", mini.MINI)
+@pytest.mark.parametrize("task", mini.RECIPES)
 def test_same_seed_same_bytes_and_another_seed_others(task: str) -> None:
     pictures, labels = drawn(task, "train")
     again, same = mini.draw(task, "train", 2, 0)
@@ -41,7 +41,7 @@ def test_same_seed_same_bytes_and_another_seed_others(task: str) -> None:
     assert drawn(task, "train", seed=1)[0].tobytes() != pictures.tobytes()
 
 
-@pytest.mark.parametrize("task", mini.MINI)
+@pytest.mark.parametrize("task", mini.RECIPES)
 def test_no_picture_is_given_twice(task: str) -> None:
     train, test = (drawn(task, split)[0] for split in ("train", "test"))
     every = [picture.tobytes() for picture in [*train, *test]]
@@ -73,8 +73,8 @@ def test_real_digits_are_never_in_both_splits() -> None:
 
 def test_more_than_there_is_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     blank = np.zeros((SIZE, SIZE, 3), np.uint8)
-    monkeypatch.setitem(mini.MINI, "blanks", mini.Recipe(["blank"], ["{}"], lambda name, split, rng: blank))
-    with pytest.raises(ValueError, match="task blanks, class blank: only 1 different train pictures, 2 asked for"):
+    monkeypatch.setitem(mini.RECIPES, "blanks", mini.Recipe(["blank"], ["{}"], lambda name, split, rng: blank))
+    with pytest.raises(ValueError, match="class blank: 2 train pictures wanted, only 1"):
         mini.draw("blanks", "train", 2, 0)
 
 

@@ -15,13 +15,13 @@ def captions(split: str) -> list[world.Example]:
     """Examples whose pictures are not drawn: captions and contents alone."""
     blank = np.zeros((FINE, FINE, 3))
     with pytest.MonkeyPatch.context() as patch:
-        for name, kind in world.WORLD.items():
-            patch.setitem(world.WORLD, name, kind._replace(draw=lambda name, rng, look: blank))
-        return world.examples_of(0, range(500), split)
+        for name, kind in world.KINDS.items():
+            patch.setitem(world.KINDS, name, kind._replace(draw=lambda name, rng, look: blank))
+        return world.examples(0, range(500), split)
 
 
 def test_an_example_is_the_same_by_seed_and_index() -> None:
-    first, again = (world.examples_of(3, range(20)) for _ in range(2))
+    first, again = (world.examples(3, range(20)) for _ in range(2))
     for one, two in zip(first, again, strict=True):
         assert one.picture.tobytes() == two.picture.tobytes()
         assert one[1:] == two[1:]
@@ -39,7 +39,7 @@ def test_train_and_held_out_never_share_a_stream() -> None:
 def test_captions_name_the_content_and_colours_only_where_they_say_so() -> None:
     for example in captions("train"):
         kind, name = example.content
-        assert world.WORLD[kind].phrase.format(name) in example.caption
+        assert world.KINDS[kind].phrase.format(name) in example.caption
         words = set(example.caption.rstrip(".").split(" "))
         named = " in " in example.caption and " on " in example.caption
         if example.coloured:
@@ -53,7 +53,7 @@ def test_captions_name_the_content_and_colours_only_where_they_say_so() -> None:
 def test_most_captions_name_the_content_alone_and_every_kind_comes_up() -> None:
     coloured = np.mean([example.coloured for example in captions("train")])
     assert 0.1 < coloured < 0.25  # 0.6 in colour, of these 0.3 say so
-    assert {example.content[0] for example in captions("train")} == set(world.WORLD)
+    assert {example.content[0] for example in captions("train")} == set(world.KINDS)
 
 
 def test_colours_named_are_told_apart_in_grey() -> None:

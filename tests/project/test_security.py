@@ -24,7 +24,7 @@ from lib.study.paths import ROOT
 from tests.support import small_study
 from tools.datasets import download
 from tools.datasets.catalogue import NAMES, catalogue
-from tools.miniworld import snapshot
+from tools.miniworld import pretrain
 from tools.stages import notebooks
 
 # what runs code that it is given, and the one place of each that may
@@ -118,7 +118,7 @@ def a_tiny_clip(home: Path, plant: Callable[[Path], Path]) -> None:
 
 
 def a_snapshot(home: Path, plant: Callable[[Path], Path]) -> None:
-    snapshot.read(plant(home / "snapshot"), {}, torch.optim.SGD([torch.zeros(1)]))
+    pretrain.load_snapshot(plant(home / "snapshot"), {}, torch.optim.SGD([torch.zeros(1)]))
 
 
 def a_reference_set(home: Path, plant: Callable[[Path], Path]) -> None:

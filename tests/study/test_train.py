@@ -1,14 +1,12 @@
-"""Training on one task: schedule, batches, crops, determinism, losses that are no numbers, snapshots."""
+"""Training on one task: schedule, batches, crops, determinism, losses that are no numbers."""
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from lib.data.tasks import Task
@@ -17,7 +15,6 @@ from lib.study import train
 from lib.study.progress import Progress
 from lib.study.train import TrainingError, batches, learn_task, random_crop, warmup_cosine
 from tests.support import small_study
-from tools.miniworld import snapshot
 
 SETTINGS = small_study.study().train
 
@@ -185,43 +182,6 @@ def test_a_bad_loss_does_not_wait_for_the_end(
         run(method, steps=50)
     assert method.calls == 2
     assert "red: step 1/50, loss" in capsys.readouterr().out
-
-
-def steps(model: nn.Linear, optimizer: torch.optim.Optimizer, count: int) -> None:
-    for _ in range(count):
-        optimizer.zero_grad()
-        model(torch.rand(4, 3)).square().mean().backward()
-        optimizer.step()
-
-
-def linear() -> tuple[nn.Linear, torch.optim.Optimizer]:
-    model = nn.Linear(3, 2)
-    return model, torch.optim.AdamW(model.parameters(), lr=0.1)
-
-
-def test_a_snapshot_brings_back_tensors_optimiser_and_random_state(tmp_path: Path) -> None:
-    file = tmp_path / "deep" / "snapshot.safetensors"
-    torch.manual_seed(0)
-    model, optimizer = linear()
-    steps(model, optimizer, 3)
-    snapshot.write(file, model.state_dict(), optimizer, 3)
-    steps(model, optimizer, 3)
-    torch.manual_seed(99)
-    other, fresh = linear()
-    assert snapshot.read(file, other.state_dict(), fresh) == 3
-    steps(other, fresh, 3)
-    assert save(other.state_dict()) == save(model.state_dict())
-    assert [p.name for p in file.parent.iterdir()] == ["snapshot.safetensors"]
-
-
-def test_without_a_snapshot_nothing_is_touched_and_a_damaged_one_is_named(tmp_path: Path) -> None:
-    model, optimizer = linear()
-    before = model.weight.clone()
-    assert snapshot.read(tmp_path / "none", model.state_dict(), optimizer) == 0
-    assert torch.equal(model.weight, before)
-    (tmp_path / "cut").write_bytes(b"12345")
-    with pytest.raises(ValueError, match=f"the snapshot {tmp_path}/cut cannot be read .*; delete it to start"):
-        snapshot.read(tmp_path / "cut", model.state_dict(), optimizer)
 
 
 def test_epochs_are_passes_over_the_pictures_instead_of_steps() -> None:
