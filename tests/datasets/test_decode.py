@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from lib.data import folders, tasks
+from lib.data import tasks
 from lib.data.reference import ReferenceSettings
 from lib.data.tasks import Task, TaskSettings
 from tests.support import miniatures, small_study
@@ -102,11 +102,3 @@ def test_reference_pictures_have_captions_with_their_class(home: Path) -> None:
     assert images.shape == (9, 8, 8, 3)
     shown = [catalogue("dtd").names[miniatures.label_of(Image.fromarray(image))] for image in images]
     assert captions == [f"a photo of a {name}." for name in shown]
-
-
-def test_a_picture_is_fitted_as_one_of_a_folder_is(tmp_path: Path) -> None:
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 50, 3), dtype=np.uint8))
-    noise.save(tmp_path / "wide.png")
-    decode.write(tmp_path / "task", {"name": "x"}, {"train": Split("x", ["a"], [0], [tmp_path / "wide.png"])}, 10)
-    body = np.frombuffer((tmp_path / "task").read_bytes()[-300:], np.uint8).reshape(3, 10, 10)
-    assert np.array_equal(body.transpose(1, 2, 0), folders.decode(tmp_path / "wide.png", 10))

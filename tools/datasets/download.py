@@ -43,7 +43,7 @@ def download(url: str, target: Path, checksum: str) -> None:
             if digest := _wrong_digest(target, checksum):
                 raise DataError(f"{target} has {digest}, not {checksum}; delete it to download {url} again")
             return
-        _try_again_and_again(url, part)
+        _with_retries(url, part)
         if digest := _wrong_digest(part, checksum):
             part.unlink()
             advice = f"run again, or download it by hand to {target}"
@@ -63,7 +63,7 @@ def _wrong_digest(file: Path, checksum: str) -> str:
     return "" if digest == checksum.lower() else digest
 
 
-def _try_again_and_again(url: str, part: Path) -> None:
+def _with_retries(url: str, part: Path) -> None:
     """Tries until the part is whole. If the first try finds no connection, this machine is offline: no second try."""
     for number, wait in enumerate((*WAITS, None), 1):
         try:

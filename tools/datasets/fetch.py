@@ -11,7 +11,6 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from lib.clip import load_clip
-from lib.files import DiskError
 from lib.study import params
 from lib.study.paths import ROOT
 from lib.study.results import write_json
@@ -24,7 +23,7 @@ DOWNLOADS = "downloads"  # below the root: archives, until their data set is com
 
 
 def fetch(name: str, root: Path) -> None:
-    """Downloads a data set unless it is complete. Raises DataError or DiskError if it is not complete afterwards."""
+    """Downloads a data set that is not complete yet. Raises DataError, or OSError for the disk, if that fails."""
     files = catalogue(name).files
     try:
         check(name, root)
@@ -75,7 +74,7 @@ def main(file: str, root: Path = ROOT) -> int:
     for name in sorted(wanted, key=lambda name: bool(catalogue(name).files)):  # those to place by hand come first
         try:
             fetch(name, root / wanted[name])
-        except (DataError, DiskError) as error:
+        except (DataError, OSError) as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             incomplete.append(name)
     try:
