@@ -63,9 +63,9 @@ def outcome(runs: Runs, variants: Mapping[str, str], setting: str) -> str:
         if run in runs and run != METHOD:
             gap = interval([value(c, "last") for c in runs[run]])[0] - mean
             (inside if abs(gap) <= half else outside).append((gap, name.replace("\n", " ")))
-    sentence = f"Last per picture, in points from {setting} ({mean:.1f} %, {width})."
-    sentence += f" Outside its interval: {_listed(outside) or 'none'}."
-    return sentence + (f" Inside, so no difference is shown: {_listed(inside)}." if inside else "")
+    sentence = f"Last per picture is {mean:.1f} % ({width}) in {setting}. Points from it, outside this interval: "
+    sentence += f"{_listed(outside) or 'none'}."
+    return sentence + (f" Inside, which shows no difference: {_listed(inside)}." if inside else "")
 
 
 def _listed(gaps: list[tuple[float, str]]) -> str:

@@ -128,7 +128,7 @@ def metric_bars(results: list[Content], figure: Figure, decision: str = "sample"
             _bar(axes, place, [value(c, metric, decision) for c in contents], look(run).colour)
         axes.set_title(title, loc="left")
         axes.set_xlabel("points" if metric == "forgetting" else "%")
-        axes.margins(x=0.2)
+        axes.margins(x=0.2, y=0.01)
     names = [f"{name(run)}, n = {len(contents)}" for run, contents in groups.items()]
     grid[0].set_yticks(range(len(groups)), names, fontsize=9)
     grid[0].invert_yaxis()

@@ -69,7 +69,7 @@ def test_a_panels_axis_does_not_magnify_noise(figure: Figure) -> None:
 def test_the_outcome_sets_each_variant_against_the_band() -> None:
     results = [*RESULTS, variant("moe_adapters+top_1", 0, 40), variant("moe_adapters+top_4", 0, 75)]
     outside, _, inside = ablations.outcome(tables.by_run(results), NAMES, "E = 12").partition("Inside")
-    assert "71.0 %, ± 12.7" in outside  # t(0.975, 1) / sqrt(2) * sd(70, 72)
+    assert "71.0 % (± 12.7)" in outside  # t(0.975, 1) / sqrt(2) * sd(70, 72)
     assert "K = 1 -31.0" in outside
     assert "K = 4 +4.0" in inside
 
