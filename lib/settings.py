@@ -1,34 +1,46 @@
-"""Reading YAML strictly into dataclasses: a key given twice, unknown or missing, a wrong type or range is an error.
+"""Checks what a file holds against a dataclass: an unknown or missing key, a wrong type or range is an error.
 
-A range is declared where the type is, and nowhere else: `crop: PositiveShare`, or `Annotated[int, Rule(...)]`.
+A range is declared where the type is, and nowhere else: `crop: PositiveShare`. pydantic does the checking; it is
+imported at the first check, so that a room which only declares its settings does not need it.
 """
 
 import dataclasses
+import json
 import re
 import reprlib
 import types
 import typing
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import yaml
+from annotated_types import Interval
 
-LARGEST = 2**53  # whole numbers up to here are exact as floats too
-
-_short = reprlib.Repr()
-_short.maxlevel, _short.maxstring, _short.maxother = 2, 200, 200
-shown = _short.repr  # a bad value in a message: what a file holds may be long and deep
-
-
-class ParamsError(ValueError):
-    """A params file that cannot be used; the message says where and what to do."""
+LARGEST = 2**53  # up to here every whole number is exact as a float; nan and infinity lie outside every range
+Count = Annotated[int, Interval(ge=0, le=LARGEST)]
+Positive = Annotated[int, Interval(ge=1, le=LARGEST)]
+Number = Annotated[float, Interval(ge=-LARGEST, le=LARGEST)]
+Weight = Annotated[float, Interval(ge=0, le=LARGEST)]
+Rate = Annotated[float, Interval(gt=0, le=LARGEST)]
+Share = Annotated[float, Interval(ge=0, le=1)]
+PositiveShare = Annotated[float, Interval(gt=0, le=1)]
 
 
 class Rule(NamedTuple):
-    """What a value must be besides its type: in the words of a message, and as a test whose answer is true or not."""
+    """What a value must be besides its type: in words, for the message, and as a test."""
 
     words: str
     holds: Callable[[Any], object]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Has pydantic check the rule after the type."""
+        from pydantic import AfterValidator
+
+        return AfterValidator(self._checked).__get_pydantic_core_schema__(source, handler)
+
+    def _checked(self, value: Any) -> Any:
+        if not self.holds(value):
+            raise ValueError(f"it must be {self.words}")
+        return value
 
 
 def each_once(values: list[Any]) -> bool:
@@ -36,126 +48,67 @@ def each_once(values: list[Any]) -> bool:
     return len(set(values)) == len(values)
 
 
-def _has_place(template: str) -> bool:
-    try:
-        return "{}" in template and bool(template.format("x"))
-    except (ValueError, LookupError, AttributeError):
-        return False
-
-
-Count = Annotated[int, Rule("0 or more", lambda n: n >= 0)]
-Positive = Annotated[int, Rule("1 or more", lambda n: n >= 1)]
-Weight = Annotated[float, Rule("0 or more", lambda x: x >= 0)]
-Rate = Annotated[float, Rule("more than 0", lambda x: x > 0)]
-Share = Annotated[float, Rule("0 to 1", lambda x: 0 <= x <= 1)]
-PositiveShare = Annotated[float, Rule("more than 0 and at most 1", lambda x: 0 < x <= 1)]
-# what becomes a part of a file's name: never a folder, nor hidden
+# a part of a file's name: it can name no other folder, and is not hidden
 Name = Annotated[str, Rule("letters, digits, and _ + - . inside", re.compile(r"[\w+][\w+.-]*").fullmatch)]
-SIZES = ["image_size", "width", "layers", "heads", "embed", "context", "text_layers"]  # of the tiny CLIP
-Sizes = Annotated[dict[str, Positive], Rule(f"a number for each of {', '.join(SIZES)}", lambda s: set(s) == {*SIZES})]
-Template = Annotated[str, Rule("text with {} for the class name, and no other braces", _has_place)]
+Template = Annotated[
+    str, Rule("text with {} for the class name, and no other braces", re.compile(r"[^{}]*({}[^{}]*)+").fullmatch)
+]
 Order = Annotated[list[Name], Rule("one task or more, each once", lambda names: bool(names) and each_once(names))]
+
+# the name of a type, which pydantic puts between the keys where a value may have several types
+_TYPE = re.compile(r"\[|^constrained-|^(bool|int|float|str)$")
+_short = reprlib.Repr()
+_short.maxlevel, _short.maxstring, _short.maxother = 2, 200, 200
+shown = _short.repr  # how a message shows a bad value: cut short
+
+
+class ParamsError(ValueError):
+    """A file of settings that cannot be used; the message names the file, the key, its value and what is allowed."""
 
 
 def build(cls: Any, raw: Any, where: str) -> Any:
-    """An instance of a dataclass from a mapping, checked key by key, type by type and rule by rule."""
-    if not isinstance(raw, dict):
-        raise ParamsError(f"{where}: expected a mapping, found {shown(raw)}")
-    hints = typing.get_type_hints(cls, include_extras=True)
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = set(raw) - set(fields)
-    if unknown:
-        named = ", ".join(sorted(map(str, unknown)))
-        raise ParamsError(f"{where}: unknown key {named}; allowed: {', '.join(fields)}")
-    optional = {n for n, f in fields.items() if not _required(f)}
-    missing = set(fields) - set(raw) - optional
-    if missing:
-        raise ParamsError(f"{where}: missing key {', '.join(sorted(missing))}")
-    return cls(**{name: _value(hints[name], value, f"{where}: {name}") for name, value in raw.items()})
+    """An instance of a dataclass from a mapping of plain values.
 
+    An int is taken for a float; neither text nor a bool is taken for a number. Raises ParamsError, in one line that
+    begins with `where` and names every key that is wrong.
+    """
+    from pydantic import TypeAdapter, ValidationError
 
-def _required(entry: dataclasses.Field) -> bool:
-    return entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    """`value` checked against a type hint; an int is taken where a float is meant, a bool never for a number."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if isinstance(value, int | float) and not abs(value) <= LARGEST:  # nan is not, either
-        raise ParamsError(f"{where} is no number that can be computed with; give one of at most {LARGEST}")
-    if origin is Annotated:
-        return _ruled(args[0], args[1], value, where)
-    if dataclasses.is_dataclass(hint):
-        return build(hint, value, where)
-    if hint is Any:
-        return value
-    if origin is Literal:
-        if value not in args:
-            raise ParamsError(f"{where} is {shown(value)}; allowed: {', '.join(map(str, args))}")
-        return value
-    if origin in (types.UnionType, typing.Union):
-        return _any_of(args, value, where)
-    if origin is list and isinstance(value, list):
-        return [_value(args[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
-    if origin is dict and isinstance(value, dict):
-        return {_value(args[0], k, where): _value(args[1], v, f"{where}.{k}") for k, v in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if origin is None and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
-        return value
-    raise ParamsError(f"{where} is {shown(value)}; expected {getattr(hint, '__name__', hint)}")
-
-
-def _ruled(hint: Any, rule: Rule, value: Any, where: str) -> Any:
-    found = _value(hint, value, where)
-    if not rule.holds(found):
-        raise ParamsError(f"{where} is {shown(value)}; it must be {rule.words}")
-    return found
-
-
-def _any_of(hints: tuple[Any, ...], value: Any, where: str) -> Any:
-    for hint in hints:
-        if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-            return build(hint, value, where)  # its own message names the key
-        try:
-            return None if hint is type(None) and value is None else _value(hint, value, where)
-        except ParamsError:
-            continue
-    raise ParamsError(f"{where} is {shown(value)}; expected {' or '.join(map(_in_words, hints))}")
-
-
-def _in_words(hint: Any) -> str:
-    """A type hint as a message names it: int, None, list[int], a rule, or the choices of a Literal."""
-    if typing.get_origin(hint) is Annotated:
-        inner, rule = typing.get_args(hint)
-        return f"{_in_words(inner)} ({rule.words})"
-    if typing.get_origin(hint) is dict:
-        return f"dict[{', '.join(map(_in_words, typing.get_args(hint)))}]"
-    if typing.get_origin(hint) is Literal:
-        return " or ".join(map(str, typing.get_args(hint)))
-    if hint is type(None):
-        return "None"
-    return str(hint) if typing.get_args(hint) else getattr(hint, "__name__", str(hint))
-
-
-class UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, but a key given twice is an error instead of a silent last word."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """A mapping as it is written, before merges are resolved; its keys are all different."""
-        node = super().compose_mapping_node(anchor)
-        keys = [str(key.value) for key, _ in node.value if key.value != "<<"]
-        twice = {k for k in keys if keys.count(k) > 1}
-        if twice:
-            raise yaml.YAMLError(f"key {', '.join(sorted(twice))} given twice{node.start_mark}")
-        return node
-
-
-def read_yaml(raw: bytes) -> Any:
-    """What a YAML file holds, as plain values. Raises ParamsError, which says where, if it is not valid."""
     try:
-        return yaml.load(raw.decode(), UniqueKeyLoader)
-    except RecursionError:
-        raise ParamsError("not valid YAML: it is nested too deeply") from None
-    except (yaml.YAMLError, ValueError, TypeError) as error:  # a date that is none, a number of 5000 digits
-        raise ParamsError(f"not valid YAML: {error}") from error
+        # As JSON: from Python values, pydantic's strict mode takes no mapping for a dataclass.
+        return TypeAdapter(cls).validate_json(json.dumps(raw, default=str), strict=True, extra="forbid")
+    except ValidationError as error:
+        raise ParamsError(f"{where}: {_in_words(cls, error.errors())}") from None
+    except (RecursionError, TypeError, ValueError) as error:  # nested without end, or with a date as a key
+        raise ParamsError(f"{where} holds more than plain values ({error})") from None
+
+
+def _in_words(cls: Any, errors: list[Any]) -> str:
+    """One clause for every key that is wrong. A value that fits none of several types has an error for each of them."""
+    clauses: dict[tuple[str, ...], str] = {}
+    for error in errors:
+        path = tuple(str(part) for part in error["loc"] if not _TYPE.search(str(part)))
+        other = error["msg"].removeprefix("Input should be ")
+        clauses[path] = f"{clauses[path]} or {other}" if path in clauses else _clause(cls, error, path)
+    innermost = [path for path in clauses if not any(path == other[: len(path)] != other for other in clauses)]
+    return "; ".join(clauses[path] for path in innermost[:5]).replace("an object", "a mapping").replace("array", "list")
+
+
+def _clause(cls: Any, error: Any, path: tuple[str, ...]) -> str:
+    key, message = ".".join(path)[:200] or "all of it", error["msg"].removeprefix("Value error, ")
+    match error["type"]:
+        case "missing":
+            return f"missing key {key}"
+        case "unexpected_keyword_argument":
+            return f"unknown key {key}; allowed: {', '.join(_keys(cls, path[:-1]))}"
+        case "value_error" if isinstance(error["input"], dict):  # of a __post_init__, which names the key and its value
+            return f"{'.'.join(path)}: {message}".removeprefix(": ")
+    return f"{key} is {shown(error['input'])}; {message.replace('Input', 'it')}"
+
+
+def _keys(hint: Any, path: tuple[str, ...]) -> list[str]:
+    """The keys of the dataclass to which a path leads from `hint`."""
+    for key in path:
+        hint = typing.get_type_hints(hint)[key] if dataclasses.is_dataclass(hint) else typing.get_args(hint)[-1]
+        hint = typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint  # of `Class | None`
+    return [field.name for field in dataclasses.fields(hint)]

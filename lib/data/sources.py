@@ -1,6 +1,7 @@
 """Where tasks come from: one module for each source, imported only when its pictures are needed.
 
 The two functions of `Source` are all that a source module must have. Both raise TaskError for what cannot be used.
+A source that has certain tasks and no others lists them in NAMES.
 """
 
 from importlib import import_module

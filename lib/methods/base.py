@@ -84,6 +84,7 @@ class Method:
     """
 
     Settings: ClassVar[Any] = Settings
+    needs_reference: ClassVar[bool] = False  # whether it learns from the reference set
     decisions: tuple[str, ...] = ("sample",)
     asked: int = 0  # how many pictures an image tower has run to predict, so far
 

@@ -122,6 +122,7 @@ class LwFVR(Taught):
     """Keeps the answers among random captions."""
 
     Settings = LwFVRSettings
+    needs_reference = True
 
     def replayed(self, lesson: Lesson) -> Tensor:
         """All captions of the reference set."""

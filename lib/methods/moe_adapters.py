@@ -45,6 +45,10 @@ class AdapterSettings:
     image_blocks: Blocks
     text_blocks: Blocks
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for numbers that make no mixture, such as more experts chosen than there are."""
+        self.config()
+
     def config(self) -> MoEConfig:
         """One expert for every task: an adapter."""
         return MoEConfig(

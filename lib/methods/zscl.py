@@ -44,6 +44,7 @@ class ZSCL(FineTune):
     """Fine-tuning that is held to CLIP in what it says of a reference set, and in its weights."""
 
     Settings = ZSCLSettings
+    needs_reference = True
 
     def __init__(self, context: Context, settings: dict) -> None:
         super().__init__(context, settings)

@@ -1,7 +1,7 @@
 """The numbers of a study: read once, strictly, from its params file into frozen dataclasses.
 
-An unknown or missing key, or a value of the wrong type or outside its range, is an error that names the file, the key
-and what is allowed.
+`load` refuses what is wrong within the file; `check` also asks the methods and the source of the tasks, and is called
+before anything starts. Both raise ParamsError: one line that names the file, the key, its value and what is allowed.
 """
 
 from dataclasses import dataclass, field
@@ -9,30 +9,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from lib.data.reference import ReferenceSettings
+from lib.data.sources import source
 from lib.data.tasks import TaskSettings
 from lib.methods.base import TrainSettings
 from lib.selector.ddas import SelectorSettings
-from lib.settings import (
-    Count,
-    Name,
-    ParamsError,
-    Positive,
-    Rate,
-    Rule,
-    Sizes,
-    build,
-    each_once,
-    read_yaml,
-    shown,
-)
+from lib.settings import Count, Name, ParamsError, Positive, Rate, Rule, build, each_once, shown
+from lib.strict_yaml import read_yaml
 from lib.study.paths import ROOT
 
 __all__ = ["ParamsError", "build", "load"]
 
+SIZES = ["image_size", "width", "layers", "heads", "embed", "context", "text_layers"]  # of the tiny CLIP
+Sizes = Annotated[dict[str, Positive], Rule(f"a number for each of {', '.join(SIZES)}", lambda s: set(s) == {*SIZES})]
+
 
 @dataclass(frozen=True)
-class Pretrain:
-    """The tiny CLIP's training (notebook 02)."""
+class PretrainSettings:
+    """The tiny CLIP's training (params `pretrain`; notebook 02)."""
 
     seed: Count
     pictures: Positive
@@ -44,16 +37,16 @@ class Pretrain:
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """Which CLIP is frozen: a local folder, or an open_clip name with a tag or file of weights."""
+class BackboneSettings:
+    """The frozen CLIP (params `backbone`): a local folder, or a name of open_clip with a tag or a file of weights."""
 
     model: str
     pretrained: str
 
 
 @dataclass(frozen=True)
-class Compute:
-    """How a run computes. A fixed number of threads on the CPU gives the same bytes on any number of cores.
+class ComputeSettings:
+    """How a run computes (params `compute`). With a fixed number of threads a CPU gives the same bytes on every run.
 
     precision: of matrix products in training; auto is bf16 on a GPU and fp32 on a CPU.
     """
@@ -67,19 +60,20 @@ class Compute:
 class Run:
     """One line of the comparison, named <method> or <method>+<variant>.
 
-    set: what differs: settings of the method, and of SPECIAL. orders: empty = the first. story: part of the main
-    story. by_task: the first seed learns each task in a stage of its own, so that a checkpoint stays of each moment.
+    set: the settings of the method that differ, and those of SPECIAL. orders: empty = the first. story: whether the
+    run is part of the main story. by_task: whether the first seed learns each task in a stage of its own, which leaves
+    a checkpoint after every task.
     """
 
-    seeds: Annotated[list[Count], Rule("different numbers", each_once)]
+    seeds: Annotated[list[Count], Rule("one seed or more, each once", lambda seeds: bool(seeds) and each_once(seeds))]
     set: dict[str, Any]
-    orders: Annotated[list[str], Rule("different orders", each_once)] = field(default_factory=list)
+    orders: Annotated[list[str], Rule("orders, each once", each_once)] = field(default_factory=list)
     story: bool = False
     by_task: bool = False
 
 
 # What a run may set besides its method's settings, with the value that changes nothing: training pictures of a class
-# (0 = all), into how many tasks each task is cut, training steps of a task (0 = the study's).
+# (0 = all), the number of tasks into which each task is cut, training steps of a task (0 = the study's).
 SPECIAL = {"shots": 0, "cut": 1, "steps": 0}
 
 
@@ -88,80 +82,100 @@ class Study:
     """A whole params file."""
 
     study: Name
-    backbone: Backbone
+    backbone: BackboneSettings
     tasks: TaskSettings
     train: TrainSettings
     selector: SelectorSettings
     methods: dict[str, dict[str, Any]]
     runs: dict[Name, Run]
-    compute: Compute
+    compute: ComputeSettings
     reference: ReferenceSettings | None = None
-    pretrain: Pretrain | None = None
+    pretrain: PretrainSettings | None = None
     tuning: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
 
 
 def load(path: str | Path = "params.yaml") -> Study:
-    """The study of a params file (relative paths start at the project's root).
+    """The study of a params file (relative paths start at the project's root). Raises ParamsError."""
+    if not (ROOT / path).is_file():
+        there = ", ".join(["mini", *sorted(p.parent.name for p in ROOT.glob("studies/*/params.yaml"))])
+        raise ParamsError(f"there is no params file {path}; the studies here are: {there}")
+    return parse(read_yaml(ROOT / path, str(path)), str(path))
 
-    Raises ParamsError if the file is missing, is not YAML, or has a key or value that the study does not know.
-    """
-    try:
-        raw = read_yaml((ROOT / path).read_bytes())
-    except (FileNotFoundError, IsADirectoryError):
-        known = ", ".join(["mini", *sorted(p.parent.name for p in ROOT.glob("studies/*/params.yaml"))])
-        raise ParamsError(f"there is no params file {path}; the studies here are: {known}") from None
-    except OSError as error:
-        raise ParamsError(f"{path} cannot be read ({error}); mend that first") from error
-    except ParamsError as error:
-        raise ParamsError(f"{path} is {error}") from error
-    study = build(Study, raw, str(path))
-    _check_numbers(study, path)
+
+def parse(raw: Any, where: str) -> Study:
+    """The study of a mapping as a params file holds it. Raises ParamsError, which begins with `where`."""
+    study = build(Study, raw, where)
+    _check_sections(study, where)
     for name, grid in study.tuning.items():
-        strange = set(grid) - set(study.methods.get(name, ()))
-        if strange or name not in study.methods:
-            raise ParamsError(f"{path}: tuning.{name} names what is no method, or no number of it: {shown(grid)}")
+        if set(grid) - set(study.methods.get(name, ())) or name not in study.methods:
+            raise ParamsError(f"{where}: tuning.{name} is {shown(grid)}; allowed: a method, and settings that it has")
     for name, run in study.runs.items():
-        _check_run(study, run, name, f"{path}: runs.{name}")
+        _check_run(study, run, name, f"{where}: runs.{name}")
     return study
 
 
-def _check_numbers(study: Study, path: str | Path) -> None:
-    """Raises ParamsError for the first thing that does not go with another."""
+def _check_sections(study: Study, where: str) -> None:
+    """Raises ParamsError for the first value that does not go with another."""
     tasks, train, selector = study.tasks, study.train, study.selector
     if not tasks.orders:
-        raise ParamsError(f"{path}: tasks.orders is empty; give at least one, such as {{I: [first, second]}}")
+        raise ParamsError(f"{where}: tasks.orders is empty; give at least one, such as {{I: [first, second]}}")
     if tasks.source == "mini" and not (tasks.train_per_class and tasks.test_per_class):
-        raise ParamsError(f"{path}: tasks.train_per_class and test_per_class are drawn for mini: 1 or more")
+        raise ParamsError(f"{where}: tasks.train_per_class and test_per_class are 0; mini draws 1 picture or more")
     if not train.steps and not train.epochs:
-        raise ParamsError(f"{path}: train.steps and train.epochs are both 0; give one of them")
+        raise ParamsError(f"{where}: train.steps and train.epochs are both 0; give one of them")
     if train.warmup > train.steps and not train.epochs:
-        raise ParamsError(f"{path}: train.warmup is {train.warmup}; choose 0 to {train.steps}, train.steps")
+        raise ParamsError(f"{where}: train.warmup is {train.warmup}; choose 0 to {train.steps}, train.steps")
     if selector.rule == "quantile" and selector.threshold > 1:
-        raise ParamsError(f"{path}: selector.threshold is {selector.threshold}; a quantile is 1 at most")
+        raise ParamsError(f"{where}: selector.threshold is {selector.threshold}; a quantile is 1 at most")
     if selector.reference and study.reference is None:
-        raise ParamsError(f"{path}: selector.reference needs pictures; add a section `reference:`")
+        raise ParamsError(f"{where}: selector.reference needs pictures; add a section `reference:`")
 
 
 def _check_run(study: Study, run: Run, name: str, where: str) -> None:
     method = method_of(name)
     if method not in study.methods:
-        allowed = ", ".join(study.methods)
-        raise ParamsError(f"{where} is a run of method {method!r}; there are: {allowed}")
-    if not run.seeds:
-        raise ParamsError(f"{where}.seeds is empty; give at least one")
-    unknown = set(run.orders) - set(study.tasks.orders)
+        raise ParamsError(f"{where} is a run of method {method!r}; there are: {', '.join(study.methods)}")
+    unknown = [order for order in run.orders if order not in study.tasks.orders]
     if unknown:
-        raise ParamsError(
-            f"{where}.orders has {', '.join(sorted(unknown))}; there are: {', '.join(study.tasks.orders)}"
-        )
-    strange = set(run.set) - set(study.methods[method]) - set(SPECIAL)
-    if strange:
-        allowed = ", ".join([*study.methods[method], *SPECIAL])
-        raise ParamsError(f"{where}.set has {', '.join(sorted(strange))}; allowed: {allowed}")
+        raise ParamsError(f"{where}.orders has {', '.join(unknown)}; there are: {', '.join(study.tasks.orders)}")
+    allowed = [*study.methods[method], *SPECIAL]
+    unknown = [key for key in run.set if key not in allowed]
+    if unknown:
+        raise ParamsError(f"{where}.set has {', '.join(unknown)}; allowed: {', '.join(allowed)}")
     for key, least in SPECIAL.items():
         value = run.set.get(key, least)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        if type(value) is not int or value < least:
             raise ParamsError(f"{where}.set.{key} is {shown(value)}; it is a whole number, {least} or more")
+
+
+def check(study: Study) -> None:
+    """Raises ParamsError for a task that its source does not have, or a method that cannot be made with its settings.
+
+    It loads the source and every method, which takes seconds: call it once, before stages are started.
+    """
+    names = getattr(source(study.tasks.source), "NAMES", None)
+    for order, listed in study.tasks.orders.items():
+        names = names or listed  # of a source that does not say which tasks it has, all those of the first order
+        unknown = [name for name in listed if name not in names]
+        if unknown:
+            there = ", ".join(names)
+            raise ParamsError(f"study {study.study}: tasks.orders.{order} has {', '.join(unknown)}; there are: {there}")
+    for run in study.runs:
+        _check_method(study, run)
+
+
+def _check_method(study: Study, run: str) -> None:
+    from lib.methods import method_class
+    from lib.study.plan import tasks_of
+
+    where, orders = f"study {study.study}, run {run}", study.runs[run].orders or [*study.tasks.orders][:1]
+    method = method_class(method_of(run))
+    if method.needs_reference and study.reference is None:
+        raise ParamsError(f"{where} needs pictures of none of the tasks; add a section `reference:`")
+    rates = getattr(build(method.Settings, settings_of(study, run), where), "lr", None)
+    names = {name for order in orders for name in tasks_of(study, run, order)}
+    if isinstance(rates, dict) and (missing := names - set(rates)):
+        raise ParamsError(f"{where}: lr has no entry for task {', '.join(sorted(missing))}; it has: {', '.join(rates)}")
 
 
 def method_of(run: str) -> str:

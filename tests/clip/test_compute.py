@@ -16,17 +16,17 @@ from lib.clip import compute
 from lib.moe import Router
 from lib.study import stage as learn
 from lib.study import train
-from lib.study.params import Compute, ParamsError
+from lib.study.params import ComputeSettings, ParamsError
 from lib.study.paths import ROOT
 from tests.support import small_study
 from tests.support.small_run import result, study
 
 CPU = torch.device("cpu")
-ALONE = Compute(threads=1)
+ALONE = ComputeSettings(threads=1)
 STILL = {"moe_adapters": {"noise": False, "dropout": 0.0}, "finetune": {}}  # nothing drawn in a forward pass
 
 
-def after_a_task(name: str, how: Compute, steps: int = 4, **settings: Any) -> tuple[list[float], Any]:
+def after_a_task(name: str, how: ComputeSettings, steps: int = 4, **settings: Any) -> tuple[list[float], Any]:
     """The losses and the method after one task."""
     pupil = small_study.method(name, **settings)
     return train.learn_task(pupil, small_study.lessons()[0], replace(pupil.study.train, steps=steps), how), pupil

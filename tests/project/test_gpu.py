@@ -17,12 +17,12 @@ from lib.clip import compute
 from lib.methods import method_class
 from lib.methods.base import Lesson, Method
 from lib.study import train
-from lib.study.params import Compute
+from lib.study.params import ComputeSettings
 from tests.support import small_study
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 
-EXACT = Compute(threads=1, device="cuda", precision="fp32")
+EXACT = ComputeSettings(threads=1, device="cuda", precision="fp32")
 FORWARD = 1e-4
 GRADIENT = 1e-3  # of a gradient's norm
 LOSS = 1e-2  # of a loss, after three tasks of four steps
@@ -54,7 +54,7 @@ def pupil(name: str, device: str) -> Method:
     return found
 
 
-def first(name: str, device: str, how: Compute) -> tuple[float, Tensor]:
+def first(name: str, device: str, how: ComputeSettings) -> tuple[float, Tensor]:
     """The loss of a first step and its gradients, on the CPU."""
     taught = pupil(name, device)
     trained = taught.begin_task(small_study.lessons()[0])

@@ -5,15 +5,13 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 
 import pytest
 
 from lib.study import plan
-from lib.study.params import ParamsError, Run, load
+from lib.study.params import load
 from lib.study.paths import ROOT
-from tests.support import small_study
 from tools.stages import run as study
 
 
@@ -66,14 +64,6 @@ def test_there_is_at_least_one_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     assert study.default_jobs(8, groups=3) == 3
     monkeypatch.setattr(study.os, "sysconf", lambda name: {"SC_PHYS_PAGES": 2**19, "SC_PAGE_SIZE": 4096}[name])
     assert study.default_jobs(1) == 1  # 2 GiB are room for one
-
-
-def test_settings_are_checked_before_anything_runs() -> None:
-    small = small_study.study()
-    study.check_methods(small)
-    wrong = replace(small, runs={"moe_adapters": Run([0], {"top_k": "two"})})
-    with pytest.raises(ParamsError, match=r"run moe_adapters.*top_k is 'two'; expected int"):
-        study.check_methods(wrong)
 
 
 def test_an_unknown_study_is_an_error_that_names_those_there_are() -> None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from lib.settings import build, read_yaml
+from lib.settings import build
+from lib.strict_yaml import read_yaml
 from lib.study.paths import DATA
 
 CATALOGUE = DATA / "catalogue"
@@ -64,5 +65,5 @@ def catalogue(name: str) -> Entry:
     """The facts of a data set. Raises DataError for an unknown name, ParamsError for an invalid file."""
     if name not in NAMES:
         raise DataError(f"there is no data set {name!r}; there are: {', '.join(NAMES)}")
-    file = CATALOGUE / f"{name}.yaml"
-    return build(Entry, read_yaml(file.read_bytes()), f"data/catalogue/{file.name}")
+    file = f"data/catalogue/{name}.yaml"
+    return build(Entry, read_yaml(CATALOGUE / f"{name}.yaml", file), file)

@@ -21,9 +21,11 @@ from lib.data.tasks import TaskSettings
 from lib.files import whole
 from lib.study.progress import Progress
 from tools.datasets import coop
-from tools.datasets.catalogue import catalogue
+from tools.datasets.catalogue import NAMES, catalogue
 from tools.datasets.formats import SPLITS
 from tools.datasets.splits import Split, open_split
+
+__all__ = ["NAMES", "prepare", "reference"]  # what a source has
 
 CHUNK = 512  # pictures that are in memory at the same time
 

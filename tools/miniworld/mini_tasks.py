@@ -170,6 +170,8 @@ RECIPES: dict[str, Recipe] = {
     "scenes": Recipe(list(PHOTOS)[9:], _templates("a {}"), crop),
 }
 
+NAMES = list(MINI)
+
 
 def draw(task: str, split: str, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The pictures of a split, (N, SIZE, SIZE, 3) uint8, and labels (N,): `per_class` of each class, no two alike."""

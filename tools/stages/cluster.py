@@ -20,7 +20,8 @@ from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster
 from distributed.client import FutureCancelledError
 
 import tools
-from lib.settings import Count, ParamsError, Positive, build, read_yaml
+from lib.settings import Count, ParamsError, Positive, build
+from lib.strict_yaml import read_yaml
 from lib.study.paths import ROOT
 from tools.stages import worker
 from tools.stages.lock import LOCK
@@ -63,14 +64,8 @@ class Settings:
 
 
 def load(file: Any = ROOT / "cluster.yaml") -> Settings:
-    """Reads the settings. Raises ParamsError if the file is missing or has a key or value that is not known."""
-    try:
-        raw = read_yaml(file.read_bytes())
-    except OSError as error:
-        raise ParamsError(f"{file.name} cannot be read: {error}; restore it with git") from error
-    except ParamsError as error:
-        raise ParamsError(f"{file.name} is {error}; restore it with git") from error
-    settings = build(Settings, raw, file.name)
+    """Reads the settings. Raises ParamsError if the file cannot be read or has a wrong key or value."""
+    settings = build(Settings, read_yaml(file, file.name), file.name)
     jobs = settings.slurm
     if jobs.maximum < jobs.minimum:
         raise ParamsError(f"{file.name}: slurm: maximum is {jobs.maximum}; it must be {jobs.minimum} or more")

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from types import FrameType
 
 from lib.study import plan
-from lib.study.params import ParamsError, Study, load
+from lib.study.params import ParamsError, Study, check, load
 from lib.study.paths import ROOT
 from tools.stages.graph import Graph, address
 from tools.stages.lock import alone
@@ -76,20 +76,6 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def check_methods(study: Study) -> None:
-    """Raises ParamsError if a run's method or settings do not exist: now, not when its stage starts."""
-    from lib.methods import method_class
-    from lib.study.params import build, method_of, settings_of
-
-    for run in study.runs:
-        cls = method_class(method_of(run))
-        build(
-            cls.Settings,
-            settings_of(study, run),
-            f"study {study.study}, run {run}: settings of {cls.__name__}",
-        )
-
-
 def prepared(asked: argparse.Namespace, held: ExitStack) -> tuple[Slots, dict[str, set[str]], list[str]]:
     """The slots, the stages to look at with those that each waits for, and the stages to run after them.
 
@@ -97,7 +83,7 @@ def prepared(asked: argparse.Namespace, held: ExitStack) -> tuple[Slots, dict[st
     """
     folder = str(plan.folder_of(asked.study))
     study = load(f"{folder}/params.yaml")
-    check_methods(study)
+    check(study)
     held.enter_context(alone())
     plan.write()
     wanted, after = targets(asked, study, folder)
