@@ -170,7 +170,7 @@ RECIPES: dict[str, Recipe] = {
     "scenes": Recipe(list(PHOTOS)[9:], _templates("a {}"), crop),
 }
 
-NAMES = list(MINI)
+NAMES = list(RECIPES)
 
 
 def draw(task: str, split: str, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
