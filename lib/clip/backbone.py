@@ -1,4 +1,4 @@
-"""The frozen CLIP: its class features, its answers (paper, Sec. 3.1; Radford et al. 2021)."""
+"""The frozen CLIP and its class features (paper, Sec. 3.1; Radford et al. 2021)."""
 
 import hashlib
 from collections.abc import Callable
@@ -12,16 +12,16 @@ from torch import Tensor
 from lib.clip import towers
 
 Encode = Callable[[Tensor], Tensor]  # tokens (N, L) to features (N, F)
-Tokenizer = Callable[[list[str]], Tensor]  # prompts to tokens (N, L) at the full context
+Tokenizer = Callable[[list[str]], Tensor]  # prompts to tokens (N, L), padded to the context length
 Colours = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A CLIP in eval mode and what its inputs are made with.
+    """A CLIP in eval mode, its tokenizer, and how its images are prepared.
 
-    image_size: pixels a side; mean, std: of pixels from 0 to 1; name: what it was loaded by; fingerprint: a
-    hash of all its weights.
+    image_size: pixels a side. mean, std: of the colours, for pixels from 0 to 1. name: what it was loaded by.
+    fingerprint: a hash of all its weights.
     """
 
     model: open_clip.CLIP
@@ -34,21 +34,21 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device that the model is on."""
         return self.model.logit_scale.device
 
     def to(self, device: torch.device) -> "Backbone":
-        """The same backbone, its model moved."""
+        """Moves the model to a device. Returns this backbone."""
         self.model.to(device)
         return self
 
     def pixels(self, images: Tensor) -> Tensor:
-        """uint8 images (B, 3, H, W), wherever they are, as the model takes them, where it is."""
+        """The model's inputs (B, 3, H, W), on its device, for uint8 images (B, 3, H, W) on any device."""
         return preprocess(images.to(self.device), self.mean, self.std)
 
 
 def fingerprint(model: torch.nn.Module) -> str:
-    """SHA-256 over names, types, shapes and bytes of all tensors of a model."""
+    """SHA-256 over the names, types, shapes and bytes of all tensors of a model."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -57,7 +57,7 @@ def fingerprint(model: torch.nn.Module) -> str:
 
 
 def preprocess(images: Tensor, mean: Colours, std: Colours) -> Tensor:
-    """uint8 images (B, 3, H, W) at the model's size to floats, shifted and scaled by mean and std."""
+    """Scales uint8 images (B, 3, H, W) to 0 to 1, then normalises them by mean and std."""
     if images.dtype != torch.uint8:
         raise ValueError(f"images are {images.dtype}; give uint8, 0 to 255, as they are stored")
     shift, scale = (torch.tensor(c, device=images.device).view(3, 1, 1) for c in (mean, std))
@@ -66,15 +66,15 @@ def preprocess(images: Tensor, mean: Colours, std: Colours) -> Tensor:
 
 @torch.no_grad()
 def encode_text(model: open_clip.CLIP, tokens: Tensor, batch: int = 256) -> Tensor:
-    """The frozen CLIP's features (N, F), not normalised, of tokens (N, L), cut batch by batch."""
+    """The frozen CLIP's features (N, F), not normalised, of tokens (N, L). Padding is cut batch by batch."""
     return torch.cat([towers.text_group(model, part) for part in tokens.split(batch)])
 
 
 def zero_shot_classifier(encode: Encode, tokenizer: Tokenizer, class_names: list[str], templates: list[str]) -> Tensor:
-    """Unit class features (C, F): the mean over templates ("a photo of a {}.") of unit features."""
-    bad = [t for t in templates if "{}" not in t]
+    """Class features (C, F) of unit length: the mean over templates ("a photo of a {}.") of unit features."""
+    bad = [template for template in templates if "{}" not in template]
     if bad or not templates:
         raise ValueError(f"template {bad[0]!r} has no {{}} for the class name" if bad else "there is no template")
     prompts = ([template.format(name) for name in class_names] for template in templates)
-    features = torch.stack([F.normalize(encode(tokenizer(each)), dim=-1) for each in prompts])
+    features = torch.stack([F.normalize(encode(tokenizer(each)), dim=-1) for each in prompts])  # (templates, C, F)
     return F.normalize(features.mean(dim=0), dim=-1)  # (C, F)

@@ -1,9 +1,9 @@
-"""The mini study's backbone: a CLIP of open_clip's own classes, tiny, with convolutions in front of the image tower.
+"""The mini study's backbone: a tiny CLIP of open_clip's own classes, with convolutions in front of the image tower.
 
-The stem (three strided convolutions in place of the patch projection `visual.conv1`; early convolutions, Xiao et al.
-2021) lets so small a transformer learn shapes in minutes. A saved model is a folder with `tiny_clip.json` and
-`tiny_clip.safetensors`: half precision, and of the token table only the rows that training touched. All other
-rows are made again from the seed, so any class name is valid: a word the model has never met.
+Three strided convolutions replace the patch projection `visual.conv1`. Such a stem (early convolutions, Xiao et al.
+2021) lets a small transformer learn shapes within minutes. A saved model is a folder with `tiny_clip.json` and
+`tiny_clip.safetensors`, in half precision. Of the token table it holds only the rows that training changed. The other
+rows are drawn again from the seed, so that class names may contain words that the model has never met.
 """
 
 import json
@@ -22,21 +22,21 @@ TABLE = "token_embedding.weight"
 
 
 def stem(width: int) -> nn.Sequential:
-    """Three convolutions of stride 2: one token of `width` for every 8 x 8 pixels."""
+    """Three convolutions of stride 2: (B, 3, H, W) to (B, width, H/8, W/8)."""
     layers: list[nn.Module] = []
-    for below, above in ((3, width // 4), (width // 4, width // 2), (width // 2, width)):
-        layers += [nn.Conv2d(below, above, 3, 2, 1, bias=False), nn.BatchNorm2d(above), nn.ReLU()]
+    for inputs, outputs in ((3, width // 4), (width // 4, width // 2), (width // 2, width)):
+        layers += [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
 
 def token_table(width: int, seed: int) -> Tensor:
-    """The token table before training (VOCABULARY, width), the same for a seed on every machine."""
+    """The token table (VOCABULARY, width) before training. A seed gives the same table on every machine."""
     table = np.random.default_rng(seed).normal(0, 0.02, (VOCABULARY, width))
     return torch.from_numpy(table.astype(np.float32))
 
 
 def build(config: dict[str, int], seed: int) -> open_clip.CLIP:
-    """A tiny CLIP at random weights. `config` has image_size, width, layers, heads, embed, context, text_layers."""
+    """A tiny CLIP with random weights. `config` has image_size, width, layers, heads, embed, context, text_layers."""
     width, heads = config["width"], config["heads"]
     vision = open_clip.CLIPVisionCfg(
         layers=config["layers"],
@@ -61,7 +61,7 @@ def build(config: dict[str, int], seed: int) -> open_clip.CLIP:
 
 
 def save(model: open_clip.CLIP, folder: Path, config: dict[str, int], seed: int, rows: list[int]) -> None:
-    """Writes the folder; `rows` are the rows of the token table that differ from the seed's."""
+    """Writes a model's folder; `rows` are the rows of the token table that training changed."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     state[TABLE] = state[TABLE][rows]
@@ -71,20 +71,18 @@ def save(model: open_clip.CLIP, folder: Path, config: dict[str, int], seed: int,
 
 
 def load(folder: Path) -> open_clip.CLIP:
-    """The model of a folder that `save` wrote, in single precision and eval mode.
+    """The model that `save` wrote to a folder, in single precision and eval mode.
 
-    Raises ValueError, naming the file, if a part of it is missing, damaged or of another shape.
+    Raises ValueError, naming the folder, if a part is missing, damaged or of another shape.
     """
-    folder = Path(folder)
     try:
         about = json.loads((folder / "tiny_clip.json").read_text())
         state = load_file(folder / "tiny_clip.safetensors")
         model = build(about["config"], about["seed"])
         table = cast(nn.Embedding, model.token_embedding).weight.data.clone()
         table[about["rows"]] = state[TABLE].float()
-        model.load_state_dict(
-            {k: v.float() if v.is_floating_point() else v for k, v in (state | {TABLE: table}).items()}
-        )
+        state[TABLE] = table
+        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     except (OSError, SafetensorError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} holds no whole tiny CLIP: {error}. `make pretrain` makes it again") from error
     return model.eval()

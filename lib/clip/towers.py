@@ -1,11 +1,19 @@
-"""CLIP's two towers as loops over its blocks, with the block's work passed in (paper, Sec. 3.2).
+"""CLIP's two towers, block by block (paper, Sec. 3.1; Radford et al. 2021).
 
-open_clip's modules are used as they are, from outside. What nothing reads is not computed: text is cut to the longest
-prompt in use, which the causal mask makes exact (the released code pads every prompt to 77 tokens), and the last
-block works on the tokens that are read.
+open_clip's modules are called from outside and stay as they are. `image_pass` and `text_pass` embed a batch; who adds
+something to the blocks (lib/moe/model.py) then writes the loop over them:
+
+    for block in blocks:
+        x = block.attend(x)
+        x = x + block.mlp(x)
+
+Only the tokens that features depend on are computed. Prompts are cut to the longest one, which is exact because the
+mask is causal (the released code pads every prompt to 77 tokens), and the last block computes only the tokens that are
+read.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import open_clip
@@ -13,52 +21,119 @@ import torch
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 
-# Tokens that another group of prompts must save to be worth its launches; a GPU would rather work than launch
+# Prompts are split into one more group if that saves this many tokens. A GPU prefers more work to more kernel launches.
 WORTH = {"cpu": 512, "cuda": 1 << 14}
-Block = Callable[[int, ResidualAttentionBlock, Tensor, Tensor | None, Tensor | None], Tensor]
 
 
-def plain(index: int, block: ResidualAttentionBlock, x: Tensor, mask: Tensor | None, read: Tensor | None) -> Tensor:
-    """What block number `index` does in CLIP itself: (B, L, D) to (B, L, D), or to (B, N, D) at N places to read."""
-    if read is None:
-        return block(x, attn_mask=mask)
-    x = attend(block, x, mask, read)
-    return x + block.ls_2(block.mlp(block.ln_2(x)))
+@dataclass(frozen=True)
+class Block:
+    """A residual block as one pass uses it: its attention mask (L, L), and which tokens it computes.
+
+    read: the positions (B, N) of the computed tokens; None: all L of them.
+    """
+
+    layers: ResidualAttentionBlock
+    mask: Tensor | None
+    read: Tensor | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The frozen block: (B, L, D) to (B, L, D), or to (B, N, D)."""
+        x = self.attend(x)
+        return x + self.mlp(x)
+
+    def attend(self, x: Tensor) -> Tensor:
+        """x + MHA(LN1(x)): (B, L, D) to (B, L, D), or to (B, N, D)."""
+        layers, normed, mask = self.layers, self.layers.ln_1(x), self.mask
+        if self.read is None:
+            return x + layers.ls_1(layers.attention(q_x=normed, attn_mask=mask))
+        if mask is not None:  # attention wants one mask for each sample and head
+            mask = mask[self.read].repeat_interleave(layers.attn.num_heads, dim=0)  # (B*heads, N, L)
+        return at(x, self.read) + layers.ls_1(layers.attention(at(normed, self.read), normed, normed, mask))
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """MLP(LN2(x)), what the block adds to x (B, L, D) after attention."""
+        return self.layers.ls_2(self.layers.mlp(self.layers.ln_2(x)))
 
 
-def attend(block: ResidualAttentionBlock, x: Tensor, mask: Tensor | None, read: Tensor | None = None) -> Tensor:
-    """x (B, L, D) after a block's attention, or its tokens (B, N, D) at places `read` (B, N) alone."""
-    seen = block.ln_1(x)
-    if read is None:
-        return x + block.ls_1(block.attention(q_x=seen, attn_mask=mask))
-    if mask is not None:  # a mask of its own for each sample and head
-        mask = mask[read].repeat_interleave(block.attn.num_heads, dim=0)  # (B*heads, N, L)
-    return at(x, read) + block.ls_1(block.attention(at(seen, read), seen, seen, mask))
+@dataclass(frozen=True)
+class Pass:
+    """A batch at the entrance of a tower: embedded tokens x (B, L, D), the blocks, and the pooling after the last.
+
+    ends: the positions (B,) of prompts' end tokens.
+    """
+
+    x: Tensor
+    blocks: list[Block]
+    pool: Callable[[Tensor], Tensor]  # (B, L, D) or (B, N, D) to features (B, F)
+    ends: Tensor | None = None
+
+    def features(self) -> Tensor:
+        """The frozen tower's features (B, F), not normalised."""
+        x = self.x
+        for block in self.blocks:
+            x = block(x)
+        return self.pool(x)
 
 
-def at(x: Tensor, places: Tensor) -> Tensor:
-    """Tokens (B, N, D) of x (B, L, D) at places (B, N)."""
-    return x.gather(1, places.unsqueeze(2).expand(-1, -1, x.shape[2]))
+def at(x: Tensor, positions: Tensor) -> Tensor:
+    """Tokens (B, N, D) of x (B, L, D) at positions (B, N)."""
+    return x.gather(1, positions.unsqueeze(2).expand(-1, -1, x.shape[2]))
 
 
-def image_tower(clip: open_clip.CLIP, images: Tensor, work: Block = plain, whole: bool = False) -> Tensor:
-    """Features (B, F), not normalised, of images (B, 3, H, W).
+def image_pass(clip: open_clip.CLIP, images: Tensor, whole: bool = False) -> Pass:
+    """A pass of images (B, 3, H, W) through the image tower.
 
-    Of the last block's tokens only the class token is read, so only it is computed there; `whole` computes them all, as
-    open_clip does: then the features are CLIP's bit for bit, else up to rounding.
+    The last block computes the class token only. With `whole` it computes all tokens, as open_clip does: then the
+    features are CLIP's bit for bit, otherwise they differ by rounding.
     """
     visual: Any = clip.visual
     x = visual._embeds(images)  # (B, L, D)
-    blocks = visual.transformer.resblocks
-    short = not whole and visual.attn_pool is None and visual.pool_type == "tok"
-    class_token = torch.zeros(len(x), 1, dtype=torch.long, device=x.device)
-    for index, block in enumerate(blocks):
-        x = work(index, block, x, None, class_token if short and index == len(blocks) - 1 else None)
-    return visual._pool(x)[0] @ visual.proj  # (B, F)
+    pools_class_token = visual.attn_pool is None and visual.pool_type == "tok"
+    class_token = torch.zeros(len(x), 1, dtype=torch.long, device=x.device)  # (B, 1)
+    blocks = _blocks(visual.transformer, None, class_token if pools_class_token and not whole else None)
+    return Pass(x, blocks, lambda last: visual._pool(last)[0] @ visual.proj)  # (B, F)
+
+
+def text_pass(clip: open_clip.CLIP, tokens: Tensor, whole: bool = False) -> Pass:
+    """A pass of prompts' tokens (C, L), cut to the longest prompt, through the text tower.
+
+    The last block computes the start token, by which a prompt may be routed, and the end token, which is pooled. With
+    `whole` it computes all tokens.
+    """
+    text: Any = clip
+    embedding = text.positional_embedding
+    tokens = cut_padding(tokens).to(embedding.device)  # cut on the CPU, so that nothing waits for the GPU
+    length, dtype = tokens.shape[1], text.transformer.get_cast_dtype()
+    x = text.token_embedding(tokens).to(dtype) + embedding[:length].to(dtype)  # (C, L, D)
+    ends = tokens.argmax(dim=1, keepdim=True)  # (C, 1)
+    start_and_end = torch.cat([torch.zeros_like(ends), ends], dim=1)  # (C, 2)
+    blocks = _blocks(text.transformer, text.attn_mask[:length, :length], None if whole else start_and_end)
+
+    def pool(last: Tensor) -> Tensor:
+        pooled = text.ln_final(at(last, ends) if whole else last[:, -1:])[:, 0]  # (C, D)
+        return pooled @ text.text_projection  # (C, F)
+
+    return Pass(x, blocks, pool, ends[:, 0])
+
+
+def _blocks(transformer: Any, mask: Tensor | None, read: Tensor | None) -> list[Block]:
+    """The blocks of a tower; `read` is for the last one."""
+    *most, last = transformer.resblocks
+    return [*(Block(layers, mask, None) for layers in most), Block(last, mask, read)]
+
+
+def image_tower(clip: open_clip.CLIP, images: Tensor, whole: bool = False) -> Tensor:
+    """Features (B, F), not normalised, of images (B, 3, H, W)."""
+    return image_pass(clip, images, whole).features()
+
+
+def text_group(clip: open_clip.CLIP, tokens: Tensor, whole: bool = False) -> Tensor:
+    """Features (C, F), not normalised, of tokens (C, L), all cut to the longest prompt."""
+    return text_pass(clip, tokens, whole).features()
 
 
 def text_tower(clip: open_clip.CLIP, tokens: Tensor) -> Tensor:
-    """Features (C, F), not normalised, of tokens (C, L) with any amount of padding; the short go before the long."""
+    """Features (C, F), not normalised, of tokens (C, L); short prompts are computed apart from long ones."""
     groups = by_length(tokens, WORTH[clip.logit_scale.device.type])
     if len(groups) == 1:
         return text_group(clip, tokens)
@@ -66,51 +141,30 @@ def text_tower(clip: open_clip.CLIP, tokens: Tensor) -> Tensor:
     return torch.cat(parts)[torch.cat(groups).argsort().to(parts[0].device)]
 
 
-def text_group(clip: open_clip.CLIP, tokens: Tensor, work: Block = plain, whole: bool = False) -> Tensor:
-    """Features (C, F), not normalised, of tokens (C, L), all cut to the longest.
-
-    The last block computes only the start token, by which a prompt may be routed, and the end token, which is read;
-    `whole`: all tokens.
-    """
-    text: Any = clip
-    mask, places = text.attn_mask, text.positional_embedding
-    tokens = cut_padding(tokens).to(places.device)  # cut before it moves: no waiting for the GPU
-    length, kind = tokens.shape[1], text.transformer.get_cast_dtype()
-    x = text.token_embedding(tokens).to(kind) + places[:length].to(kind)  # (C, L, D)
-    ends = tokens.argmax(dim=1, keepdim=True)  # (C, 1)
-    read = torch.cat([torch.zeros_like(ends), ends], dim=1)  # (C, 2)
-    blocks = text.transformer.resblocks
-    for index, block in enumerate(blocks):
-        last = index == len(blocks) - 1
-        x = work(index, block, x, mask[:length, :length], read if last and not whole else None)
-    pooled = text.ln_final(at(x, ends) if whole else x[:, -1:])[:, 0]  # (C, D)
-    return pooled @ text.text_projection  # (C, F)
-
-
 def by_length(tokens: Tensor, worth: int) -> list[Tensor]:
-    """The rows (n,) of tokens (C, L) in groups of like length, as long as another group saves `worth` tokens."""
+    """Row numbers (n,) of tokens (C, L) in groups of similar length; another group must save `worth` tokens."""
     ends, order = tokens.argmax(dim=1).sort(stable=True)
     groups = _split(order, (ends + 1).tolist(), worth)
     return groups if len(groups) > 1 else [torch.arange(len(tokens))]
 
 
 def _split(order: Tensor, lengths: list[int], worth: int) -> list[Tensor]:
-    """Groups of rows whose lengths rise: cut where it saves most, and each part again."""
-    saved, cut = max(
-        ((i * (lengths[-1] - lengths[i - 1]), i) for i in range(1, len(lengths))), default=(0, 0)
-    )  # the shorter i rows end at their own longest
+    """Cuts rows of rising length where that saves most tokens, then cuts both parts in the same way."""
+    # after a cut at i, the i shorter prompts are padded to the longest of themselves
+    cuts = ((i * (lengths[-1] - lengths[i - 1]), i) for i in range(1, len(lengths)))
+    saved, cut = max(cuts, default=(0, 0))
     if saved < worth or not cut:
         return [order]
     return _split(order[:cut], lengths[:cut], worth) + _split(order[cut:], lengths[cut:], worth)
 
 
 def cut_padding(tokens: Tensor) -> Tensor:
-    """Tokens (C, L) cut after the last end token; it is the largest token of each prompt."""
+    """Tokens (C, L) up to the last end token, which is the largest number in each prompt."""
     return tokens[:, : int(tokens.argmax(dim=1).max()) + 1]
 
 
 def check(clip: torch.nn.Module) -> None:
-    """Raises ValueError, saying what is in the way, unless both towers are plain open_clip transformers."""
+    """Raises ValueError, saying what does not fit, unless both towers are plain open_clip transformers."""
     if not isinstance(clip, open_clip.CLIP):
         _refuse(f"the model is a {type(clip).__name__}, not open_clip's CLIP")
     text: Any = clip
@@ -118,7 +172,7 @@ def check(clip: torch.nn.Module) -> None:
     if not isinstance(visual, VisionTransformer):
         _refuse(f"the image tower is a {type(visual).__name__}, not a VisionTransformer")
     if visual.output_tokens or visual.proj is None:
-        _refuse("the image tower returns more or less than projected features (output_tokens, proj)")
+        _refuse("the image tower returns something other than projected features (output_tokens, proj)")
     if text.attn_mask is None or text.text_pool_type != "argmax":
         _refuse(f"the text tower is not causal with pooling at the end token (pool_type {text.text_pool_type})")
     if not isinstance(text.text_projection, torch.nn.Parameter):

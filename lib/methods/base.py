@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.clip.backbone import Backbone, Encode, zero_shot_classifier
-from lib.clip.compute import exactly
+from lib.clip.compute import single_precision
 from lib.data.frozen import Features
 from lib.data.reference import ReferenceSet
 from lib.data.tasks import Task
@@ -179,7 +179,7 @@ def answers_by_route(zero_shot: Tensor, routes: Sequence[Tensor], ask: Callable[
 
 def logits(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     """exp(scale) * cosine (B, C) of image features (B, F) and text features (C, F), both normalised here."""
-    with exactly(image.device):
+    with single_precision(image.device):
         return scale.exp() * F.normalize(image.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T
 
 

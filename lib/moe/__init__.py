@@ -3,8 +3,9 @@
 from lib.moe.config import Blocks, FreezeRule, MoEConfig, RouterOf
 from lib.moe.experts import Experts
 from lib.moe.mixture import Mixture
-from lib.moe.model import Encoded, MoECLIP, Prompts
+from lib.moe.model import MoECLIP, Prompts
 from lib.moe.router import Router, Routing, balance_loss
+from lib.moe.tower import Encoded
 
 __all__ = [
     "Blocks",

@@ -1,11 +1,10 @@
-"""What one block gets: bottleneck experts, K for each sample, and a router for each task (paper, Sec. 3.3).
+"""Bottleneck experts, of which each sample uses K (paper, Sec. 3.2; Houlsby et al. 2019).
 
     expert(x) = scale * (ReLU(x A + a) B + b),  output = sum over the K chosen experts of gate * expert(x)
 
-As in the released code the scale is 0.1 and dropout follows the ReLU; B, b and a start at zero, so a new
-expert's output is exactly zero. The released code loops over expert modules and copies inputs K times; here
-the K experts of a sample are gathered and act as one adapter of width K*R, without a loop and without waiting
-for the GPU.
+As in the released code the scale is 0.1 and dropout follows the ReLU. B, b and a start at zero, so a new expert's
+output is exactly zero. The released code calls one expert after another, on K copies of the inputs. Here the weights
+are stacked, and neither way to the sum has a loop or waits for the GPU.
 """
 
 import torch
@@ -16,7 +15,7 @@ from lib.moe.router import Routing
 
 
 class Experts(nn.Module):
-    """E adapters of width D and bottleneck R in four stacked tensors, so that a route is an index."""
+    """E experts of width D and bottleneck R, stacked in four tensors."""
 
     def __init__(self, experts: int, width: int, bottleneck: int, scale: float = 0.1, dropout: float = 0.1) -> None:
         super().__init__()
@@ -32,50 +31,49 @@ class Experts(nn.Module):
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
         """The gate-weighted sum (B, L, D) of each sample's chosen experts on its tokens x (B, L, D).
 
-        A routing of batch size 1 sends all samples the same way.
+        A routing with B = 1 is shared by all samples.
         """
-        if len(routing.experts) > 1 and self._short(x):
-            return self.by_expert(x, routing)
-        down, down_bias, up = self.chosen(routing.experts)
-        shares = routing.gates.gather(1, routing.experts)  # (B, K)
-        shares = shares.repeat_interleave(self.down.shape[2], dim=1).unsqueeze(1)  # (B, 1, K*R)
-        up_bias = (routing.gates @ self.up_bias).unsqueeze(1)  # (B, 1, D)
-        hidden = self.dropout(F.relu(product(x, down) + down_bias))  # (B, L, K*R)
-        return (product(hidden * shares, up) + up_bias) * self.scale  # (B, L, D)
+        if len(routing.experts) > 1 and self._samples_are_smaller(x):
+            return self._sort_samples(x, routing)
+        return self._gather_experts(x, routing)
 
-    def _short(self, x: Tensor) -> bool:
-        """True if tokens x (B, L, D) are less to copy than experts: on a CPU, where copies cost more than starts.
+    def _samples_are_smaller(self, x: Tensor) -> bool:
+        """True if a sample of x (B, L, D) is less to copy than an expert, on a CPU, where copies are what costs.
 
-        The grouped product wants rows of 16 bytes, and one precision.
+        The grouped product needs rows of 16 bytes and a single precision.
         """
         _, width, bottleneck = self.down.shape
         fits = not (width % 4 or bottleneck % 4) and not torch.is_autocast_enabled("cpu")
         return x.device.type == "cpu" and fits and x.shape[1] < bottleneck
 
-    def by_expert(self, x: Tensor, routing: Routing) -> Tensor:
-        """The same sum with samples brought to their experts: one product for all that an expert is to see."""
-        (samples, length, width), bottleneck = x.shape, self.down.shape[2]
-        which, order = routing.experts.flatten().sort(stable=True)  # (B*K,) both
-        rows = order // routing.experts.shape[1]  # the sample of each
-        ends = routing.counts.cumsum(0, dtype=torch.int32) * length  # where an expert's tokens end (E,)
-        hidden = F.grouped_mm(x[rows].view(-1, width), self.down, offs=ends).view(-1, length, bottleneck)
-        hidden = self.dropout(F.relu(hidden + self.down_bias[which].unsqueeze(1)))  # (B*K, L, R)
-        shares = routing.gates.gather(1, routing.experts).flatten()[order].view(-1, 1, 1)
-        added = F.grouped_mm((hidden * shares).view(-1, bottleneck), self.up, offs=ends)
-        up_bias = (routing.gates @ self.up_bias).unsqueeze(1).expand(samples, length, width)
-        return up_bias.index_add(0, rows, added.view(-1, length, width)) * self.scale
-
-    def chosen(self, experts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of experts (B, K) side by side: down (B, D, K*R), its bias (B, 1, K*R) and up (B, K*R, D)."""
-        samples, which = len(experts), experts.flatten()
+    def _gather_experts(self, x: Tensor, routing: Routing) -> Tensor:
+        """The sum by copying each sample's K experts side by side: together they are one adapter of width K*R."""
+        (samples, _), chosen = routing.experts.shape, routing.experts.flatten()  # (B*K,)
         _, width, bottleneck = self.down.shape
-        wide = experts.shape[1] * bottleneck
-        # turned before it is gathered, so that the few experts are turned and not the many copies
-        down = self.down.mT.contiguous().index_select(0, which).view(samples, wide, width).mT
-        bias = self.down_bias.index_select(0, which).view(samples, 1, wide)
-        return down, bias, self.up.index_select(0, which).view(samples, wide, width)
+        # the E experts are transposed before the copying, not their B*K copies after it
+        down = self.down.mT.contiguous().index_select(0, chosen).view(samples, -1, width).mT  # (B, D, K*R)
+        down_bias = self.down_bias.index_select(0, chosen).view(samples, 1, -1)  # (B, 1, K*R)
+        up = self.up.index_select(0, chosen).view(samples, -1, width)  # (B, K*R, D)
+        gates = routing.gates.gather(1, routing.experts)  # (B, K)
+        gates = gates.repeat_interleave(bottleneck, dim=1).unsqueeze(1)  # (B, 1, K*R)
+        up_bias = (routing.gates @ self.up_bias).unsqueeze(1)  # (B, 1, D)
+        hidden = self.dropout(F.relu(product(x, down) + down_bias))  # (B, L, K*R)
+        return (product(hidden * gates, up) + up_bias) * self.scale  # (B, L, D)
+
+    def _sort_samples(self, x: Tensor, routing: Routing) -> Tensor:
+        """The same sum by copying samples, sorted by expert: a grouped product takes each expert to its samples."""
+        (samples, length, width), bottleneck = x.shape, self.down.shape[2]
+        expert, order = routing.experts.flatten().sort(stable=True)  # (B*K,) both
+        sample = order // routing.experts.shape[1]  # (B*K,)
+        ends = routing.counts.cumsum(0, dtype=torch.int32) * length  # (E,) where each expert's tokens end
+        hidden = F.grouped_mm(x[sample].view(-1, width), self.down, offs=ends).view(-1, length, bottleneck)
+        hidden = self.dropout(F.relu(hidden + self.down_bias[expert].unsqueeze(1)))  # (B*K, L, R)
+        gates = routing.gates.gather(1, routing.experts).flatten()[order].view(-1, 1, 1)  # (B*K, 1, 1)
+        outputs = F.grouped_mm((hidden * gates).view(-1, bottleneck), self.up, offs=ends)  # (B*K*L, D)
+        up_bias = (routing.gates @ self.up_bias).unsqueeze(1).expand(samples, length, width)
+        return up_bias.index_add(0, sample, outputs.view(-1, length, width)) * self.scale  # (B, L, D)
 
 
 def product(x: Tensor, weights: Tensor) -> Tensor:
-    """Tokens x (B, L, D) times weights (B, D, R), or times (1, D, R) that all samples share."""
+    """Tokens x (B, L, D) times weights (B, D, R), or (1, D, R) shared by all samples: (B, L, R)."""
     return x @ weights[0] if len(weights) == 1 else x @ weights

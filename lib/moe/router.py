@@ -1,11 +1,10 @@
-"""Noisy top-K routing: which K of E experts see a sample (paper, Sec. 3.3; Shazeer et al. 2017, Sec. 2.1).
+"""Noisy top-K routing: which K of E experts a sample goes to (paper, Sec. 3.2; Shazeer et al. 2017, Sec. 2.1).
 
-    c = x0 W,  s = softplus(x0 W_noise) + 0.01,  l = c + eps * s in training, else l = c
-    gates = softmax over the K largest of l, zeros elsewhere
+    c = x0 W,  s = softplus(x0 W_noise) + 0.01,  l = c + eps * s in training, l = c otherwise
+    gates = softmax over the K largest of l, zero elsewhere
 
-The paper writes the gates without noise, Softmax(TopK(x0 W)); the released code has the form above, as here.
-It also computes Shazeer's balance loss and never adds it to the objective; here that is a function of its
-own.
+The paper writes the gates without noise, Softmax(TopK(x0 W)); the released code has noise, as here. The released code
+also computes Shazeer's balance loss but never adds it to the objective; here `balance_loss` is left to the caller.
 """
 
 from typing import NamedTuple
@@ -14,15 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.clip.compute import exactly
+from lib.clip.compute import single_precision
 
-LEAST_NOISE = 0.01  # keeps the noise alive when softplus goes to zero
+MIN_STD = 0.01  # the noise never vanishes, however small softplus gets
 
 
 class Routing(NamedTuple):
-    """Where the samples of a batch go: gates (B, E), zero outside the top K; experts (B, K); load (E,).
+    """Which experts the samples of a batch go to.
 
-    A routing of batch size 1 may stand for one route that all samples share.
+    gates: the experts' weights (B, E), zero outside the top K. experts: the numbers of the chosen ones (B, K), the
+    largest gate first. load: how many samples each expert gets (E,); with noise, the expected number if the noise were
+    drawn again. A routing with B = 1 may be shared by all samples of a batch.
     """
 
     gates: Tensor
@@ -31,25 +32,25 @@ class Routing(NamedTuple):
 
     @property
     def importance(self) -> Tensor:
-        """The gates' sum over the batch (E,)."""
+        """The sum of each expert's gates (E,)."""
         return self.gates.sum(dim=0)
 
     @property
     def counts(self) -> Tensor:
-        """How often each expert was chosen (E,), as whole numbers."""
+        """How many samples chose each expert (E,), as integers."""
         chosen = self.experts.flatten()
-        # bincount would wait for the GPU to learn how long its answer is
+        # not bincount: it would wait for the GPU to learn the length of its result
         return chosen.new_zeros(self.gates.shape[1]).index_add(0, chosen, torch.ones_like(chosen))
 
     def expand(self, samples: int) -> "Routing":
-        """This routing, if it has that many samples; one shared route as a routing of that many samples."""
+        """The routing of a batch of `samples`: this one, or, if it is a shared one, this one repeated."""
         if len(self.gates) == samples:
             return self
         return Routing(self.gates.expand(samples, -1), self.experts.expand(samples, -1), self.load * samples)
 
     @staticmethod
-    def together(parts: list["Routing"], order: Tensor) -> "Routing":
-        """The routings of several groups as one of all their samples, in the order (B,)."""
+    def join(parts: list["Routing"], order: Tensor) -> "Routing":
+        """Joins the routings of groups of samples, then puts the samples in the order (B,)."""
         gates, experts = (torch.cat([part[field] for part in parts])[order] for field in (0, 1))
         return Routing(gates, experts, torch.stack([part.load for part in parts]).sum(dim=0))
 
@@ -61,7 +62,7 @@ def check_top_k(experts: int, top_k: int) -> None:
 
 
 class Router(nn.Module):
-    """One task's gate. Weights start at zero: the first routes of a new task are drawn by the noise alone."""
+    """One task's gate in one block. Its weights start at zero, so the noise alone draws a new task's first routes."""
 
     noise_weight: nn.Parameter | None
 
@@ -73,48 +74,46 @@ class Router(nn.Module):
         self.register_parameter("noise_weight", nn.Parameter(torch.zeros(width, experts)) if noise else None)
 
     def forward(self, x0: Tensor, noise: Tensor | None = None) -> Routing:
-        """Routes samples by one token of each, x0 (B, D).
+        """Routes each sample by one of its tokens, x0 (B, D).
 
-        Noise acts in training mode only. Its standard normal draws (B, E) are `noise`, or torch's own.
+        Noise acts in training mode only. `noise` gives its standard normal draws (B, E); without it torch draws them.
         """
-        with exactly(x0.device):  # a choice should not hang on bf16's eight bits
+        with single_precision(x0.device):  # bf16 has too few digits to rank logits
             return self._route(x0.float(), noise)
 
     def _route(self, x0: Tensor, noise: Tensor | None) -> Routing:
         logits = clean = x0 @ self.weight  # (B, E)
-        spread = None
+        std = None
         if self.training and self.noise_weight is not None:
-            spread = F.softplus(x0 @ self.noise_weight) + LEAST_NOISE
-            logits = clean + spread * (torch.randn_like(clean) if noise is None else noise)
-        one_more = min(self.top_k + 1, logits.shape[1])  # than K, for the load
-        top, order = logits.topk(one_more, dim=1)  # (B, K+1)
+            std = F.softplus(x0 @ self.noise_weight) + MIN_STD  # (B, E)
+            logits = clean + std * (torch.randn_like(clean) if noise is None else noise)
+        largest, order = logits.topk(min(self.top_k + 1, logits.shape[1]), dim=1)  # (B, K+1): the load needs one more
         experts = order[:, : self.top_k]  # (B, K)
-        shares = top[:, : self.top_k].softmax(dim=1)
-        gates = torch.zeros_like(logits).scatter(1, experts, shares)  # (B, E)
-        if spread is None or self.top_k == logits.shape[1]:
+        weights = largest[:, : self.top_k].softmax(dim=1)  # (B, K)
+        gates = torch.zeros_like(logits).scatter(1, experts, weights)  # (B, E)
+        if std is None or self.top_k == logits.shape[1]:
             return Routing(gates, experts, (gates > 0).sum(dim=0).to(gates.dtype))
-        return Routing(gates, experts, chance_of_top(clean, spread, logits, top).sum(dim=0))
+        return Routing(gates, experts, chance_of_top_k(clean, std, logits, largest).sum(dim=0))
 
 
-def chance_of_top(clean: Tensor, spread: Tensor, logits: Tensor, top: Tensor) -> Tensor:
-    """The chance (B, E) that an expert is in the top K if its noise is drawn again and all others' stays.
+def chance_of_top_k(clean: Tensor, std: Tensor, logits: Tensor, largest: Tensor) -> Tensor:
+    """The probability (B, E) that an expert is in the top K if only its own noise is drawn again.
 
-    Shazeer et al. 2017, Eq. 9: Phi((c - threshold) / s), the threshold being the K-th largest logit of the
-    others: the (K+1)-th of all for an expert inside the top K, the K-th for one outside. `top` has the K+1
-    largest logits.
+    Shazeer et al. 2017, Eq. 9: Phi((c - threshold) / s). The threshold is the K-th largest logit of the other experts:
+    of all logits the (K+1)-th for an expert inside the top K, the K-th for one outside. `largest` has the K+1 largest.
     """
-    after, kth = top[:, -1:], top[:, -2:-1]
-    threshold = torch.where(logits > after, after, kth)  # (B, E)
-    return torch.special.ndtr((clean - threshold) / spread)
+    next_largest, kth = largest[:, -1:], largest[:, -2:-1]  # (B, 1)
+    threshold = torch.where(logits > next_largest, next_largest, kth)  # (B, E)
+    return torch.special.ndtr((clean - threshold) / std)
 
 
 def balance_loss(routing: Routing) -> Tensor:
-    """CV^2(importance) + CV^2(load), a scalar: 0 when all are used alike (Shazeer et al., Eq. 7 and 11)."""
-    return variation(routing.importance) + variation(routing.load)
+    """CV^2(importance) + CV^2(load), a scalar (Shazeer et al. 2017, Eq. 7 and 11); 0 if all experts are used alike."""
+    return squared_variation(routing.importance) + squared_variation(routing.load)
 
 
-def variation(values: Tensor) -> Tensor:
-    """Squared coefficient of variation of values (E,), by the unbiased variance; 0 for one value."""
+def squared_variation(values: Tensor) -> Tensor:
+    """CV^2 of values (E,): the unbiased variance over the squared mean; 0 for a single value."""
     if len(values) == 1:
         return values.new_zeros(())
     return values.var() / (values.mean().square() + 1e-10)

@@ -1,4 +1,4 @@
-"""The frozen features that a selector sees: CLIP's class token, or AlexNet's fifth convolution (released code)."""
+"""The frozen features that a selector judges by: CLIP's class token, or AlexNet's fifth convolution (released code)."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from lib.clip.backbone import Backbone
 
 ALEXNET_SIZE = 224  # pixels a side
-WIDE = 8192  # wider features are kept in half precision: AlexNet's 43,264 a picture take 36 GB for MTIL even so
+WIDE = 8192  # wider features are kept in half precision: AlexNet's 43,264 an image then take 36 GB for MTIL
 
 
 class ClsToken(nn.Module):
-    """The frozen image tower's pooled token before the projection."""
+    """The frozen image tower's class token before the projection."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class ClsToken(nn.Module):
 
 
 class AlexNetFeatures(nn.Module):
-    """The released code's features: AlexNet's fifth convolution before its ReLU, 256 x 13 x 13 = 43,264 numbers.
+    """AlexNet's fifth convolution before its ReLU: 256 x 13 x 13 = 43,264 numbers.
 
     torchvision downloads the ImageNet weights on first use. Raises OSError if it cannot.
     """
@@ -36,27 +36,27 @@ class AlexNetFeatures(nn.Module):
         from torchvision.models import AlexNet_Weights, alexnet
 
         try:
-            whole = alexnet(weights=AlexNet_Weights.IMAGENET1K_V1 if pretrained else None)
+            alexnet_model = alexnet(weights=AlexNet_Weights.IMAGENET1K_V1 if pretrained else None)
         except OSError as error:
             raise OSError(
                 f"AlexNet's weights could not be downloaded ({error}); use selector.features: clip"
             ) from error
-        self.convolutions = whole.features[:11].eval().requires_grad_(False)
+        self.convolutions = alexnet_model.features[:11].eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (B, 43264) of images (B, 3, H, W), normalised as CLIP wants them and scaled to 224 pixels."""
+        """Features (B, 43264) of images (B, 3, H, W), normalised by CLIP's mean and std, scaled to 224 pixels."""
         size = (ALEXNET_SIZE, ALEXNET_SIZE)
         scaled = F.interpolate(images, size, mode="bicubic") if images.shape[-2:] != size else images
         return self.convolutions(scaled).flatten(1)
 
 
 def selector_features(backbone: Backbone, kind: str) -> nn.Module:
-    """The module that turns normalised images (B, 3, H, W) into features (B, S). kind: clip or alexnet."""
+    """The module that computes features (B, S) of normalised images (B, 3, H, W). kind: clip or alexnet."""
     return AlexNetFeatures() if kind == "alexnet" else ClsToken(backbone)
 
 
 @torch.no_grad()
 def extract(module: nn.Module, images: Tensor, backbone: Backbone, batch: int = 256) -> Tensor:
-    """Features (N, S) of uint8 images (N, 3, H, W), in order, on the CPU; wide features in half precision."""
+    """Features (N, S) of uint8 images (N, 3, H, W), on the CPU; wide ones are in half precision."""
     parts = (module(backbone.pixels(part)).cpu() for part in images.split(batch))
     return torch.cat([part.half() if part.shape[1] >= WIDE else part for part in parts])

@@ -1,8 +1,8 @@
-"""A selector by class statistics: each learned task as Gaussians on frozen features, a mean for each class.
+"""DDAS with Gaussians in place of autoencoders: each task is a set of class means with one shared covariance.
 
-A strong and simple alternative to DDAS's autoencoders, in the spirit of Lee et al. 2018 (Mahalanobis distance for
-pictures of unknown origin): nothing is trained. The error of a picture under a task is the negative log density,
-divided by the width, of the nearest class mean under the task's shared, shrunk covariance:
+A simple alternative that trains nothing, after Lee et al. 2018 (the Mahalanobis distance shows images of unknown
+origin). The error of an image under a task is -2 times the log density under its nearest class, divided by the width S
+and without the constant:
 
     error = ((x - mean)' P (x - mean) - log det P) / S
 """
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from lib.selector.ddas import DDAS, SelectorSettings
 
-WIDEST = 8192  # features wider than this (AlexNet's are) make no covariance that fits in memory
+WIDEST = 8192  # the covariance of wider features, such as AlexNet's, does not fit in memory
 
 
 class Gaussians(nn.Module):
-    """Of one task: class means (C, S), and a factor W (S, S) of the precision, P = W W'."""
+    """One task's class means (C, S), and a factor W (S, S) of the precision P = W W'."""
 
     means: Tensor
     factor: Tensor
@@ -27,14 +27,14 @@ class Gaussians(nn.Module):
         self.register_buffer("factor", factor)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Errors (B,) of features (B, S): low where the nearest class of the task is likely."""
+        """Errors (B,) of features (B, S): low where a class of the task is likely."""
         squared = torch.cdist(features @ self.factor, self.means @ self.factor).square().amin(dim=1)
         log_det = 2 * self.factor.diagonal().log().sum()
         return (squared - log_det) / features.shape[1]
 
 
 class GaussianSelector(DDAS):
-    """Decides as DDAS does, by other errors: smallest wins, above its task's threshold CLIP answers."""
+    """Decides as DDAS does, by the errors of Gaussians."""
 
     def __init__(self, width: int, settings: SelectorSettings) -> None:
         if width > WIDEST:
@@ -44,20 +44,22 @@ class GaussianSelector(DDAS):
             )
         super().__init__(width, settings)
 
-    def _learned(self, features: Tensor, labels: Tensor, seed: list[int], steps: int = 0) -> nn.Module:
-        classes, places = labels.unique(return_inverse=True)
-        counts = torch.bincount(places)[:, None]
-        sums = features.new_zeros(len(classes), features.shape[1]).index_add_(0, places, features)
+    def fit(self, features: Tensor, labels: Tensor, seed: list[int], steps: int) -> nn.Module:
+        """Class means and shrunk covariance of features (N, S) with labels (N,). Nothing is drawn or trained."""
+        classes, rows = labels.unique(return_inverse=True)
+        counts = torch.bincount(rows)[:, None]
+        sums = features.new_zeros(len(classes), features.shape[1]).index_add_(0, rows, features)
         means = sums / counts  # (C, S)
-        rest = (features - means[places]).double()
-        covariance = rest.T @ rest / max(1, len(rest) - len(classes))
-        even = covariance.diagonal().mean() * torch.eye(len(covariance), dtype=covariance.dtype)
+        centred = (features - means[rows]).double()
+        covariance = centred.T @ centred / max(1, len(centred) - len(classes))  # (S, S)
+        sphere = covariance.diagonal().mean() * torch.eye(len(covariance), dtype=covariance.dtype)
         share = self.settings.shrinkage
-        precision = torch.linalg.inv((1 - share) * covariance + share * even.to(covariance))
+        precision = torch.linalg.inv((1 - share) * covariance + share * sphere.to(covariance))
         factor = torch.linalg.cholesky(precision).to(features.dtype)
-        return Gaussians(means, factor.contiguous())  # laid out as a state is: another layout has other last bits
+        return Gaussians(means, factor.contiguous())  # in another memory layout, products differ in their last bits
 
-    def _blank(self, state: dict[str, Tensor]) -> nn.Module:
+    def empty(self, state: dict[str, Tensor]) -> nn.Module:
+        """Gaussians with the shapes of a state dict of one task."""
         return Gaussians(torch.zeros_like(state["means"]), torch.zeros_like(state["factor"]))
 
     @torch.no_grad()
@@ -65,5 +67,5 @@ class GaussianSelector(DDAS):
         """Errors (N, T) of features (N, S) under each learned task."""
         if not len(self.tasks):
             return features.new_zeros(len(features), 0)
-        moved = (part.to(self.device) for part in features.split(chunk))
-        return torch.cat([torch.stack([task(part) for task in self.tasks], dim=1).cpu() for part in moved])
+        parts = (part.to(self.device) for part in features.split(chunk))
+        return torch.cat([torch.stack([task(part) for task in self.tasks], dim=1).cpu() for part in parts])

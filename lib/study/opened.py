@@ -17,7 +17,7 @@ import torch
 
 from lib.clip import compute
 from lib.clip.backbone import Backbone
-from lib.clip.loading import check_noted, load_clip
+from lib.clip.loading import load_clip
 from lib.data import class_splits, frozen, reference, tasks
 from lib.data.few_shot import shots
 from lib.data.frozen import Features
@@ -54,7 +54,7 @@ class OpenStudy:
         """The frozen CLIP. Raises ValueError if its weights are not those with which the study began."""
         chosen = self.params.backbone
         backbone = load_clip(chosen.model, chosen.pretrained, self.root).to(self.device)
-        check_noted(backbone, self.data / "backbone.json")
+        _check_fingerprint(backbone, self.data / "backbone.json")
         return backbone
 
     @property
@@ -234,3 +234,18 @@ def open_study(file: str | Path | params.Study = "params.yaml") -> OpenStudy:
     if isinstance(file, params.Study):
         return OpenStudy(file)
     return OpenStudy(params.load(file), file=str(file))
+
+
+def _check_fingerprint(backbone: Backbone, file: Path) -> None:
+    """Raises ValueError if the weights are not those that the stage `data` wrote down, if it has."""
+    if not file.exists():
+        return
+    try:
+        expected = str(json.loads(file.read_text())["fingerprint"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} has no fingerprint of a CLIP ({error!r}); the stage `data` makes it again") from error
+    if expected != backbone.fingerprint:
+        raise ValueError(
+            f"{backbone.name} has other weights ({backbone.fingerprint[:12]}) than when the study began "
+            f"({expected[:12]}, {file}); restore those weights, or run the stage `data` to begin the study again"
+        )
