@@ -238,10 +238,8 @@ def open_study(file: str | Path | params.Study = "params.yaml") -> OpenStudy:
 
 def _check_fingerprint(backbone: Backbone, file: Path) -> None:
     """Raises ValueError if the weights are not those that the stage `data` wrote down, if it has."""
-    if not file.exists():
-        return
     try:
-        expected = str(json.loads(file.read_text())["fingerprint"])
+        expected = str(json.loads(file.read_text())["fingerprint"]) if file.exists() else backbone.fingerprint
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} has no fingerprint of a CLIP ({error!r}); the stage `data` makes it again") from error
     if expected != backbone.fingerprint:

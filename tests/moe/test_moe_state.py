@@ -41,21 +41,21 @@ def test_the_state_of_a_shared_router_goes_into_a_new_model(mixture: Make, image
     assert again.num_tasks == 3
     assert all(torch.equal(tensor, state[name]) for name, tensor in again.adapter_state().items())
     assert all(p.requires_grad for name, p in again.named_parameters() if ".routers." in name)
-    with pytest.raises(ValueError, match=r"has image_adapters\.0\.routers\.1\.weight, which this model has"):
+    with pytest.raises(ValueError, match=r"image_adapters\.0\.routers\.1\.weight is .* and missing in this"):
         again.load_adapter_state(mixture(tasks=2).adapter_state())
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"experts": 5}, r"image_adapters\.0\.frozen is \(6,\) in the adapter state, \(5,\) here"),
-        ({"bottleneck": 4}, r"image_adapters\.0\.experts\.down is \(6, 64, 8\) .*, \(6, 64, 4\) here"),
-        ({"top_k": 3}, "top_k is 2 in the adapter state, 3 here"),
+        ({"experts": 5}, r"image_adapters\.0\.frozen is \(6,\) .* \(5,\)"),
+        ({"bottleneck": 4}, r"image_adapters\.0\.experts\.down is \(6, 64, 8\) .* \(6, 64, 4\)"),
+        ({"top_k": 3}, "top_k is 2 .* 3"),
         (
             {"noise": False},
-            r"has image_adapters\.0\.routers\.0\.noise_weight, which this model has no place for",
+            r"image_adapters\.0\.routers\.0\.noise_weight .* missing",
         ),
-        ({"image_blocks": "last"}, r"has image_adapters\.0\.frozen, which this model has no place for"),
+        ({"image_blocks": "last"}, r"image_adapters\.0\.frozen .* missing in this model"),
     ],
 )
 def test_a_state_that_does_not_fit_is_an_error_and_changes_nothing(mixture: Make, changes: dict, message: str) -> None:
@@ -75,10 +75,10 @@ def test_a_state_with_a_gap_or_of_another_width_is_an_error(mixture: Make) -> No
     model = mixture()
     state = copies_of_adapters(model)
     gap = "text_adapters.1.routers.1.weight"
-    with pytest.raises(ValueError, match=rf"lacks {gap}; make the model with the config"):
+    with pytest.raises(ValueError, match=f"{gap} is missing"):
         model.load_adapter_state({name: tensor for name, tensor in state.items() if name != gap})
     name = "text_adapters.0.experts.up"
-    with pytest.raises(ValueError, match=r"text_adapters\.0\.experts\.up is \(6, 8, 32\)"):
+    with pytest.raises(ValueError, match=r"experts\.up is \(6, 8, 32\)"):
         model.load_adapter_state(state | {name: state[name][..., :32]})
-    with pytest.raises(ValueError, match="the adapter state lacks"):
+    with pytest.raises(ValueError, match="is missing in the adapter state"):
         model.load_adapter_state({})

@@ -171,7 +171,7 @@ CHECKPOINTS: dict[str, tuple[Maker, list[str]]] = {
     "another D": (mixture(width=64), ["(4, 64, 4) in the adapter state", HERE]),
     "a tensor too few": (
         mixture(change=lambda s: s.pop("image_adapters.0.mass")),
-        ["lacks image_adapters.0", HERE],
+        ["image_adapters.0.mass is missing", HERE],
     ),
     "a tensor too many": (mixture(change=lambda s: s.update(x=s["top_k"])), ["has x, which", HERE]),
 }

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.selector.ddas import CLIP, DDAS
+from lib.selector import CLIP, DDAS
 from lib.study import selector_ablations
 from tests.support import small_study
 

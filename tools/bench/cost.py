@@ -24,8 +24,7 @@ from lib.data import frozen
 from lib.data.tasks import Pictures, Task
 from lib.methods.base import Lesson, Method
 from lib.moe import MoECLIP, MoEConfig
-from lib.selector import DDAS, SelectorSettings
-from lib.selector.features import ClsToken, extract, selector_features
+from lib.selector import DDAS, ClsToken, SelectorSettings, extract, selector_features
 from lib.study import open_study
 from lib.study.train import learn_task
 from tools.bench.meters import best, in_new_processes, most

@@ -19,8 +19,7 @@ from torch import Tensor
 from lib.clip import preprocess
 from lib.clip.loading import TINY_COLOURS
 from lib.data.augmentation import random_crop
-from lib.selector import DDAS, SelectorSettings
-from lib.selector.features import AlexNetFeatures
+from lib.selector import DDAS, AlexNetFeatures, SelectorSettings
 from lib.study import provenance
 from lib.study.paths import REPORTS, ROOT
 from lib.study.results import write_json

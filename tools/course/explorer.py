@@ -18,8 +18,7 @@ from lib.methods.base import logits
 from lib.methods.moe_adapters import MoEAdapters
 from lib.moe import Encoded
 from lib.report import figures
-from lib.selector import CLIP
-from lib.selector.features import selector_features
+from lib.selector import CLIP, selector_features
 from lib.study import OpenStudy, checkpoint, params, plan
 from lib.study.checkpoint import CheckpointError
 
