@@ -52,16 +52,6 @@ def test_no_method_takes_less_than_no_memory(measured) -> None:
     assert measured("zero_shot")["peak memory (MB)"] >= 0
 
 
-def test_a_stopwatch_counts_the_steps_and_lets_the_method_do_its_own() -> None:
-    pupil = small_study.method("zscl")
-    done = []
-    pupil.after_step = lambda: done.append(1)
-    watch = cost.Stopwatch(pupil)
-    for _ in range(3):
-        pupil.after_step()
-    assert (len(done), len(watch.seconds())) == (3, 2)
-
-
 def test_selector_and_routers_are_timed_at_every_number_of_tasks() -> None:
     config = small_study.method("moe_adapters").settings.config()
     images = torch.zeros(4, 3, 32, 32)

@@ -30,24 +30,6 @@ from lib.study.train import learn_task
 from tools.bench.meters import best, in_new_processes, most
 
 
-class Stopwatch:
-    """Notes when each training step of a method ends."""
-
-    def __init__(self, method: Method) -> None:
-        self.ends: list[float] = []
-        inner = method.after_step
-
-        def after_step() -> None:
-            inner()
-            self.ends.append(time.perf_counter())
-
-        method.after_step = after_step
-
-    def seconds(self) -> np.ndarray:
-        """Seconds of every step but the first."""
-        return np.diff(self.ends)
-
-
 class Uncomputed:
     """A task's Features on its test pictures, each computed by the frozen CLIP when it is first read."""
 
@@ -95,14 +77,18 @@ def measure(file: str, run: str, steps: int) -> dict[str, Any]:
 
 def learning(method: Method, lessons: list[Lesson], learn_lesson: Callable[[Lesson], object]) -> dict[str, float]:
     """Sizes and seconds of a method that learns two lessons."""
+    ends: list[float] = []
+    after_step = method.after_step
+    method.after_step = lambda: (after_step(), ends.append(time.perf_counter()))  # type: ignore[method-assign]
     step, around, sizes = float("nan"), 0.0, []
     for number in range(2):
-        lesson = method.lesson(lessons, number)
-        watch, began = Stopwatch(method), time.perf_counter()
+        ends.clear()
+        lesson, began = method.lesson(lessons, number), time.perf_counter()
         if lesson is not None:
             learn_lesson(lesson)
-        around = time.perf_counter() - began - float(watch.seconds().sum())
-        step = float(np.median(watch.seconds())) if len(watch.ends) > 1 else step
+        seconds = np.diff(ends)
+        around = time.perf_counter() - began - float(seconds.sum())
+        step = float(np.median(seconds)) if len(seconds) else step
         sizes.append(method.size())
     return {
         "trainable parameters": sizes[1]["trainable_parameters"],
@@ -147,22 +133,24 @@ def scaling(
     """Milliseconds a picture with T learned tasks, for each T of `counts`, on images (B, 3, H, W).
 
     encoder: the frozen image tower; routed: the tower with adapters and T routers a block, routed by the last one;
-    selector: its errors and decision. Routers and autoencoders are new ones: their number matters, not their weights.
+    selector: its decision. Routers and autoencoders are new ones: their number matters, not their weights.
     """
     tower, model = ClsToken(backbone), MoECLIP(backbone.model, config).eval()
-    features = tower(images)
-    selector = DDAS(features.shape[1], replace(settings, steps=0))
     times: dict[str, list[float]] = {"encoder": [], "routed": [], "selector": []}
     for count in counts:
-        for number in range(model.num_tasks, count):
+        while model.num_tasks < count:
             model.add_task()
-            with torch.enable_grad():
-                selector.learn(features, torch.zeros(len(features), dtype=torch.long), [number])
-        ways: dict[str, Callable[[], object]] = {
-            "encoder": partial(tower, images),
-            "routed": partial(model.encode_image, images, count - 1, whole=False),
-            "selector": partial(selector.decide, features),
-        }
-        for name, work in ways.items():
-            times[name].append(1000 * best(work, 7) / len(images))
+        times["encoder"].append(1000 * best(lambda: tower(images), 7) / len(images))
+        last = partial(model.encode_image, images, count - 1, whole=False)
+        times["routed"].append(1000 * best(last, 7) / len(images))
+        times["selector"].append(decision_ms(tower(images), settings, count, 7))
     return times
+
+
+def decision_ms(features: Tensor, settings: SelectorSettings, learned: int, repeats: int) -> float:
+    """Milliseconds a picture that a selector of so many tasks takes to decide, on features (N, S)."""
+    selector = DDAS(features.shape[1], replace(settings, steps=0))  # untrained: that does not change the time
+    with torch.enable_grad():
+        for number in range(learned):
+            selector.learn(features, torch.zeros(len(features), dtype=torch.long), [number])
+    return 1000 * best(lambda: selector.decide(features), repeats) / len(features)

@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from lib.clip import preprocess
 from lib.clip.loading import TINY_COLOURS
 from lib.data.augmentation import random_crop
-from lib.selector import DDAS, AlexNetFeatures, SelectorSettings
+from lib.selector import AlexNetFeatures, SelectorSettings
 from lib.study import provenance
 from lib.study.paths import REPORTS, ROOT
 from lib.study.results import write_json
 from tools.bench import evaluation, step
+from tools.bench.cost import decision_ms
 from tools.bench.meters import best, in_new_processes
 from tools.bench.step import PICTURES, Bench
 
@@ -57,27 +59,17 @@ def selector(bench: Bench, learned: int) -> dict[str, Any]:
     """
     visual: Any = bench.model.clip.visual
     pictures, alexnet = bench.images, AlexNetFeatures(pretrained=False)
+    settings = SelectorSettings("clip", 100, 0, 64, 0.01, 1e-4, "absolute", 1.0, 0.1, False, 128)
     encoder = 1000 * best(lambda: bench.model.clip.encode_image(pictures), 3) / len(pictures)
-    decision = decision_ms(visual.transformer.width, learned)
     features = 1000 * best(lambda: alexnet(pictures), 3) / len(pictures)
-    wide = decision_ms(ALEXNET, learned)
-    share = (features + wide) / encoder
+    narrow, wide = (decision_ms(torch.randn(64, w), settings, learned, 5) for w in (visual.transformer.width, ALEXNET))
     return {
         "tasks": learned,
         "encoder_ms": encoder,
-        "selector_ms": decision,
-        "share": decision / encoder,
-        "alexnet": {"features_ms": features, "selector_ms": wide, "share": share},
+        "selector_ms": narrow,
+        "share": narrow / encoder,
+        "alexnet": {"features_ms": features, "selector_ms": wide, "share": (features + wide) / encoder},
     }
-
-
-def decision_ms(width: int, learned: int) -> float:
-    """Milliseconds a picture that a selector of so many learned tasks takes to decide, on features of that width."""
-    settings = SelectorSettings("clip", 100, 0, 64, 0.01, 1e-4, "absolute", 1.0, 0.1, False, 128)
-    ddas, features = DDAS(width, settings), torch.randn(64, width)
-    for number in range(learned):
-        ddas.learn(features, torch.zeros(len(features), dtype=torch.long), [number])
-    return 1000 * best(lambda: ddas.decide(features), 5) / len(features)
 
 
 def waiting(seconds: float) -> float:
@@ -118,16 +110,22 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
 
 def table(figures: dict[str, Any]) -> str:
     """The figures in lines, for people."""
-    heads = "".join(f"{head:>10}" for head in ("image s", "text s", "optim. s", "step s", "peak MB"))
-    lines = [f"{figures['threads']} threads, {figures['rate'] / 1e9:.0f} GFLOP/s of matrix products in fp32", ""]
-    lines.append(f"{'a step at ViT-B/16, B = 8':<28}{heads}")
+    rows, lines = (
+        {},
+        [f"{figures['threads']} threads, {figures['rate'] / 1e9:.0f} GFLOP/s of matrix products in fp32", ""],
+    )
     for classes, measured in figures["steps"].items():
         for way, seconds in measured["seconds"].items():
-            numbers = "".join(f"{seconds[part]:10.2f}" for part in (*step.PARTS, "step"))
-            lines.append(f"{f'{classes} classes, {way}':<28}{numbers}{measured['peak_memory_mb'][way]:10.0f}")
+            peak = f"{measured['peak_memory_mb'][way]:.0f}"
+            rows[f"{classes} classes, {way}"] = seconds | {"peak MB": peak}
+    names = {"optimiser": "optim. s", **{part: f"{part} s" for part in ("image", "text", "step")}}
+    lines.append(pd.DataFrame.from_dict(rows, orient="index").rename(columns=names).to_string(float_format="%.2f"))
+    for classes, measured in figures["steps"].items():
         fewer = measured["operations"]["plain"] / measured["operations"]["ours"]
         rate = f"at {100 * measured['share_of_rate']:.0f} % of that rate"
-        lines.append(f"    plain / ours {_range(measured['ratio'])}; {fewer:.1f} times fewer operations, {rate}")
+        lines.append(
+            f"{classes} classes: plain / ours {_range(measured['ratio'])}; {fewer:.1f} times fewer operations, {rate}"
+        )
     bf16 = figures["options"]["bf16"]
     lines.append(f"bf16: {bf16.get('failed') or f'{_range(bf16)} of the time in fp32'}")
     return "\n".join([*lines, "", *_rest(figures)])
