@@ -1,9 +1,10 @@
-"""Pictures of the ideas, drawn by code: a block with its mixture, what is frozen when, the way of a prediction.
+"""Diagrams drawn by code: a block with its mixture, when experts are frozen, and how a picture is answered.
 
-The palette is that of the figures; what is frozen is hatched and what learns is not, so that they read in grey too.
+The palette is that of the figures. Frozen parts are hatched, so that the diagrams also read in grey.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ HATCH = "///"
 
 @dataclass(frozen=True)
 class Box:
-    """A box with a name around a place (x, y), in a picture's own units."""
+    """A box with a name around a place (x, y), in the diagram's own units."""
 
     x: float
     y: float
@@ -29,43 +30,25 @@ class Box:
     height: float = 0.8
 
     def draw(self, axes: Axes) -> None:
-        """The box and its name, on a white ground if it is hatched."""
+        """Draws the box and its name, on a white ground if the box is hatched."""
         corner = (self.x - self.width / 2, self.y - self.height / 2)
-        axes.add_patch(
-            FancyBboxPatch(
-                corner,
-                self.width,
-                self.height,
-                boxstyle="round,pad=0.04",
-                fc=self.colour,
-                ec="black",
-                hatch=self.hatch,
-                lw=1,
-            )
-        )
+        axes.add_patch(_rounded(corner, self.width, self.height, 0.04, fc=self.colour, hatch=self.hatch, lw=1))
         ground = {"fc": "white", "ec": "none", "pad": 1.5, "alpha": 0.85} if self.hatch else None
         axes.text(self.x, self.y, self.name, ha="center", va="center", fontsize=9, bbox=ground)
 
 
-def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], line: str = "-", bend: float = 0) -> None:
-    """An arrow from a place to another; bend: how far it leaves the straight line."""
-    axes.add_patch(
-        FancyArrowPatch(
-            start,
-            end,
-            arrowstyle="-|>",
-            mutation_scale=12,
-            color="black",
-            ls=line,
-            connectionstyle=f"arc3,rad={bend}",
-            shrinkA=2,
-            shrinkB=2,
-        )
-    )
+def _rounded(corner: tuple[float, float], width: float, height: float, pad: float, **look: Any) -> FancyBboxPatch:
+    return FancyBboxPatch(corner, width, height, boxstyle=f"round,pad={pad}", ec="black", **look)
+
+
+def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], line: str = "-") -> None:
+    """An arrow from one place to another."""
+    look = {"arrowstyle": "-|>", "mutation_scale": 12, "color": "black", "ls": line}
+    axes.add_patch(FancyArrowPatch(start, end, **look, shrinkA=2, shrinkB=2))
 
 
 def block() -> Figure:
-    """A block of either tower: CLIP's attention and MLP, frozen, and beside the MLP the experts that a router chose."""
+    """A block of either tower: CLIP's frozen attention and MLP, and the experts that a router chooses."""
     figure, axes = _sheet(8.5, 4.6, (-0.4, 12.6), (-0.7, 6.3))
     attention = Box(2.2, 2.3, "attention", FROZEN, HATCH)
     mlp = Box(7.2, 1.0, "MLP", FROZEN, HATCH)
@@ -96,24 +79,13 @@ def block() -> Figure:
 
 
 def frozen_when(froze: list[list[int]], experts: int, tasks: list[str]) -> Figure:
-    """Which of a block's experts are frozen when: a row for each task, from what each task froze."""
+    """Which of a block's experts are frozen before each task (a row). froze: the experts that each task froze."""
     figure, axes = plt.subplots(figsize=(0.55 * experts + 2, 0.45 * len(tasks) + 1.2))
     held: set[int] = set()
     for row, new in enumerate(froze):
         for e in range(experts):
-            frozen = e in held
-            axes.add_patch(
-                FancyBboxPatch(
-                    (e - 0.38, row - 0.32),
-                    0.76,
-                    0.64,
-                    boxstyle="round,pad=0.02",
-                    fc=FROZEN if frozen else "white",
-                    hatch=HATCH if frozen else "",
-                    ec="black",
-                    lw=0.8,
-                )
-            )
+            look = {"fc": FROZEN, "hatch": HATCH} if e in held else {"fc": "white"}
+            axes.add_patch(_rounded((e - 0.38, row - 0.32), 0.76, 0.64, 0.02, lw=0.8, **look))
             if e in new:
                 axes.plot(e, row, "o", color=BLUE, mec="black", ms=8)
         held |= set(new)
@@ -127,7 +99,7 @@ def frozen_when(froze: list[list[int]], experts: int, tasks: list[str]) -> Figur
 
 
 def prediction() -> Figure:
-    """The way of a picture: frozen features, the autoencoders' errors, a router or the untouched CLIP, an answer."""
+    """How a picture is answered: frozen features, the autoencoders' errors, then a router or the frozen CLIP."""
     figure, axes = _sheet(10, 3.6, (-1.3, 14.2), (-0.2, 5.2))
     picture = Box(0, 2.5, "picture", width=1.6)
     clip = Box(2.7, 2.5, "frozen CLIP", FROZEN, HATCH)
@@ -159,10 +131,7 @@ def _sheet(width: float, height: float, x: tuple[float, float], y: tuple[float, 
 
 
 def _legend(axes: Axes, y: float) -> None:
-    for x, colour, hatch, name in (
-        (0.2, FROZEN, HATCH, "frozen"),
-        (2.6, LEARNS, "", "learns"),
-        (5.0, DECIDES, "", "decides"),
-    ):
+    kinds = ((0.2, FROZEN, HATCH, "frozen"), (2.6, LEARNS, "", "learns"), (5.0, DECIDES, "", "decides"))
+    for x, colour, hatch, name in kinds:
         Box(x, y, "", colour, hatch, width=0.6, height=0.35).draw(axes)
         axes.text(x + 0.5, y, name, va="center", fontsize=9)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -160,15 +161,8 @@ def _answers(axes: Axes, task: Task, seen: View, most: int = 5) -> None:
         (0.2, seen.method, figures.BLUE, "", "the method"),
         (-0.2, seen.zero_shot, figures.GREY, "//", "zero-shot"),
     ):
-        axes.barh(
-            rows + shift,
-            100 * shares[shown].numpy(),
-            height=0.4,
-            color=colour,
-            hatch=hatch,
-            edgecolor="black",
-            label=name,
-        )
+        look: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "black", "label": name}
+        axes.barh(rows + shift, 100 * shares[shown].numpy(), height=0.4, **look)
     axes.set_yticks(rows, [task.classes[c] for c in shown.tolist()])
     axes.set_xlim(0, 100)
     axes.set_xlabel("probability (%)")
@@ -221,13 +215,8 @@ def _time(axes: Axes, task: Task, label: int | None, moments: list[Moment], view
     axes.axhline(still, color=figures.GREY, ls=":", label="zero-shot")
     for t, (answer, height, seen) in enumerate(zip(answers, sure, views, strict=True)):
         by = "CLIP" if seen.route == CLIP else moments[t].learned[seen.route]
-        axes.annotate(
-            f"{task.classes[answer]}\nby {by}",
-            (t, height),
-            xytext=(4, 6),
-            textcoords="offset points",
-            fontsize=8,
-        )
+        text = f"{task.classes[answer]}\nby {by}"
+        axes.annotate(text, (t, height), xytext=(4, 6), textcoords="offset points", fontsize=8)
     axes.set_xticks(range(len(views)), [f"+ {moment.learned[-1]}" for moment in moments])
     axes.set_xlim(-0.2, len(views) - 0.4)
     axes.set_ylim(-4, 135)
