@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lib.clip import compute, load_clip
 from lib.data import frozen as features
-from lib.data import tasks
+from lib.data import folders, tasks
 from lib.methods import method_class
 from lib.methods.base import Lesson
 from lib.study import params
@@ -43,7 +43,7 @@ def main(root: Path) -> None:
     with tempfile.TemporaryDirectory() as place:
         for number, name in enumerate(names):
             file = Path(place) / f"{name}.safetensors"
-            tasks.save(tasks.make(name, made.tasks, backbone.image_size), file)
+            folders.prepare(name, made.tasks, backbone.image_size, ROOT, file)
             task, began = tasks.load(file), time.monotonic()
             known = features.compute(backbone, task, made.selector)
             asked = time.monotonic()

@@ -1,15 +1,88 @@
-"""Folders of pictures as people have them: unusual pictures are read, what is hidden is passed over."""
+"""Tasks from folders of pictures, as people have them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from lib.data import tasks
-from lib.data.folders import decode
+from lib.data import folders
+from lib.data.folders import decode, make
+from lib.data.tasks import Task, TaskError
 from tests.support import small_study
-from tests.support.bad_input import classes
+
+NOISE = np.random.default_rng(0).integers(0, 256, (20, 50, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    small_study.write_pictures(tmp_path / "pictures")
+    return tmp_path
+
+
+def task(home: Path, name: str = "red", **changes: object) -> Task:
+    return make(name, replace(small_study.study().tasks, **changes), 32, home)
+
+
+def test_a_folder_is_a_task(home: Path) -> None:
+    made = task(home, "green")
+    assert made.name == "green"
+    assert made.classes == ["across", "plain sheet", "upright"]  # spaces for underscores
+    assert made.templates == small_study.TEMPLATES
+    assert made.train.images.shape == (18, 3, 32, 32)
+    assert made.train.images.dtype == torch.uint8
+    assert made.train.labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6
+    assert made.test.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    file = home / "pictures" / "green" / "test" / "plain_sheet" / "2.png"
+    assert np.array_equal(made.test.images[4 + 2].permute(1, 2, 0), np.asarray(Image.open(file)))
+
+
+def test_a_limit_draws_by_the_seed(home: Path) -> None:
+    whole = task(home).train
+    first, again, other = (task(home, train_per_class=3, seed=seed).train for seed in (0, 0, 1))
+    assert first.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    assert torch.equal(first.images, again.images)
+    assert not torch.equal(first.images, other.images)
+    drawn, every = ({picture.numpy().tobytes() for picture in part.images} for part in (first, whole))
+    assert len(drawn) == 9
+    assert drawn < every
+    assert torch.equal(task(home, train_per_class=100).train.images, whole.images)
+
+
+def test_hidden_files_and_folders_are_ignored(home: Path) -> None:
+    train = home / "pictures" / "red" / "train"
+    (train / ".ipynb_checkpoints").mkdir()
+    (home / "pictures" / ".git").mkdir()
+    for name in (".DS_Store", "._0.png"):
+        (train / "upright" / name).write_bytes(b"\0")
+    assert task(home).train.labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6
+    assert folders.task_names(home / "pictures") == ["blue", "green", "red"]
+
+
+@pytest.mark.parametrize("gone", ["pictures", "pictures/red", "pictures/red/test"])
+def test_missing_pictures_are_answered_with_the_layout(home: Path, gone: str) -> None:
+    (home / gone).rename(home / "elsewhere")
+    with pytest.raises(
+        TaskError, match=f"is missing.*{home}/pictures/red/{{train,test}}/<class>"
+    ):
+        task(home)
+
+
+def test_a_folder_without_tasks_is_answered_with_the_layout(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(TaskError, match=f"{tmp_path}/own.*{tmp_path}/own/<task>/{{train,test}}/<class>"):
+            folders.task_names(tmp_path / "own")
+        (tmp_path / "own").mkdir(exist_ok=True)
+
+
+def test_a_class_folder_without_pictures_is_named(home: Path) -> None:
+    folder = home / "pictures" / "red" / "train" / "upright"
+    for file in folder.iterdir():
+        file.rename(file.with_suffix(".gif"))
+    with pytest.raises(TaskError, match=f"{folder} has no picture.*png"):
+        task(home)
 
 
 @pytest.mark.parametrize(
@@ -26,42 +99,52 @@ from tests.support.bad_input import classes
 def test_an_unusual_picture_is_read(tmp_path: Path, made: Image.Image, pixel: tuple[int, int, int]) -> None:
     file = tmp_path / "x.JPG" if made.mode == "CMYK" else tmp_path / "x.PNG"
     made.save(file)
-    found = decode(file, 4)
-    assert found.shape == (4, 4, 3)
-    assert np.abs(found.astype(int) - pixel).max() <= 2
+    read = decode(file, 4)
+    assert read.shape == (4, 4, 3)
+    assert np.abs(read.astype(int) - pixel).max() <= 2
 
 
-def test_of_an_animated_picture_the_first_frame_is_read_and_of_a_palette_the_colours(tmp_path: Path) -> None:
-    first, then = (Image.new("RGB", (8, 8), (level, 0, 0)) for level in (200, 20))
-    first.save(tmp_path / "a.png", save_all=True, append_images=[then])
-    assert (decode(tmp_path / "a.png", 8)[0, 0] == [200, 0, 0]).all()
+def test_the_first_frame_of_an_animation_and_the_colours_of_a_palette_are_read(tmp_path: Path) -> None:
+    first, second = (Image.new("RGB", (8, 8), (level, 0, 0)) for level in (200, 20))
+    first.save(tmp_path / "a.png", save_all=True, append_images=[second])
     first.quantize().save(tmp_path / "p.png", transparency=bytes(256))
-    assert (decode(tmp_path / "p.png", 8)[0, 0] == [200, 0, 0]).all()
+    for name in ("a.png", "p.png"):
+        assert (decode(tmp_path / name, 8)[0, 0] == [200, 0, 0]).all()
 
 
-def test_what_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wide_picture_is_scaled_and_its_centre_kept(tmp_path: Path) -> None:
+    Image.fromarray(NOISE).save(tmp_path / "wide.png")
+    # the shorter side 20 becomes 10, 50 becomes 25; of 25 columns 10 are kept, from (25 - 10) // 2 = 7
+    scaled = np.asarray(Image.fromarray(NOISE).resize((25, 10), Image.Resampling.BICUBIC))
+    assert np.array_equal(decode(tmp_path / "wide.png", 10), scaled[:, 7:17])
+
+
+def test_a_tall_grey_jpeg_becomes_three_channels(tmp_path: Path) -> None:
+    Image.fromarray(np.tile(np.arange(40, dtype=np.uint8)[:, None], (1, 16))).save(tmp_path / "tall.JPG")
+    read = decode(tmp_path / "tall.JPG", 16)
+    assert read.shape == (16, 16, 3)
+    assert np.array_equal(read[..., 0], read[..., 2])
+    assert abs(int(read[0, 0, 0]) - 12) <= 2  # the first of rows 12 to 27
+
+
+def test_a_jpeg_is_turned_as_its_exif_says(tmp_path: Path) -> None:
+    stored, exif = Image.fromarray(NOISE), Image.Exif()
+    exif[0x0112] = 6  # the first row as stored is the right side as seen: turn it clockwise
+    stored.save(tmp_path / "straight.jpg")
+    stored.save(tmp_path / "turned.jpg", exif=exif)
+    straight, turned = (decode(tmp_path / f"{name}.jpg", 20) for name in ("straight", "turned"))
+    assert np.array_equal(turned, np.rot90(straight, -1))
+
+
+def test_a_damaged_picture_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = home / "pictures" / "red" / "test" / "upright" / "3.png"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(TaskError, match=f"{file} is no readable picture.*replace or remove"):
+        task(home)
+
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Image, "open", refuse)
-    with pytest.raises(tasks.TaskError, match=r"a\.png is no readable picture .*Permission denied.*remove it"):
-        decode(tmp_path / "a.png", 8)
-
-
-def test_hidden_files_and_folders_are_no_pictures_and_no_classes(tmp_path: Path) -> None:
-    small_study.write_pictures(tmp_path)
-    train = tmp_path / "red" / "train"
-    (train / ".ipynb_checkpoints").mkdir()
-    for name in (".DS_Store", "._0.png"):
-        (train / "upright" / name).write_bytes(b"\0")
-    wanted = small_study.study({"tasks.root": str(tmp_path)}).tasks
-    assert tasks.make("red", wanted, 32).train.labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6
-
-
-def test_class_names_in_any_script_are_told_apart(tmp_path: Path) -> None:
-    small_study.write_pictures(tmp_path)
-    classes("\u732b", "\u72ac", "\u043a\u043e\u0442")(tmp_path / "red")  # cat, dog; and cat again, in Russian
-    wanted = small_study.study({"tasks.root": str(tmp_path)}).tasks
-    made = tasks.make("red", wanted, 32)
-    tasks.check_prompts(made, small_study.backbone().tokenizer)
-    assert len(made.classes) == 6
+    with pytest.raises(TaskError, match=r"a\.png is no readable picture.*Permission denied"):
+        decode(home / "a.png", 8)

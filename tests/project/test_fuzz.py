@@ -222,7 +222,7 @@ def test_prepared_tasks_of_any_bytes(tmp_path: Path, data: st.DataObject) -> Non
 def test_pictures_of_any_bytes(tmp_path: Path, kind: str, data: st.DataObject) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(data.draw(cut_and_changed(packed(kind)) | st.binary(max_size=60)))
-    found = result_of(lambda: folders.decode(file, 8), folders.TaskError, file)
+    found = result_of(lambda: folders.decode(file, 8), tasks.TaskError, file)
     assert found is None or (found.shape, found.dtype) == ((8, 8, 3), np.uint8)
 
 
@@ -241,8 +241,8 @@ def test_folders_of_any_names(tmp_path_factory: pytest.TempPathFactory, names: l
         for name in names:
             (home / "red" / split / name).mkdir(parents=True, exist_ok=True)
             (home / "red" / split / name / "0.png").write_bytes(SHEET.getvalue())
-    wanted = small_study.study({"tasks.root": str(home)}).tasks
+    wanted = small_study.study({"tasks.root": "."}).tasks
     tokenizer = small_study.backbone().tokenizer
-    made = result_of(lambda: tasks.make("red", wanted, 32), tasks.TaskError, "red")
+    made = result_of(lambda: folders.make("red", wanted, 32, home), tasks.TaskError, "red")
     if made and result_of(lambda: tasks.check_prompts(made, tokenizer) or True, tasks.TaskError, "red"):
         assert len({tuple(row.tolist()) for row in tokenizer(made.classes)}) == len(made.classes)

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from lib.data import tasks
+from lib.data import folders, tasks
 from lib.moe import MoECLIP, MoEConfig
 from lib.report import tables
 from lib.study import checkpoint, params, plan
@@ -83,9 +83,9 @@ def task(*changes: Callable[[Path], object], **settings: Any) -> Maker:
         small_study.write_pictures(folder)
         for change in changes:
             change(folder / "red")
-        wanted = small_study.study({"tasks.root": str(folder)} | {f"tasks.{k}": v for k, v in settings.items()})
-        found = tasks.make("red", wanted.tasks, 32)
-        tasks.check_prompts(found, small_study.backbone().tokenizer)
+        wanted = small_study.study({"tasks.root": "."} | {f"tasks.{k}": v for k, v in settings.items()})
+        made = folders.make("red", wanted.tasks, 32, folder)
+        tasks.check_prompts(made, small_study.backbone().tokenizer)
 
     return make
 
