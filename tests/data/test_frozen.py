@@ -1,6 +1,7 @@
 """What the frozen CLIP computes for a task: open_clip's own answers and features, their files, when they are made."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,6 +41,7 @@ def test_zero_shot_answers_are_open_clips_own() -> None:
 @torch.no_grad()
 def test_features_are_open_clips_own() -> None:
     backbone, task = small_study.backbone(), small_study.task(2)
+    projection: Any = backbone.model.visual.proj
     features = frozen.compute(backbone, task, "clip")
     for split, token, image in (
         (task.train, features.train, features.image_train),
@@ -47,7 +49,7 @@ def test_features_are_open_clips_own() -> None:
     ):
         pictures = split.images.float() / 127.5 - 1
         torch.testing.assert_close(image, backbone.model.encode_image(pictures, normalize=True))
-        torch.testing.assert_close(token @ backbone.model.visual.proj, backbone.model.encode_image(pictures))
+        torch.testing.assert_close(token @ projection, backbone.model.encode_image(pictures))
         assert token.shape == (len(split), WIDTH)
 
 
