@@ -11,20 +11,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.report.looks import (  # noqa: F401 (notebooks draw with figures.ORANGE and the like)
-    AMBER,
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    LOOK,
-    ORANGE,
-    PURPLE,
-    SKY,
-    in_order,
-    look,
-    name,
-)  # fmt: skip
+from lib.report.looks import *  # noqa: F403 (notebooks draw with figures.ORANGE and the like)
+from lib.report.looks import AMBER, BLUE, look, name
 from lib.report.tables import Content, by_run, interval, label, value
 
 METRIC_NAMES = {"transfer": "Transfer", "average": "Average", "last": "Last", "forgetting": "Forgetting"}
@@ -48,13 +36,8 @@ def pictures(images: np.ndarray, names: list[str], title: str, axes: Axes, colum
     gap = np.full((images.shape[1], 2, 3), 255, dtype=np.uint8)
     axes.imshow(np.concatenate([part for image in images for part in (image, gap)], axis=1))
     step = images.shape[2] + 2
-    axes.set_xticks(
-        [step * i + images.shape[2] / 2 for i in range(len(names))],
-        names,
-        rotation=40,
-        ha="right",
-        fontsize=8,
-    )
+    centres = [step * i + images.shape[2] / 2 for i in range(len(names))]
+    axes.set_xticks(centres, names, rotation=40, ha="right", fontsize=8)
     axes.set_yticks([])
     axes.set_xlim(-0.5, step * max(columns, len(names)) - 0.5)
     axes.set_title(title, loc="left")

@@ -5,10 +5,7 @@ nobody published has no line; two sources of a number are two lines. The release
 of one data set, so its numbers compare with our `batch`; `sample`, a decision for each picture, is shown as well.
 """
 
-import csv
-import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +13,6 @@ import pandas as pd
 from lib.report.looks import in_order
 from lib.report.tables import Content, by_run, decides, in_words, interval, label, value
 
-COLUMNS = ["benchmark", "order", "shots", "metric", "method", "dataset", "percent", "source"]
 SHOWN = ["run", "metric", "dataset", "decision", "seeds", "measured", "published", "difference", "source"]
 METRICS = ["Transfer", "Average", "Last"]
 DECISIONS = ["sample", "batch"]  # nobody published numbers of an oracle
@@ -45,44 +41,18 @@ DATASETS = {
     "flowers": "Flowers", "food": "Food", "mnist": "MNIST", "pets": "OxfordPet", "cars": "StanfordCars",
     "sun397": "SUN397",
 }  # fmt: skip
-Fact = dict[str, str]  # a line of the file, by column
 
 
 class PublishedError(ValueError):
-    """Facts that cannot be read, or results that they cannot be set beside; the message says which and why."""
+    """Results that published numbers cannot be set beside; the message says which and why."""
 
 
-def read(path: Path) -> list[Fact]:
-    """The facts of a file. Raises PublishedError, naming the line, for a bad fact or one that is there twice."""
-    facts: dict[tuple[str, ...], Fact] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = csv.DictReader(file, strict=True)
-        try:
-            if lines.fieldnames != COLUMNS:
-                raise PublishedError(f"columns are {lines.fieldnames}; they must be {COLUMNS}")
-            for fact in lines:
-                _check(fact)
-                key = tuple(fact[column] for column in COLUMNS if column != "percent")
-                if key in facts:
-                    raise PublishedError(f"{', '.join(key)}: an earlier line has it; keep one")
-                facts[key] = fact
-        except (csv.Error, PublishedError) as error:
-            raise PublishedError(f"{path}, line {lines.reader.line_num}: {error}") from error
-    return list(facts.values())
+def read(path: Path) -> pd.DataFrame:
+    """The facts, a line each; every cell is text, as it was printed. A test checks the committed ones."""
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def _check(fact: dict[Any, Any]) -> None:
-    if set(fact) != set(COLUMNS) or not all(fact[column] for column in COLUMNS if column != "order"):
-        raise PublishedError(f"every cell but the order must be filled, and there must be no more cells: {fact}")
-    place = (fact["benchmark"], fact["order"], fact["shots"])
-    for name, allowed in ((fact["metric"], METRICS), (fact["method"], RUNS), (place, PLACES.values())):
-        if name not in allowed:
-            raise PublishedError(f"{name!r} is unknown; allowed: {', '.join(map(str, allowed))}")
-    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", fact["percent"]) or float(fact["percent"]) > 100:
-        raise PublishedError(f"percent is {fact['percent']!r}; it must be a number from 0 to 100")
-
-
-def beside(results: list[Content], study: str, order: str, facts: list[Fact]) -> pd.DataFrame:
+def beside(results: list[Content], study: str, order: str, facts: pd.DataFrame) -> pd.DataFrame:
     """A line for each run, metric and decision of a study in one order; what is not measured or published is empty.
 
     measured: mean ± half width of the 95 % interval over seeds, percent; published: percent, as printed; difference:
@@ -92,7 +62,7 @@ def beside(results: list[Content], study: str, order: str, facts: list[Fact]) ->
     return _joined(results, study, order, facts).query("dataset in @WHOLE").drop(columns="dataset")
 
 
-def by_task(results: list[Content], study: str, order: str, facts: list[Fact]) -> pd.DataFrame:
+def by_task(results: list[Content], study: str, order: str, facts: pd.DataFrame) -> pd.DataFrame:
     """Like `beside`, for each data set with a published number. Tasks must have the data sets' names."""
     lines = _joined(results, study, order, facts).query("dataset not in @WHOLE and published != ''")
     runs = list(by_run(results, order))  # noqa: F841 (the query's)
@@ -125,19 +95,16 @@ def measured(content: Content, decision: str) -> dict[tuple[str, str], float]:
     return percents
 
 
-def _joined(results: list[Content], study: str, order: str, facts: list[Fact]) -> pd.DataFrame:
+def _joined(results: list[Content], study: str, order: str, facts: pd.DataFrame) -> pd.DataFrame:
     """All that is measured or published, joined by run, metric and data set, in the order of the figures."""
     studies = {content["study"] for content in results} | {study}
     if len(studies) > 1 or (study, order) not in PLACES:
         raise PublishedError(f"{sorted(studies)} in order {order} is not one of the studies {[*PLACES]}")
-    here = [fact for fact in facts if (fact["benchmark"], fact["order"], fact["shots"]) == PLACES[study, order]]
-    theirs = [(RUNS[f["method"]], f["metric"], f["dataset"], f["percent"], f["source"]) for f in here]
-    lines = pd.merge(
-        pd.DataFrame(_ours(results, order), columns=[*KEYS, "decision", "seeds", "measured", "mean"], dtype=object),
-        pd.DataFrame(theirs, columns=[*KEYS, "published", "source"], dtype=object),
-        on=KEYS,
-        how="outer",
-    ).fillna("")
+    place = pd.Series(PLACES[study, order], index=["benchmark", "order", "shots"])
+    theirs = facts.assign(run=[RUNS[method] for method in facts["method"]], published=facts["percent"])
+    theirs = theirs[(theirs[place.index] == place).all(axis=1)].filter([*KEYS, "published", "source"])
+    ours = pd.DataFrame(_ours(results, order), columns=[*KEYS, "decision", "seeds", "measured", "mean"], dtype=object)
+    lines = ours.merge(theirs, on=KEYS, how="outer").fillna("")
     pairs = zip(lines["mean"], lines["published"], strict=True)
     lines["difference"] = [f"{ours - float(printed):+.1f}" if ours != "" and printed else "" for ours, printed in pairs]
     return lines.sort_values(KEYS, key=_places, kind="stable", ignore_index=True).reindex(columns=SHOWN)
