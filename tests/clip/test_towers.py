@@ -1,6 +1,5 @@
 """The two towers: open_clip's own numbers, cut padding, and the models that are refused."""
 
-from collections.abc import Callable
 from typing import Any
 
 import open_clip
@@ -29,7 +28,7 @@ def test_what_nothing_reads_is_missed_by_no_feature_and_no_gradient(
     tiny: open_clip.CLIP, images: Tensor, tokens: Tensor
 ) -> None:
     tiny.double()
-    found: list[list[Tensor]] = []
+    results: list[list[Tensor]] = []
     for whole in (True, False):
         features = [
             towers.image_tower(tiny, images.double(), whole=whole),
@@ -38,9 +37,9 @@ def test_what_nothing_reads_is_missed_by_no_feature_and_no_gradient(
         tiny.zero_grad()
         sum(each.sin().sum() for each in features).backward()  # type: ignore[union-attr]
         slopes = [p.grad.clone() for p in tiny.parameters() if p.grad is not None]
-        found.append([*features, *slopes])
-    assert len(found[0]) == len(found[1]) == 2 + len([*tiny.parameters()]) - 1  # all but the temperature
-    for all_of_it, read in zip(*found, strict=True):
+        results.append([*features, *slopes])
+    assert len(results[0]) == len(results[1]) == 2 + len([*tiny.parameters()]) - 1  # all but the temperature
+    for all_of_it, read in zip(*results, strict=True):
         torch.testing.assert_close(read, all_of_it, rtol=0, atol=1e-10)
 
 
@@ -58,15 +57,15 @@ def test_groups_have_the_features_and_gradients_of_the_whole(
     tiny: open_clip.CLIP, tokens: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.double()
-    found: list[list[Tensor]] = []
+    results: list[list[Tensor]] = []
     for worth in (1, 1000):
         monkeypatch.setitem(towers.WORTH, "cpu", worth)
         features = towers.text_tower(tiny, tokens)
         tiny.zero_grad()
         features.sin().sum().backward()
-        found.append([features, *(p.grad.clone() for p in tiny.parameters() if p.grad is not None)])
-    assert len(found[0]) == len(found[1]) > 20
-    for grouped, together in zip(*found, strict=True):
+        results.append([features, *(p.grad.clone() for p in tiny.parameters() if p.grad is not None)])
+    assert len(results[0]) == len(results[1]) > 20
+    for grouped, together in zip(*results, strict=True):
         torch.testing.assert_close(grouped, together, rtol=0, atol=1e-10)
 
 
@@ -87,43 +86,25 @@ def test_a_tower_that_reads_every_token_computes_every_token(tiny: Any, images: 
     assert torch.equal(towers.image_tower(tiny, images), tiny.encode_image(images))
 
 
-def with_other_blocks(clip: Any) -> None:
-    clip.visual.transformer.resblocks[1] = nn.Identity()
-
-
-def with_other_visual(clip: Any) -> None:
-    clip.visual = nn.Identity()
-
-
-def with_sequence_first(clip: Any) -> None:
-    clip.transformer.batch_first = False
-
-
-def without_a_causal_mask(clip: Any) -> None:
-    clip.attn_mask = None
-
-
-def with_tokens_beside_the_features(clip: Any) -> None:
-    clip.visual.output_tokens = True
-
-
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("part", "value", "message"),
     [
-        (with_other_blocks, "block 1 of the image tower is a Identity, not a ResidualAttentionBlock"),
-        (with_other_visual, "the image tower is a Identity, not a VisionTransformer"),
-        (with_sequence_first, "the text tower was built with batch_first=False"),
-        (without_a_causal_mask, "the text tower is not causal"),
-        (with_tokens_beside_the_features, "output_tokens"),
+        ("visual.transformer.resblocks.1", nn.Identity(), "block 1 of the image tower is a Identity"),
+        ("visual", nn.Identity(), "the image tower is a Identity"),
+        ("transformer.batch_first", False, "the text tower was built with batch_first=False"),
+        ("attn_mask", None, "the text tower is not causal"),
+        ("visual.output_tokens", True, "output_tokens"),
+        ("text_projection", None, "projection is not a matrix"),
     ],
 )
-def test_a_clip_of_another_kind_is_refused(tiny: open_clip.CLIP, damage: Callable[[Any], None], message: str) -> None:
+def test_a_clip_of_another_kind_is_refused(tiny: open_clip.CLIP, part: str, value: Any, message: str) -> None:
     towers.check(tiny)
-    damage(tiny)
+    owner, _, name = part.rpartition(".")
+    setattr(tiny.get_submodule(owner), name, value)
     with pytest.raises(ValueError, match=f"{message}.* such as ViT-B-16-quickgelu"):
         towers.check(tiny)
 
 
 def test_what_is_no_clip_is_refused(tiny: open_clip.CLIP) -> None:
-    with pytest.raises(ValueError, match="the model is a VisionTransformer, not open_clip's CLIP"):
+    with pytest.raises(ValueError, match="the model is a VisionTransformer"):
         towers.check(tiny.visual)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lib.moe import MoECLIP
-from tests.conftest import copies, learn, loss_of
+from tests.support.mixtures import copies, learn, loss_of
 
 Make = Callable[..., MoECLIP]
 

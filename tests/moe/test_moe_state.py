@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lib.moe import MoECLIP
-from tests.conftest import copies, learn
+from tests.support.mixtures import copies, learn
 
 Make = Callable[..., MoECLIP]
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from lib.clip import backbone as clip
 from lib.selector import CLIP, DDAS, Autoencoder
 from lib.selector import SelectorSettings as Settings
-from tests.conftest import stir
 from tests.support import small_study
+from tests.support.mixtures import stir
 
 WIDTH = 12
 ONE_CLASS = torch.zeros(30, dtype=torch.long)  # DDAS does not ask which
