@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from lib.data import folders
 from lib.data.reference import ReferenceSettings
 from lib.data.sources import source
-from lib.data.tasks import TaskSettings
+from lib.data.tasks import TaskError, TaskSettings
 from lib.methods.base import TrainSettings
 from lib.selector.ddas import SelectorSettings
 from lib.settings import Count, Name, ParamsError, Positive, Rate, Rule, build, each_once, shown
@@ -104,7 +105,7 @@ def load(path: str | Path = "params.yaml") -> Study:
 
 def parse(raw: Any, where: str) -> Study:
     """The study of a mapping as a params file holds it. Raises ParamsError, which begins with `where`."""
-    study = build(Study, raw, where)
+    study = build(Study, _with_orders(raw, where), where)
     _check_sections(study, where)
     for name, grid in study.tuning.items():
         if set(grid) - set(study.methods.get(name, ())) or name not in study.methods:
@@ -112,6 +113,18 @@ def parse(raw: Any, where: str) -> Study:
     for name, run in study.runs.items():
         _check_run(study, run, name, f"{where}: runs.{name}")
     return study
+
+
+def _with_orders(raw: Any, where: str) -> Any:
+    """The mapping; if a study of folders names no order, with one of all its tasks, sorted by name."""
+    tasks = raw.get("tasks") if isinstance(raw, dict) else None
+    if not isinstance(tasks, dict) or (tasks.get("source"), tasks.get("orders")) != ("folder", {}):
+        return raw
+    try:
+        names = folders.task_names(ROOT / str(tasks.get("root")))
+    except TaskError as error:
+        raise ParamsError(f"{where}: {error}") from error
+    return raw | {"tasks": tasks | {"orders": {"I": names}}}
 
 
 def _check_sections(study: Study, where: str) -> None:

@@ -1,5 +1,6 @@
 """Tasks from folders of pictures, as people have them."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from PIL import Image
 from lib.data import folders
 from lib.data.folders import decode, make
 from lib.data.tasks import Task, TaskError
+from lib.settings import ParamsError
+from lib.study import params
 from tests.support import small_study
 
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 50, 3), dtype=np.uint8)
@@ -61,12 +64,21 @@ def test_hidden_files_and_folders_are_ignored(home: Path) -> None:
     assert folders.task_names(home / "pictures") == ["blue", "green", "red"]
 
 
+def test_a_study_without_orders_learns_all_its_folders(home: Path) -> None:
+    raw = small_study.RAW | {"tasks": small_study.RAW["tasks"] | {"root": str(home / "pictures"), "orders": {}}}
+    assert params.parse(raw, "own.yaml").tasks.orders == {"I": ["blue", "green", "red"]}
+    (home / "pictures" / "my own").mkdir()
+    with pytest.raises(ParamsError, match="own.yaml.*'my own'.*letters"):
+        params.parse(raw, "own.yaml")
+    shutil.rmtree(home / "pictures")
+    with pytest.raises(ParamsError, match=f"own.yaml: {home}/pictures has no task.*<task>"):
+        params.parse(raw, "own.yaml")
+
+
 @pytest.mark.parametrize("gone", ["pictures", "pictures/red", "pictures/red/test"])
 def test_missing_pictures_are_answered_with_the_layout(home: Path, gone: str) -> None:
     (home / gone).rename(home / "elsewhere")
-    with pytest.raises(
-        TaskError, match=f"is missing.*{home}/pictures/red/{{train,test}}/<class>"
-    ):
+    with pytest.raises(TaskError, match=f"is missing.*{home}/pictures/red/{{train,test}}/<class>"):
         task(home)
 
 

@@ -86,9 +86,7 @@ def test_a_data_set_gives_pictures_with_captions_by_its_class_names(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("templates", "form"), [(small_study.TEMPLATES, "a photo of {}."), ([], "a photo of a {}.")])
-def test_it_lies_beside_the_tasks_and_uses_their_template(
-    tmp_path: Path, templates: list[str], form: str
-) -> None:
+def test_it_lies_beside_the_tasks_and_uses_their_template(tmp_path: Path, templates: list[str], form: str) -> None:
     write_others(tmp_path)
     opened = small_study.open_at(tmp_path, small_study.study({"tasks.templates": templates}))
     opened._prepare_reference(32)
