@@ -17,7 +17,7 @@ LEAST = 1.0  # points: the half width of an interval where no committed run has 
 COLUMNS = ["run", "order", "seed", "verdict", "largest difference"]
 # each verdict, those that ask for attention first: what it means and what to do
 ADVICE = {
-    "outside": "Look for changed params, code or data (`git status`, `git diff HEAD -- params.yaml lib`). If you "
+    "outside": "Look for changed params, code or data (git status, git diff HEAD -- params.yaml lib). If you "
     "changed nothing, please report it together with the run's file in reports/cost, which names machine and versions.",
     "new": "Nothing committed has this run. Commit its files in reports if it is to become a reference.",
     "within the interval": "Machines round differently, so this is expected. There is nothing to do.",
