@@ -1,10 +1,10 @@
-"""Opens notebooks in JupyterLab, in a browser without a window, runs all their cells and finds no error.
+"""Opens notebooks in JupyterLab in a browser without a window, and runs all their cells without an error.
 
 make browser              a few notebooks, about two minutes on two cores
 make browser ALL=1        all of them; those that need a study's checkpoints after `make study`
 
 Needs chromium and chromedriver (Debian: `apt-get install chromium chromium-driver`). JupyterLab saves what it opens, so
-it gets a copy of the project; it is started as `make lab` starts it. SCREENSHOTS=folder keeps a picture of each page.
+it gets a copy of the project; `make lab` names the command. SCREENSHOTS=folder saves a picture of each page.
 """
 
 import os
@@ -26,7 +26,6 @@ from tools.stages.dvc_process import end_with_parent
 WHOLE = bool(os.environ.get("ALL"))
 FEW = ["course/1_forgetting.ipynb", "course/solutions/7_metrics.ipynb"]  # these need no pictures
 ALL = sorted(str(path.relative_to(NOTEBOOKS)) for path in NOTEBOOKS.rglob("[0-9]*.ipynb"))
-SHORTER = {"02_pretrain.ipynb": ("steps: int = 300 ", "steps: int = 20 ")}
 NEED_A_STUDY = {"08_ablations.ipynb"}
 FLAGS = (
     "headless=new no-sandbox disable-gpu disable-quic disable-dev-shm-usage no-first-run disable-sync "
@@ -50,7 +49,7 @@ RUN = "window.ran = false; window.jupyterapp.commands.execute('notebook:run-all-
 
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab: the home of its user, the project's copy, and the page that it opened by itself."""
+    """A running JupyterLab: its user's home, the project's copy, and the page that it opened."""
 
     home: Path
     project: Path
@@ -58,7 +57,7 @@ class Lab:
 
 
 def until(what: Callable[[], Any], seconds: float, missing: str) -> Any:
-    """Asks until there is an answer."""
+    """Calls `what` until it returns something. Raises AssertionError, with what is missing, after so many seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if answer := what():
@@ -69,15 +68,12 @@ def until(what: Callable[[], Any], seconds: float, missing: str) -> Any:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home of a user who has the project's copy and whose browser writes down what it is to open."""
+    """A user's home with a copy of the project, and a browser that only notes the address that it should open."""
     home = tmp_path_factory.mktemp("home")
     shutil.copytree(ROOT, home / "project", ignore=shutil.ignore_patterns(".*", "data", "site"))
     kept = ["backbone", "catalogue", "mini" if WHOLE else "mini/tasks", "mini/features"]
     for part in (part for part in kept if (DATA / part).exists()):
         shutil.copytree(DATA / part, home / "project/data" / part, dirs_exist_ok=True)
-    for name, (whole, shorter) in SHORTER.items():
-        notebook = home / "project/notebooks" / name
-        notebook.write_text(notebook.read_text().replace(whole, shorter))
     browser = home / "browser"
     browser.write_text('#!/bin/sh\necho "$1" > "$HOME/opening" && mv "$HOME/opening" "$HOME/opened"\n')
     browser.chmod(0o755)
@@ -86,7 +82,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lab(home: Path) -> Iterator[Lab]:
-    """JupyterLab, by the command of `make lab`."""
+    """JupyterLab, started by the command of `make lab`."""
     project = home / "project"
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "MAKE"))}
     show = ["make", "--dry-run", "--no-print-directory", "lab", f"VENV={sys.prefix}"]
@@ -128,18 +124,18 @@ def state(browser: webdriver.Chrome) -> dict[str, Any]:
     """The open notebook's path, kernel and code cells, once its kernel is idle."""
 
     def idle() -> dict[str, Any] | None:
-        found = browser.execute_script(STATE)
-        return found if found and found["kernel"] == "idle" else None
+        open_page = browser.execute_script(STATE)
+        return open_page if open_page and open_page["kernel"] == "idle" else None
 
     return until(idle, 120, "no notebook is open with an idle kernel")
 
 
 def run(browser: webdriver.Chrome, name: str, limit: float) -> list[dict[str, Any]]:
-    """The code cells of a notebook after all were run."""
+    """The code cells of a notebook after all have run."""
     place = browser.current_url.partition("/lab")[0]
     browser.execute_async_script(END)
     browser.get("about:blank")
-    browser.get_log("browser")  # what was said before is another page's
+    browser.get_log("browser")  # forgets the messages of the page before
     browser.get(f"{place}/lab/tree/notebooks/{name}?reset")
     assert state(browser)["path"] == f"notebooks/{name}"
     browser.execute_script(RUN)
@@ -150,25 +146,25 @@ def run(browser: webdriver.Chrome, name: str, limit: float) -> list[dict[str, An
 
 
 def picture(browser: webdriver.Chrome, name: str) -> None:
-    """Keeps a picture of the page, if there is a folder for it."""
+    """Saves a picture of the page if SCREENSHOTS names a folder."""
     if folder := os.environ.get("SCREENSHOTS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         browser.save_screenshot(str(Path(folder) / f"{name.replace('/', '-').removesuffix('.ipynb')}.png"))
 
 
 def complaints(browser: webdriver.Chrome, cells: list[dict[str, Any]]) -> list[str]:
-    """What went wrong: cells that were not run, errors and warnings that they show, errors of the page itself."""
-    found = [f"not run: {cell['source']}" for cell in cells if cell["source"] and not cell["execution_count"]]
+    """Cells that did not run, errors and warnings in their outputs, and errors of the page itself."""
+    problems = [f"not run: {cell['source']}" for cell in cells if cell["source"] and not cell["execution_count"]]
     for output in (output for cell in cells for output in cell["outputs"]):
         if output["output_type"] == "error":
-            found.append(f"{output['ename']}: {output['evalue']}")
+            problems.append(f"{output['ename']}: {output['evalue']}")
         elif output.get("name") == "stderr":
-            found.append("".join(output["text"]))
-    found += [e.text for e in browser.find_elements("css selector", "[data-mime-type$='jupyter.error']")]
-    return found + [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+            problems.append("".join(output["text"]))
+    problems += [e.text for e in browser.find_elements("css selector", "[data-mime-type$='jupyter.error']")]
+    return problems + [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
-def said(cells: list[dict[str, Any]]) -> str:
+def printed(cells: list[dict[str, Any]]) -> str:
     """What the cells printed."""
     return "".join("".join(output.get("text", "")) for cell in cells for output in cell["outputs"])
 
@@ -181,13 +177,13 @@ def test_make_lab_opens_on_the_start_notebook(browser: webdriver.Chrome) -> None
 @pytest.mark.parametrize("name", ALL if WHOLE else FEW)
 def test_a_notebook_runs_without_an_error(name: str, lab: Lab, browser: webdriver.Chrome) -> None:
     if name in NEED_A_STUDY and not (lab.project / "data/mini/runs").exists():
-        pytest.skip(f"{name} asks the experts of a finished run: first `make study`")
+        pytest.skip(f"{name} needs a finished run: `make study` makes one")
     assert complaints(browser, run(browser, name, 900)) == []
 
 
 def test_the_explorer_shows_its_moments_or_says_what_makes_them(lab: Lab, browser: webdriver.Chrome) -> None:
-    cells = run(browser, "course/explorer.ipynb", 900)  # which may draw the pictures first
+    cells = run(browser, "course/explorer.ipynb", 900)  # it may draw the pictures first
     assert complaints(browser, cells) == []
     there = (lab.project / "data/mini/runs").exists()
-    assert ("moments, the last after" if there else "`make study`") in said(cells)
+    assert ("moments, the last after" if there else "`make study`") in printed(cells)
     assert len(browser.find_elements("css selector", ".widget-dropdown select")) == 2

@@ -1,8 +1,8 @@
-"""What each method costs: measured for one method after the other, each in a process of its own, on the same two tasks.
+"""What each method costs: one after the other, each in a process of its own, on the same two tasks.
 
-A method learns two tasks in a few steps, then answers the second one's test pictures. Seconds a step are the median
-over the second task (some methods do more from there on). No method has answered these pictures before, and the frozen
-CLIP has not seen them: each pays for all that its answers need.
+A method learns two tasks in a few steps, then answers the test pictures of the second one. Seconds a step are the
+median over the second task, since some methods do more from there on. No method remembers an answer, and no feature of
+a test picture comes from a file: each method pays for all that its answers need.
 """
 
 import json
@@ -31,7 +31,7 @@ from tools.bench.meters import best, in_new_processes, most
 
 
 class Uncomputed:
-    """A task's Features on its test pictures, each computed by the frozen CLIP when it is first read."""
+    """The Features of a task's test pictures. The frozen CLIP computes each when it is first read."""
 
     def __init__(self, backbone: Backbone, task: Task, kind: str) -> None:
         self.backbone, self.task, self.kind = backbone, task, kind
@@ -67,7 +67,7 @@ def measure(file: str, run: str, steps: int) -> dict[str, Any]:
     costs: dict[str, Any] = {"run": run}
 
     def work() -> None:
-        method = study.method(run, steps=steps)
+        method = study.method(run)
         costs.update(learning(method, lessons, lambda lesson: learn_task(method, lesson, train, precision)))
         costs["ms a picture"] = answering(method, study.backbone, lessons[1].task, study.params.selector.features)
 
@@ -100,9 +100,9 @@ def learning(method: Method, lessons: list[Lesson], learn_lesson: Callable[[Less
 
 
 def answering(method: Method, backbone: Backbone, task: Task, kind: str) -> float:
-    """Milliseconds a test picture of the second task, with nothing computed before; a few other pictures warm up."""
+    """Milliseconds a test picture of the second task, with nothing computed before; a few pictures warm up."""
     few = Pictures(task.test.images[:8], task.test.labels[:8])
-    for asked in (replace(task, name="warm-up", test=few), task):  # a name of its own: no answer of it is kept
+    for asked in (replace(task, name="warm-up", test=few), task):  # under another name, so no answer is remembered
         began = time.perf_counter()
         method.predict(asked, Uncomputed(backbone, asked, kind), 1)  # type: ignore[arg-type]
         seconds = time.perf_counter() - began

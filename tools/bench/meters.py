@@ -35,8 +35,8 @@ def held() -> float:
 def most(work: Callable[[], object]) -> float:
     """The most megabytes that some work holds beyond what was held before, never below 0.
 
-    Linux counts pages in batches: less than a megabyte cannot be told from nothing. Other systems only know the peak
-    of the whole process, so work that stays below an earlier peak counts as 0.
+    Linux counts pages in batches, so less than a megabyte may be nothing. Other systems only know the peak of the
+    whole process, so work that stays below an earlier peak counts as 0.
     """
     if not LINUX.exists():
         before = peak_memory_mb()
