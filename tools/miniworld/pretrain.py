@@ -140,11 +140,10 @@ def _with_whole_table(model: open_clip.CLIP, width: int, seed: int, rows: list[i
 
 
 def save_snapshot(file: Path, tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Writes a state dict, the optimizer's state and torch's random state, after `step` steps."""
+    """Writes a state dict and the optimizer's state after `step` steps."""
     state = optimizer.state_dict()["state"]
     held = {f"tensor/{name}": value.detach() for name, value in tensors.items()}
     held |= {f"optimizer/{i}/{key}": value for i, slots in state.items() for key, value in slots.items()}
-    held["random"] = torch.get_rng_state()
     with whole(file) as partial:
         save_file({key: value.contiguous().cpu() for key, value in held.items()}, partial, {"step": str(step)})
 
@@ -168,7 +167,6 @@ def load_snapshot(file: Path, tensors: dict[str, Tensor], optimizer: torch.optim
     with torch.no_grad():
         for name, value in tensors.items():
             value.copy_(held[f"tensor/{name}"])
-    torch.set_rng_state(held["random"])
     return step
 
 
