@@ -142,7 +142,8 @@ def expert_use(content: Content, figure: Figure) -> None:
             _choices(use, tasks, axes)
             axes.set_title(f"{tower} tower, block {block}", loc="left", fontsize=9)
             axes.set_yticklabels(tasks if axes is row[0] else [], rotation=0, fontsize=8)
-    bar = figure.colorbar(grid[0, 0].collections[0], ax=grid, shrink=0.6, extend="max")
+    shades = next(axes.collections[0] for axes in grid.flat if axes.collections)
+    bar = figure.colorbar(shades, ax=grid, shrink=0.6, extend="max")
     bar.set_label("share of the task's choices (%)", fontsize=9)
 
 
