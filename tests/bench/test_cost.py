@@ -50,6 +50,8 @@ def test_answers_are_timed_with_nothing_computed_before(measured, monkeypatch: p
 
 def test_no_method_takes_less_than_no_memory(measured) -> None:
     assert measured("zero_shot")["peak memory (MB)"] >= 0
+    costs = cost.learning(small_study.method("icarl", exemplars=20), small_study.lessons(), lambda _: None)
+    assert costs["stored bytes a task"] >= 0
 
 
 def test_selector_and_routers_are_timed_at_every_number_of_tasks() -> None:
