@@ -123,7 +123,7 @@ def others(n: Numbers) -> str:
     better = [name(run) for run in by_last if n.mean(run, "last") > n.mean(METHOD, "last")]
     ahead = f"Ahead of the method by Last: {'; '.join(better)}." if better else "None ends above the method by Last."
     return (
-        f"Of the {len(by_last)} other runs that are set beside it, {name(by_last[0])} has the best Last "
+        f"Of the {len(by_last)} other runs, {name(by_last[0])} has the best Last "
         f"({n.text(by_last[0], 'last')} %), {name(by_transfer[0])} the best Transfer "
         f"({n.text(by_transfer[0], 'transfer')} %); the method has {n.text(METHOD, 'last')} % and "
         f"{n.text(METHOD, 'transfer')} %. {ahead}"
