@@ -32,10 +32,13 @@ COLOURS = {
 }
 
 
+Mark = Literal["fill", "line", "hole"]
+
+
 class Stroke(NamedTuple):
     """A filled polygon, a line of a width (unit coordinates), or a hole that is cut out of the strokes before it."""
 
-    kind: Literal["fill", "line", "hole"]
+    kind: Mark
     points: np.ndarray  # (N, 2)
     width: float = 0.0
 

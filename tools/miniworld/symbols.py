@@ -2,96 +2,75 @@
 
 import numpy as np
 
-from tools.miniworld.drawing import Stroke, disc
+from tools.miniworld.drawing import Mark, Stroke, disc
 
 HOURS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 CHARTS = ["bar chart", "line chart", "pie chart", "scatter plot", "area chart", "box plot", "heat map", "radar chart"]
-
-
-def _fill(*points: tuple[float, float]) -> Stroke:
-    return Stroke("fill", np.array(points, dtype=float))
 
 
 def _line(width: float, *points: tuple[float, float]) -> Stroke:
     return Stroke("line", np.array(points, dtype=float), width)
 
 
-def _blob(radius: float, x: float, y: float, kind: str = "fill") -> Stroke:
-    return Stroke("hole" if kind == "hole" else "fill", disc(radius, (x, y)))
+def _blob(radius: float, x: float, y: float, kind: Mark = "fill") -> Stroke:
+    return Stroke(kind, disc(radius, (x, y)))
 
 
-def _box(left: float, top: float, right: float, bottom: float, kind: str = "fill") -> Stroke:
+def _box(left: float, top: float, right: float, bottom: float, kind: Mark = "fill") -> Stroke:
     corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], dtype=float)
-    return Stroke("hole" if kind == "hole" else "fill", corners)
+    return Stroke(kind, corners)
 
 
-def _flower() -> list[Stroke]:
-    petals = [_blob(0.34, 0.5 * np.cos(a), 0.5 * np.sin(a)) for a in np.arange(8) * np.pi / 4]
-    return [*petals, _blob(0.24, 0, 0, "hole"), _blob(0.14, 0, 0)]
+def _icon(text: str) -> list[Stroke]:
+    """Strokes from text: `fill x y ...`, `line width x y ...`, `disc radius x y`, `box left top right bottom`.
+
+    A minus sign before the word cuts a hole.
+    """
+    strokes = []
+    for mark in text.split(";"):
+        word, *rest = mark.split()
+        numbers = [float(number) for number in rest]
+        kind: Mark = "hole" if word.startswith("-") else "fill"
+        match word.removeprefix("-"):
+            case "disc":
+                strokes.append(_blob(*numbers, kind=kind))
+            case "box":
+                strokes.append(_box(*numbers, kind=kind))
+            case "line":
+                strokes.append(Stroke("line", np.reshape(numbers[1:], (-1, 2)), numbers[0]))
+            case _:
+                strokes.append(Stroke(kind, np.reshape(numbers, (-1, 2))))
+    return strokes
 
 
-def _cat() -> list[Stroke]:
-    ears = [_fill((-0.7, -0.9), (-0.65, 0), (-0.1, -0.45)), _fill((0.7, -0.9), (0.65, 0), (0.1, -0.45))]
-    eyes = [_blob(0.13, -0.28, 0.02, "hole"), _blob(0.13, 0.28, 0.02, "hole")]
-    return [*ears, _blob(0.7, 0, 0.15), *eyes, Stroke("hole", np.array([(-0.1, 0.32), (0.1, 0.32), (0, 0.45)]))]
-
-
-def _motorcycle() -> list[Stroke]:
-    wheels = [
-        _blob(0.4, -0.52, 0.42),
-        _blob(0.22, -0.52, 0.42, "hole"),
-        _blob(0.4, 0.52, 0.42),
-        _blob(0.22, 0.52, 0.42, "hole"),
-    ]
-    frame = [
-        _line(0.14, (-0.52, 0.42), (-0.1, -0.05), (0.35, 0), (0.52, 0.42)),
-        _line(0.12, (0.4, 0.1), (0.3, -0.5), (0.08, -0.55)),
-    ]
-    return [*wheels, *frame, _fill((-0.6, -0.2), (0, -0.3), (0.3, -0.1), (0, 0.15), (-0.3, 0.05))]
-
-
+_PETALS = [_blob(0.34, 0.5 * np.cos(a), 0.5 * np.sin(a)) for a in np.arange(8) * np.pi / 4]
+_BODY = Stroke("fill", disc(0.6, (0, 0)) * [1.1, 0.65] - [0.2, 0])  # of the fish
+_WHEELS = "disc 0.4 -0.52 0.42; -disc 0.22 -0.52 0.42; disc 0.4 0.52 0.42; -disc 0.22 0.52 0.42"
 ICONS: dict[str, list[Stroke]] = {
-    "flower": _flower(),
-    "cat": _cat(),
-    "motorcycle": _motorcycle(),
-    "cup of coffee": [
-        _blob(0.36, 0.5, 0),
-        _blob(0.2, 0.5, 0, "hole"),
-        _box(-0.7, -0.5, 0.5, 0.55),
-        _box(-0.9, 0.65, 0.75, 0.8),
-    ],
-    "rocket": [
-        _fill((0, -0.95), (0.28, -0.4), (0.28, 0.5), (-0.28, 0.5), (-0.28, -0.4)),
-        _fill((-0.28, 0.1), (-0.65, 0.7), (-0.28, 0.5)),
-        _fill((0.28, 0.1), (0.65, 0.7), (0.28, 0.5)),
-        _fill((-0.18, 0.58), (0.18, 0.58), (0, 0.95)),
-        _blob(0.13, 0, -0.25, "hole"),
-    ],
-    "tower": [
-        _fill((-0.5, -0.35), (0, -0.95), (0.5, -0.35)),
-        _box(-0.28, -0.35, 0.28, 0),
-        _fill((-0.7, 0.25), (-0.3, -0.05), (0.3, -0.05), (0.7, 0.25)),
-        _box(-0.4, 0.25, 0.4, 0.55),
-        _fill((-0.9, 0.75), (-0.4, 0.5), (0.4, 0.5), (0.9, 0.75)),
-        _box(-0.5, 0.7, 0.5, 0.95),
-    ],
-    "face": [
-        _blob(0.75, 0, 0),
-        _blob(0.12, -0.28, -0.18, "hole"),
-        _blob(0.12, 0.28, -0.18, "hole"),
-        Stroke("hole", np.array([(-0.35, 0.3), (0.35, 0.3), (0.2, 0.48), (-0.2, 0.48)])),
-    ],
-    "tree": [_box(-0.12, 0.2, 0.12, 0.95), _blob(0.45, 0, -0.4), _blob(0.35, -0.35, -0.05), _blob(0.35, 0.35, -0.05)],
-    "house": [
-        _fill((-0.9, -0.1), (0, -0.85), (0.9, -0.1)),
-        _box(-0.65, -0.1, 0.65, 0.8),
-        _box(-0.15, 0.3, 0.15, 0.8, "hole"),
-    ],
-    "fish": [
-        _fill((0.9, -0.45), (0.9, 0.45), (0.3, 0)),
-        Stroke("fill", disc(0.6, (0, 0)) * [1.1, 0.65] - [0.2, 0]),
-        _blob(0.08, -0.55, -0.1, "hole"),
-    ],
+    "flower": [*_PETALS, *_icon("-disc 0.24 0 0; disc 0.14 0 0")],
+    "cat": _icon(
+        "fill -0.7 -0.9 -0.65 0 -0.1 -0.45; fill 0.7 -0.9 0.65 0 0.1 -0.45; disc 0.7 0 0.15;"
+        "-disc 0.13 -0.28 0.02; -disc 0.13 0.28 0.02; -fill -0.1 0.32 0.1 0.32 0 0.45"
+    ),
+    "motorcycle": _icon(
+        f"{_WHEELS}; line 0.14 -0.52 0.42 -0.1 -0.05 0.35 0 0.52 0.42; line 0.12 0.4 0.1 0.3 -0.5 0.08 -0.55;"
+        "fill -0.6 -0.2 0 -0.3 0.3 -0.1 0 0.15 -0.3 0.05"
+    ),
+    "cup of coffee": _icon("disc 0.36 0.5 0; -disc 0.2 0.5 0; box -0.7 -0.5 0.5 0.55; box -0.9 0.65 0.75 0.8"),
+    "rocket": _icon(
+        "fill 0 -0.95 0.28 -0.4 0.28 0.5 -0.28 0.5 -0.28 -0.4; fill -0.28 0.1 -0.65 0.7 -0.28 0.5;"
+        "fill 0.28 0.1 0.65 0.7 0.28 0.5; fill -0.18 0.58 0.18 0.58 0 0.95; -disc 0.13 0 -0.25"
+    ),
+    "tower": _icon(
+        "fill -0.5 -0.35 0 -0.95 0.5 -0.35; box -0.28 -0.35 0.28 0; fill -0.7 0.25 -0.3 -0.05 0.3 -0.05 0.7 0.25;"
+        "box -0.4 0.25 0.4 0.55; fill -0.9 0.75 -0.4 0.5 0.4 0.5 0.9 0.75; box -0.5 0.7 0.5 0.95"
+    ),
+    "face": _icon(
+        "disc 0.75 0 0; -disc 0.12 -0.28 -0.18; -disc 0.12 0.28 -0.18; -fill -0.35 0.3 0.35 0.3 0.2 0.48 -0.2 0.48"
+    ),
+    "tree": _icon("box -0.12 0.2 0.12 0.95; disc 0.45 0 -0.4; disc 0.35 -0.35 -0.05; disc 0.35 0.35 -0.05"),
+    "house": _icon("fill -0.9 -0.1 0 -0.85 0.9 -0.1; box -0.65 -0.1 0.65 0.8; -box -0.15 0.3 0.15 0.8"),
+    "fish": [*_icon("fill 0.9 -0.45 0.9 0.45 0.3 0"), _BODY, *_icon("-disc 0.08 -0.55 -0.1")],
 }
 
 
@@ -121,9 +100,7 @@ def chart(name: str, rng: np.random.Generator, width: float) -> list[Stroke]:
 
 
 def _wedge(angle: float, half: float) -> np.ndarray:
-    return np.array(
-        [(0, 0), (np.cos(angle - half), np.sin(angle - half)), (np.cos(angle + half), np.sin(angle + half))]
-    )
+    return np.array([(0, 0), *((np.cos(a), np.sin(a)) for a in (angle - half, angle + half))])
 
 
 def _plotted(name: str, rng: np.random.Generator, width: float) -> list[Stroke]:
