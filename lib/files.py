@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there, and a clear word where the disk does not take them."""
+"""Writes files and folders so that they are whole or not there; a full or read-only disk is an error in one line."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-REASONS = {  # why, and what to do
+REASONS = {  # what is wrong, and what to do
     errno.ENOSPC: "there is no room left on its disk; make room",
     errno.EDQUOT: "the quota of its disk is used up; make room",
     errno.EFBIG: "files as large as that are not allowed; raise the limit (ulimit -f)",
@@ -21,36 +21,36 @@ REASONS = {  # why, and what to do
 
 
 class DiskError(OSError):
-    """A file or folder that the disk does not take; the message names it, the reason and what to do."""
+    """A file or folder that cannot be written; the message names it, the reason and what to do."""
 
 
 @contextmanager
 def whole(target: Path) -> Iterator[Path]:
-    """Gives a name beside `target` to write a file or folder under; what is written there then becomes `target`.
+    """A path beside `target` to write a file or folder to; at the end of the context it is renamed to `target`.
 
-    Until then `target` is what it was, also after a kill. Raises DiskError for a disk that is full or read-only.
+    Until then `target` stays as it was, even if the process is killed. Raises DiskError for a full or read-only disk.
     """
     partial, before = (target.with_name(f"{target.name}.{end}") for end in ("partial", "before"))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove(partial)
         yield partial
-        if target.is_dir():  # which no other folder can replace in one move
+        if target.is_dir():  # a folder cannot be renamed to one that is there
             _remove(before)
             target.rename(before)
         os.replace(partial, target)
         _remove(before)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
-            _remove(partial)  # a full disk needs the room
-        told = not_taken(target, error)
-        if told is None:
+            _remove(partial)  # on a full disk its room is needed
+        disk_error = not_taken(target, error)
+        if disk_error is None:
             raise
-        raise told from error
+        raise disk_error from error
 
 
 def not_taken(target: Path, error: OSError | SafetensorError) -> DiskError | None:
-    """What there is to say of an error if it means that the disk does not take `target`."""
+    """The DiskError for an error that means that the disk does not take `target`; None for other errors."""
     reason = REASONS.get(_number(error))
     if reason is None:
         return None
@@ -65,8 +65,8 @@ def _remove(path: Path) -> None:
 
 
 def _number(error: OSError | SafetensorError) -> int:
-    """The system's number of an error; safetensors has it in its text."""
+    """The errno of an error; safetensors has it in its text."""
     if isinstance(error, OSError):
         return error.errno or 0
-    found = re.search(r"os error (\d+)", str(error))
-    return int(found[1]) if found else 0
+    number = re.search(r"os error (\d+)", str(error))
+    return int(number[1]) if number else 0

@@ -1,9 +1,9 @@
-"""Checkpoints: what was learned so far, in a folder with one safetensors file and one JSON; never pickled.
+"""Checkpoints: a folder with the method's tensors (safetensors) and a JSON that describes them; never pickled.
 
 The tensors are the method's alone (adapters, routers, selector, or a fine-tuned model), not the frozen CLIP's. The JSON
-names the CLIP by its hash, the run, its settings, the tasks learned and the rows of the accuracy matrix so far; and the
-hashes of both files, so that neither can be damaged unnoticed.
-A folder is written under a temporary name and renamed: it is whole or it is not there.
+names the CLIP by its hash, the run, its settings, the tasks learned and the rows of the accuracy matrix so far, and
+holds the hashes of both files, so that damage is noticed. A checkpoint is written under a temporary name and renamed:
+it is whole or it is not there.
 """
 
 import hashlib
@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as parse_tensors
+from safetensors.torch import save_file
 from torch import Tensor, isfinite
 
 from lib.files import whole
-from lib.settings import build
+from lib.settings import Number, build, shown
 from lib.study.evaluate import Row
 
-VERSION = 2  # 2: the hash of what it says of itself
+VERSION = 2  # since 2 the JSON holds its own hash
 
 
 class CheckpointError(ValueError):
@@ -29,7 +30,7 @@ class CheckpointError(ValueError):
 
 @dataclass
 class About:
-    """What a checkpoint says of itself."""
+    """The JSON of a checkpoint."""
 
     study: str
     run: str
@@ -39,14 +40,14 @@ class About:
     settings: dict[str, Any]
     tasks: list[str]  # learned so far
     rows: list[Row]
-    losses: list[list[float]]  # every tenth step of every task
+    losses: list[list[Number]]  # every tenth step of every task
     version: int = VERSION
-    tensors: str = ""  # hash of the tensor file, filled in by `save`
-    itself: str = ""  # hash of all the above, likewise
+    tensors: str = ""  # the hash of the tensors' file; `save` fills it in
+    itself: str = ""  # the hash of all fields above; `save` fills it in
 
 
 def save(folder: Path, about: About, state: dict[str, Tensor]) -> None:
-    """Writes a checkpoint; an older one in its place is replaced. Raises DiskError for a full or read-only disk."""
+    """Writes a checkpoint in place of an older one. Raises DiskError for a full or read-only disk."""
     with whole(folder) as partial:
         partial.mkdir()
         tensors = partial / "state.safetensors"
@@ -57,47 +58,45 @@ def save(folder: Path, about: About, state: dict[str, Tensor]) -> None:
 
 
 def load(folder: Path, backbone: str, run: str, settings: dict[str, Any]) -> tuple[About, dict[str, Tensor]]:
-    """What `save` wrote. Raises CheckpointError if it is missing, damaged, or of another backbone, run or settings."""
-    again = "delete it and run the study again"
-    if not (folder / "about.json").exists():
+    """The JSON and the state dict of a checkpoint.
+
+    Raises CheckpointError if it is missing, damaged, or of another backbone (named by its hash), run or settings.
+    """
+    if not folder.exists():
         raise CheckpointError(f"there is no checkpoint {folder}; the stages before this one make it")
     try:
-        raw = json.loads((folder / "about.json").read_text())
-        if raw.get("version") != VERSION:
-            raise CheckpointError(f"{folder} has version {raw.get('version')}, this code reads {VERSION}; {again}")
-        about = build(About, raw, "about.json")
-        data = (folder / "state.safetensors").read_bytes()
-        if hashlib.sha256(data).hexdigest() != about.tensors:
-            raise CheckpointError(f"{folder}/state.safetensors is damaged: its hash is not {about.tensors}; {again}")
-        state = load_file(folder / "state.safetensors")
-        broken = [name for name, tensor in state.items() if not isfinite(tensor).all()]
-        if broken:
-            raise CheckpointError(f"{folder} holds what is no number, in {broken[0]}; {again}, with a smaller lr")
-    except CheckpointError:
-        raise
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        SafetensorError,
-    ) as error:
-        raise CheckpointError(f"{folder} is no whole checkpoint ({error}); {again}") from error
-    if about.backbone != backbone:
-        raise CheckpointError(
-            f"{folder} belongs to another backbone ({about.backbone[:12]}, not {backbone[:12]}); {again}"
-        )
-    if about.run != run or about.settings != settings:
-        raise CheckpointError(
-            f"{folder} belongs to run {about.run} with {about.settings}, not {run} with {settings}; {again}"
-        )
+        about = _read_about(folder / "about.json")
+        if about.backbone != backbone:
+            raise ValueError(f"it belongs to another backbone ({about.backbone[:12]}, not {backbone[:12]})")
+        if about.run != run or about.settings != settings:
+            raise ValueError(f"it belongs to run {about.run} with {about.settings}, not {run} with {settings}")
+        return about, _read_state(folder / "state.safetensors", about.tensors)
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} cannot be used: {error}; delete it and run the study again") from error
+
+
+def _read_about(file: Path) -> About:
+    raw = json.loads(file.read_bytes())
+    if isinstance(raw, dict) and raw.get("version") != VERSION:
+        raise ValueError(f"it has version {shown(raw.get('version'))}, this code reads {VERSION}")
+    about = build(About, raw, file.name)
     if about.itself != _hash(about):
-        raise CheckpointError(f"{folder}/about.json is damaged: its hash is not {about.itself}; {again}")
-    return about, state
+        raise ValueError(f"{file.name} is damaged, its hash is not {about.itself}")
+    return about
+
+
+def _read_state(file: Path, wanted: str) -> dict[str, Tensor]:
+    """The state dict of a file with the hash `wanted`."""
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != wanted:
+        raise ValueError(f"{file.name} is damaged, its hash is not {wanted}")
+    state = parse_tensors(content)
+    for name, tensor in state.items():
+        if not isfinite(tensor).all():
+            raise ValueError(f"{name} holds numbers that are not finite; choose a smaller lr")
+    return state
 
 
 def _hash(about: About) -> str:
-    """The hash of what a checkpoint says of itself, but for this hash."""
+    """The hash of all fields but `itself`."""
     return hashlib.sha256(json.dumps(asdict(replace(about, itself=""))).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Evaluation: one row of the accuracy matrix, without asking anything twice."""
+"""Evaluation: one row of the accuracy matrix, without asking for an answer twice."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,17 @@ from lib.data.tasks import Task
 from lib.methods.base import Method
 from lib.metrics import accuracy
 from lib.selector.ddas import count_routes
+from lib.settings import Number
 
 
 @dataclass
 class Row:
-    """After one task: accuracy in percent on every task by each decision, and for selectors who was sent where.
+    """After one task: the accuracy in percent on every task by each decision, and the routes of a selector.
 
-    `routed[decision][j]` counts the pictures of task j sent to each learned task's router, and last to CLIP.
+    `routed[decision][j]` counts the pictures of task j that were sent to each learned task's router, and last to CLIP.
     """
 
-    accuracy: dict[str, list[float]]
+    accuracy: dict[str, list[Number]]
     routed: dict[str, list[list[int]]]
 
 
@@ -29,18 +30,18 @@ def zero_shot_row(tasks: list[Task], features: list[Features], decisions: tuple[
 def evaluate(method: Method, tasks: list[Task], features: list[Features], learned: int, before: Row | None) -> Row:
     """The row after learning task number `learned`, given the row before it.
 
-    Answers that surely did not change are taken over (before None: none, since the classes to choose from are
-    others now); pictures that go to CLIP were answered once per study.
+    Where learning cannot have changed the answers on a task, its numbers are copied from the row before. before: None
+    where the classes to choose from have changed, so that nothing can be copied.
     """
     row = Row({d: [] for d in method.decisions}, {})
-    for number, (task, known) in enumerate(zip(tasks, features, strict=True)):
+    for number, (task, frozen) in enumerate(zip(tasks, features, strict=True)):
         if before and method.settled(number, learned):
             for decision, scores in row.accuracy.items():
                 scores.append(before.accuracy[decision][number])
             continue
-        found = method.predict(task, known, number)
+        answers = method.predict(task, frozen, number)
         for decision, scores in row.accuracy.items():
-            scores.append(accuracy(found.classes[decision], task.test.labels))
-        for decision, routes in found.routes.items():
+            scores.append(accuracy(answers.classes[decision], task.test.labels))
+        for decision, routes in answers.routes.items():
             row.routed.setdefault(decision, []).append(count_routes(routes, learned + 1))
     return row

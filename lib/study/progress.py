@@ -1,10 +1,10 @@
-"""Progress of long work as plain lines: the step of how many, the loss, the time left."""
+"""Shows how far long work is, in plain lines: the step, the loss, the time left."""
 
 import time
 
 
 def minutes(seconds: float) -> str:
-    """A duration for people: '45 s', '12 min', '2 h 05 min'."""
+    """A duration in words: '45 s', '12 min', '2 h 05 min'."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     whole = round(seconds / 60)
@@ -12,28 +12,26 @@ def minutes(seconds: float) -> str:
 
 
 class Progress:
-    """Prints a line at most every `every` seconds, and one at the end."""
+    """Prints a line every `every` seconds at most, and one at the end."""
 
     def __init__(self, label: str, total: int, start: int = 0, every: float = 5.0) -> None:
         self.label, self.total, self.first, self.every = label, total, start, every
         self.began = self.printed = time.monotonic()
 
     def step(self, done: int, loss: float) -> None:
-        """Reports that `done` of the steps are done, the last with this loss."""
-        now = time.monotonic()
-        if now - self.printed < self.every and done < self.total:
-            return
-        self.printed = now
-        left = (now - self.began) / max(1, done - self.first) * (self.total - done)
-        print(f"{self.label}: step {done}/{self.total}, loss {loss:.3f}, {minutes(left)} left", flush=True)
+        """Reports that `done` steps are done; loss: of the last one."""
+        self._report(done, f"step {done}/{self.total}, loss {loss:.3f}")
 
     def count(self, done: int, what: str) -> None:
-        """Reports that `done` of so many things are done."""
+        """Reports that `done` things are done; what: their name."""
+        self._report(done, f"{done}/{self.total} {what}")
+
+    def _report(self, done: int, text: str) -> None:
         if self.due(done):
-            now = time.monotonic()
-            self.printed, left = now, (now - self.began) / done * (self.total - done)
-            print(f"{self.label}: {done}/{self.total} {what}, {minutes(left)} left", flush=True)
+            self.printed = time.monotonic()
+            left = (self.printed - self.began) / max(1, done - self.first) * (self.total - done)
+            print(f"{self.label}: {text}, {minutes(left)} left", flush=True)
 
     def due(self, done: int) -> bool:
-        """True when `step` would print: so that the loss is fetched from the device only then."""
+        """True if `step` would print. Ask first: only then need the loss be fetched from the device."""
         return time.monotonic() - self.printed >= self.every or done >= self.total

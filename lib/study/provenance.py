@@ -1,4 +1,4 @@
-"""Where a number comes from: machine, versions, revision, parameters."""
+"""Where a number comes from: the machine, the versions of packages, the revision and the parameters."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow", "scikit-learn", "scik
 
 
 def origin() -> dict:
-    """Machine, versions and revision, as the cost files keep them."""
+    """The machine, the versions and the revision, as a cost file has them."""
     machine = {
         "system": platform.platform(terse=True),
         "processor": platform.machine(),
@@ -22,7 +22,7 @@ def origin() -> dict:
 
 
 def revision() -> str:
-    """The commit of the checkout, or "unknown"."""
+    """The commit that is checked out, or "unknown" without git."""
     try:
         command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -31,7 +31,7 @@ def revision() -> str:
 
 
 def provenance(**parameters: object) -> str:
-    """What a notebook ran with: versions, device, revision, parameters."""
+    """What a notebook runs with, for its first cell: versions, device, revision, parameters."""
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"

@@ -1,19 +1,19 @@
-"""Writing result files: one small JSON a run, the same bytes on every rerun, and one for its cost, which differs.
+"""Writes result files: one small JSON for each run, the same bytes on every rerun, and one for its cost, which varies.
 
-`reports/results/<study>/<method>[+<variant>]--<order>--s<seed>.json` and `reports/cost/<the same name>`. Every figure
-and table is made from these files alone (lib/report/tables.py reads them).
+`reports/results/<study>/<method>[+<variant>]--<order>--s<seed>.json`, and the same name in `reports/cost/<study>`.
+Every figure and table is made from these files alone (lib/report/tables.py reads them).
 """
 
 import json
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lib.files import whole
 from lib.metrics import METRICS, incremental
+from lib.study.checkpoint import About
 from lib.study.provenance import origin
 
 
@@ -29,21 +29,21 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def result(
-    about: Any,
+    about: About,
     classes: list[int],
     size: dict[str, int],
     report: dict[str, Any],
     pictures: list[int] | None = None,
 ) -> dict[str, Any]:
-    """The content of a result file from a checkpoint's `about`: matrices in percent and what follows from them.
+    """The content of a result file, from what a run's last checkpoint says: matrices in percent and their metrics.
 
-    In the middle of a sequence the metrics are those of the tasks learned so far. pictures: the test pictures of
-    each task where only learned tasks are tested, among all classes so far (class-incremental).
+    In the middle of a sequence the metrics are those of the tasks learned so far. classes: of each task. size, report:
+    the method's. pictures: the numbers of test pictures of the tasks, in class-incremental learning (lib.metrics).
     """
     method, _, variant = about.run.partition("+")
-    rows = [asdict(row) for row in about.rows]
-    accuracy = {decision: [row["accuracy"][decision] for row in rows] for decision in rows[0]["accuracy"]}
-    routed = {decision: [row["routed"][decision] for row in rows] for decision in rows[0]["routed"]}
+    rows = about.rows
+    accuracy = {decision: [row.accuracy[decision] for row in rows] for decision in rows[0].accuracy}
+    routed = {decision: [row.routed[decision] for row in rows] for decision in rows[0].routed}
     content: dict[str, Any] = {
         "study": about.study,
         "method": method,
@@ -66,9 +66,9 @@ def _metric(formula: Callable[[list[list[float]]], float], matrix: list[list[flo
 
 
 def write_cost(path: Path, task: str, seconds: dict[str, float], spent: Mapping[str, float | None]) -> None:
-    """Adds what a task took to a run's cost file: seconds by part, and whole numbers by name (None: not known).
+    """Adds what a task took to a run's cost file: seconds by part, and whole numbers by name (None: not measured).
 
-    Beside them machine, versions and revision.
+    The file also names the machine, the versions and the revision.
     """
     content = json.loads(path.read_text()) if path.exists() else {}
     content["seconds"] = content.get("seconds", {}) | {task: {k: round(v, 2) for k, v in seconds.items()}}

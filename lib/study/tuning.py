@@ -1,13 +1,13 @@
-"""Choosing each method's numbers: the same small budget for all, on a validation cut of the first two tasks.
+"""Chooses each method's settings: the same small budget for all, on a validation cut of the first two tasks.
 
-`python -m lib.study.tuning [METHOD ...]` tries every value of a method's grid (params `tuning`); a fifth of the two tasks'
-*training* pictures is kept out and scored. The score is the Average of the 2 x 2 accuracy matrix by the per-picture
-decision, in percent: learning, keeping and zero-shot count alike. No test picture is ever seen.
+`python -m lib.study.tuning [METHOD ...]` tries every value of a method's grid (params `tuning`) on the first two tasks.
+A fifth of their *training* pictures is held out and scored; no test picture is used. The score is the Average of the
+2 x 2 accuracy matrix by the per-picture decision, in percent: learning, remembering and zero-shot ability count alike.
 
-A few hundred pictures cannot tell near values apart. So by the one-standard-error rule (Breiman et al. 1984) the
-first value of the grid that is within one standard error of the best is chosen, and grids begin with the value
-that changes CLIP least. What came out is in reports/tuning/<study>/<method>.json; the params take it over by hand,
-and a test holds the two together. Values that were tried by the same code and numbers are not tried again.
+A few hundred pictures cannot tell close values apart. So the one-standard-error rule (Breiman et al. 1984) chooses the
+first value of the grid within one standard error of the best, and a grid begins with the value that changes CLIP least.
+Scores and choice are written to reports/tuning/<study>/<method>.json. They are copied to the params by hand; a test
+compares the two. What the same code and the same numbers have scored before is not scored again.
 """
 
 import json
@@ -21,93 +21,88 @@ import numpy as np
 import torch
 
 from lib.clip.backbone import Backbone
-from lib.data import frozen as features
+from lib.data.frozen import Features, zero_shot
 from lib.data.tasks import Pictures
 from lib.methods import method_class
 from lib.methods.base import Lesson
 from lib.metrics import average
-from lib.study import code_digests as sources
-from lib.study import params
+from lib.study import code_digests
 from lib.study.evaluate import evaluate, zero_shot_row
-from lib.study.opened import OpenStudy
-from lib.study.paths import REPORTS
+from lib.study.opened import OpenStudy, open_study
 from lib.study.results import write_json
 from lib.study.train import learn_task
 
-SHARE = 5  # one picture of so many is kept out
-TAG = 11  # of the random stream that cuts
+HELD_OUT = 5  # one picture in so many
+STREAM = 11  # the random stream that draws them
 
 
 def validation(backbone: Backbone, lesson: Lesson) -> Lesson:
-    """The lesson with a fifth of its training pictures as its test split, and the rest to train on."""
-    rng = np.random.default_rng([*lesson.seed, TAG])
-    order = torch.from_numpy(rng.permutation(len(lesson.task.train)))
-    held, used = order[: len(order) // SHARE], order[len(order) // SHARE :]
-    train, told = lesson.task.train, lesson.features
-    splits = [Pictures(train.images[index], train.labels[index]) for index in (used, held)]
-    task = replace(lesson.task, train=splits[0], test=splits[1])
-    image = told.image_train[held]
-    answers = features.zero_shot(backbone, task, image)
-    known = features.Features(answers, told.train[used], told.train[held], told.image_train[used], image)
-    return replace(lesson, task=task, features=known)
+    """The lesson with a fifth of its training pictures as its test split, and the others as its training split."""
+    train, before = lesson.task.train, lesson.features
+    order = torch.from_numpy(np.random.default_rng([*lesson.seed, STREAM]).permutation(len(train)))
+    held, used = order[: len(order) // HELD_OUT], order[len(order) // HELD_OUT :]
+    used_pictures, held_pictures = (Pictures(train.images[index], train.labels[index]) for index in (used, held))
+    task, image = replace(lesson.task, train=used_pictures, test=held_pictures), before.image_train[held]
+    answers = zero_shot(backbone, task, image)
+    features = Features(answers, before.train[used], before.train[held], before.image_train[used], image)
+    return replace(lesson, task=task, features=features)
 
 
-def score(study: params.Study, method: str, changes: dict[str, Any]) -> tuple[float, int]:
-    """Average in percent over the first two tasks' validation cuts with some settings changed, and their pictures."""
-    seed, order = 0, next(iter(study.tasks.orders))
-    opened = OpenStudy(study)
-    curriculum = opened.curriculum(method, order, seed)
-    lessons = [validation(opened.backbone, lesson) for lesson in curriculum.lessons[:2]]
-    torch.manual_seed(seed)
-    pupil = method_class(method)(opened.context(), study.methods[method] | changes)
-    tasks, known = [lesson.task for lesson in lessons], [lesson.features for lesson in lessons]
-    rows = [zero_shot_row(tasks, known, pupil.decisions)]
+def score(study: OpenStudy, method: str, changes: dict[str, Any]) -> tuple[float, int]:
+    """The Average (percent) on the validation cuts of two tasks with some settings changed, and their pictures."""
+    curriculum = study.curriculum(method, study.main_order, 0)
+    lessons = [validation(study.backbone, lesson) for lesson in curriculum.lessons[:2]]
+    torch.manual_seed(0)
+    learner = method_class(method)(study.context(), study.params.methods[method] | changes)
+    tasks, features = [lesson.task for lesson in lessons], [lesson.features for lesson in lessons]
+    rows = [zero_shot_row(tasks, features, learner.decisions)]
     for number in range(2):
-        lesson = pupil.lesson(lessons, number)
+        lesson = learner.lesson(lessons, number)
         if lesson is not None:
-            learn_task(pupil, lesson, curriculum.train, study.compute.precision)
-        rows.append(evaluate(pupil, tasks, known, number, rows[-1]))
-    pictures = sum(len(task.test) for task in tasks)
-    return round(average([row.accuracy["sample"] for row in rows[1:]]), 2), pictures
+            learn_task(learner, lesson, curriculum.train, study.params.compute.precision)
+        rows.append(evaluate(learner, tasks, features, number, rows[-1]))
+    return round(average([row.accuracy["sample"] for row in rows[1:]]), 2), sum(len(task.test) for task in tasks)
 
 
 def choose(scores: list[float], pictures: int) -> tuple[int, float]:
-    """The place of the first score (percent) within one standard error of the best, and that error in points."""
+    """The index of the first score (percent) within one standard error of the best, and that error in points."""
     share = max(scores) / 100
     error = 100 * (share * (1 - share) / pictures) ** 0.5
     return next(i for i, value in enumerate(scores) if value >= max(scores) - error), round(error, 2)
 
 
-def tune(file: str, method: str) -> dict[str, Any]:
-    """Tries the grid of one method; returns what was tried and what is chosen."""
-    study = params.load(file)
-    ((name, values),) = study.tuning[method].items()
-    others = {key: value for key, value in study.methods[method].items() if key != name}
-    known = {"code": sources.of_method(method), "train": asdict(study.train), "settings": others}
-    report = REPORTS / "tuning" / study.study / f"{method}.json"
-    held = json.loads(report.read_text()) if report.exists() else {}
-    tried = held.get("scores", {}) if held.get("known") == known else {}
-    pictures, content = held.get("pictures", 0), held
+def tune(study: OpenStudy, method: str) -> dict[str, Any]:
+    """Tries the grid of one method; returns the scores and the choice, as they are written."""
+    ((name, values),) = study.params.tuning[method].items()
+    others = {key: value for key, value in study.params.methods[method].items() if key != name}
+    inputs = {"code": code_digests.of_method(method), "train": asdict(study.params.train), "settings": others}
+    file = study.reports / "tuning" / study.name / f"{method}.json"
+    content = json.loads(file.read_text()) if file.exists() else {}
+    scores = content.get("scores", {}) if content.get("known") == inputs else {}
+    pictures = content.get("pictures", 0)
     for value in values:
-        if str(value) not in tried:
-            tried[str(value)], pictures = score(study, method, {name: value})
-            print(f"{method}: {name} = {value}: {tried[str(value)]} %", flush=True)
-        place, error = choose([tried[str(v)] for v in values if str(v) in tried], pictures)
-        content = {"study": study.study, "method": method, "number": name, "chosen": values[place]}
-        content |= {"scores": tried, "standard_error": error, "pictures": pictures, "known": known}
-        write_json(report, content)
+        if str(value) not in scores:
+            scores[str(value)], pictures = score(study, method, {name: value})
+            print(f"{method}: {name} = {value}: {scores[str(value)]} %", flush=True)
+        index, error = choose([scores[str(v)] for v in values if str(v) in scores], pictures)
+        content = {"study": study.name, "method": method, "number": name, "chosen": values[index], "scores": scores}
+        content |= {"standard_error": error, "pictures": pictures, "known": inputs}
+        write_json(file, content)
     return content
 
 
+def _tune_file(file: str, method: str) -> None:
+    tune(open_study(file), method)
+
+
 def main(methods: list[str], file: str = "params.yaml", workers: int = 2) -> None:
-    """Tunes some methods, or all that have a grid, side by side."""
-    study = params.load(file)
-    unknown = set(methods) - set(study.tuning)
+    """Tunes some methods, or all that have a grid, in processes side by side."""
+    grids = open_study(file).params.tuning
+    unknown = set(methods) - set(grids)
     if unknown:
-        sys.exit(f"error: no grid for {', '.join(sorted(unknown))}; there are: {', '.join(study.tuning)}")
+        sys.exit(f"error: no grid for {', '.join(sorted(unknown))}; there are: {', '.join(grids)}")
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(tune, file, method) for method in methods or study.tuning]
-        for job in jobs:
+        for job in [pool.submit(_tune_file, file, method) for method in methods or grids]:
             job.result()
 
 
