@@ -61,7 +61,7 @@ def test_kills_at_random_moments_change_no_byte_and_lose_nothing(study: Broken) 
 
 
 def test_kills_within_a_run_change_no_byte_and_lose_no_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))  # of the fork server
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the fork server
     rng = random.Random(SEED)
     print(f"\nFAULT_SEED={SEED}")
     calm, wild = tmp_path / "calm", tmp_path / "wild"

@@ -21,6 +21,7 @@ SILENT = {
     "lib.files",
     "lib.methods.names",
     "lib.settings",
+    "lib.strict_yaml",
     "lib.study.code_digests",
     "lib.study.params",
     "lib.study.paths",

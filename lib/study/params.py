@@ -1,7 +1,7 @@
 """The numbers of a study: read once, strictly, from its params file into frozen dataclasses.
 
-`load` refuses what is wrong within the file; `check` also asks the methods and the source of the tasks, and is called
-before anything starts. Both raise ParamsError: one line that names the file, the key, its value and what is allowed.
+Whatever is wrong is a ParamsError: one line that names the file, the key, its value and what is allowed. What only the
+methods and the sources of tasks know, lib/study/check.py asks them.
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 from lib.data import folders
 from lib.data.reference import ReferenceSettings
-from lib.data.sources import source
 from lib.data.tasks import TaskError, TaskSettings
 from lib.methods.base import TrainSettings
 from lib.selector.ddas import SelectorSettings
@@ -159,36 +158,6 @@ def _check_run(study: Study, run: Run, name: str, where: str) -> None:
         value = run.set.get(key, least)
         if type(value) is not int or value < least:
             raise ParamsError(f"{where}.set.{key} is {shown(value)}; it is a whole number, {least} or more")
-
-
-def check(study: Study) -> None:
-    """Raises ParamsError for a task that its source does not have, or a method that cannot be made with its settings.
-
-    It loads the source and every method, which takes seconds: call it once, before stages are started.
-    """
-    names = getattr(source(study.tasks.source), "NAMES", None)
-    for order, listed in study.tasks.orders.items():
-        names = names or listed  # of a source that does not say which tasks it has, all those of the first order
-        unknown = [name for name in listed if name not in names]
-        if unknown:
-            there = ", ".join(names)
-            raise ParamsError(f"study {study.study}: tasks.orders.{order} has {', '.join(unknown)}; there are: {there}")
-    for run in study.runs:
-        _check_method(study, run)
-
-
-def _check_method(study: Study, run: str) -> None:
-    from lib.methods import method_class
-    from lib.study.plan import tasks_of
-
-    where, orders = f"study {study.study}, run {run}", study.runs[run].orders or [*study.tasks.orders][:1]
-    method = method_class(method_of(run))
-    if method.needs_reference and study.reference is None:
-        raise ParamsError(f"{where} needs pictures of none of the tasks; add a section `reference:`")
-    rates = getattr(build(method.Settings, settings_of(study, run), where), "lr", None)
-    names = {name for order in orders for name in tasks_of(study, run, order)}
-    if isinstance(rates, dict) and (missing := names - set(rates)):
-        raise ParamsError(f"{where}: lr has no entry for task {', '.join(sorted(missing))}; it has: {', '.join(rates)}")
 
 
 def method_of(run: str) -> str:

@@ -8,65 +8,54 @@ from typing import Any
 import pytest
 import torch
 
-from lib.data import frozen as features
-from lib.data import tasks
+from lib.data import frozen, tasks
 from lib.data.tasks import Pictures, Task
-from lib.study import code_digests as sources
-from lib.study import params
-from lib.study import stage as learn
+from lib.study import code_digests, results
+from lib.study.code_digests import Digests
 from lib.study.paths import ROOT
 from tests.support import small_study
-from tests.support.small_run import chain, held, result, stop_at, study
+from tests.support.small_run import KEY, begun_by, chain, held, interrupt, learn, result, stop_at, study
 
 KEYS = {
     *("study", "method", "variant", "order", "seed", "tasks", "classes", "accuracy", "transfer", "average"),
     *("last", "forgetting", "trainable_parameters", "stored_bytes"),
 }
-KEY = "moe_adapters--I--s0"
-WHOLE = ["zero_shot", "joint", "finetune", "finetune_single", "adapter", "moe_adapters"]
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    small_study.move(monkeypatch, tmp_path)
-    small_study.prepare(tmp_path)
-    return tmp_path
-
-
-@pytest.mark.parametrize("run", WHOLE)
-def test_a_result_has_all_that_readers_count_on(home: Path, run: str) -> None:
-    content = learn.learn(study(run), f"{run}--I--s0")
+@pytest.mark.parametrize("run", ["zero_shot", "joint", "finetune", "finetune_single", "adapter", "moe_adapters"])
+def test_a_result_has_all_that_readers_rely_on(home: Path, run: str) -> None:
+    content = learn(home, f"{run}--I--s0")
     assert json.loads(result(home, run).read_text()) == content
     assert set(content) >= KEYS
-    ways = {"sample", "batch", "oracle"} if run == "moe_adapters" else {"sample"}
+    decisions = {"sample", "batch", "oracle"} if run == "moe_adapters" else {"sample"}
     for name in ("accuracy", "transfer", "average", "last", "forgetting"):
-        assert set(content[name]) == ways
+        assert set(content[name]) == decisions
     assert (content["tasks"], content["classes"]) == (small_study.NAMES, [3, 3, 3])
-    assert all([len(row) for row in content["accuracy"][way]] == [3, 3, 3] for way in ways)
-    before = [100 * (k.zero_shot == t.test.labels).float().mean() for t, k in zip(*small_study.sequence(), strict=True)]
-    if run in ("zero_shot", "finetune_single"):  # what is not learned yet is CLIP's
-        assert content["accuracy"]["sample"][0][1:] == pytest.approx([float(x) for x in before[1:]], abs=1e-3)
+    assert all([len(row) for row in content["accuracy"][decision]] == [3, 3, 3] for decision in decisions)
+    pairs = zip(*small_study.sequence(), strict=True)
+    zero_shot = [100 * (k.zero_shot == t.test.labels).float().mean().item() for t, k in pairs]
+    if run in ("zero_shot", "finetune_single"):  # CLIP answers what is not learned yet
+        assert content["accuracy"]["sample"][0][1:] == pytest.approx(zero_shot[1:], abs=1e-3)
     cost = json.loads((home / "reports" / "cost" / "tiny" / f"{run}--I--s0.json").read_text())
     assert list(cost["seconds"]) == small_study.NAMES
     assert not (home / "data" / "tiny" / "scratch" / f"{run}--I--s0").exists()
 
 
 def test_routes_are_counted_for_every_task(home: Path) -> None:
-    routed = learn.learn(study(), KEY)["routed"]
-    for rows in (routed[way] for way in ("sample", "batch", "oracle")):
+    routed = learn(home)["routed"]
+    for rows in (routed[decision] for decision in ("sample", "batch", "oracle")):
         assert [[len(counts) for counts in row] for row in rows] == [[2] * 3, [3] * 3, [4] * 3]
         assert all(sum(counts) == 12 for row in rows for counts in row)
     assert routed["oracle"][1] == [[12, 0, 0], [0, 12, 0], [0, 0, 12]]
 
 
-def test_a_chain_of_stages_gives_the_bytes_of_one_whole_stage(home: Path) -> None:
-    learn.learn(study(), KEY)
+def test_a_chain_of_stages_gives_the_bytes_of_one_stage(home: Path) -> None:
+    learn(home)
     whole = result(home).read_bytes(), held(home)
     result(home).unlink()
     for number, key in enumerate(chain()):
         assert not result(home).exists()
-        content = learn.learn(study(by_task=True), key)
-        assert content["tasks"] == small_study.NAMES[: number + 1]
+        assert learn(home, key, study(by_task=True))["tasks"] == small_study.NAMES[: number + 1]
     assert (result(home).read_bytes(), held(home, chain()[-1])) == whole
 
 
@@ -74,109 +63,63 @@ def test_a_chain_of_stages_gives_the_bytes_of_one_whole_stage(home: Path) -> Non
 @pytest.mark.parametrize("at", [1, 2])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(home: Path, run: str, at: int) -> None:
     key = f"{run}--I--s0"
-    learn.learn(study(run), key)
+    learn(home, key)
     undisturbed = result(home, run).read_bytes(), held(home, key)
     result(home, run).unlink()
     shutil.rmtree(home / "data" / "tiny" / "runs")
-    with pytest.MonkeyPatch.context() as patch:
-        assert stop_at(patch, at) == []
-        with pytest.raises(KeyboardInterrupt):
-            learn.learn(study(run), key)
+    interrupt(lambda: learn(home, key), at)
     assert not result(home, run).exists()
-    with pytest.MonkeyPatch.context() as patch:
-        begun = stop_at(patch, 9)
-        learn.learn(study(run), key)
-    assert begun == list(range(at, 3))
+    assert begun_by(lambda: learn(home, key)) == list(range(at, 3))
     assert (result(home, run).read_bytes(), held(home, key)) == undisturbed
 
 
 @pytest.mark.parametrize("run", ["moe_adapters", "finetune_single", "finetune", "joint"])
-def test_a_kill_after_the_last_task_trains_nothing_again(home: Path, run: str) -> None:
+def test_a_kill_after_the_last_task_trains_nothing_again(home: Path, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
     key = f"{run}--I--s0"
-    learn.learn(study(run), key)
+    learn(home, key)
     undisturbed = result(home, run).read_bytes(), held(home, key)
-    result(home, run).unlink()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(learn.results, "result", lambda *_: 1 / 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "result", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            learn.learn(study(run), key)
-    with pytest.MonkeyPatch.context() as patch:
-        begun = stop_at(patch, 0)
-        learn.learn(study(run), key)
-    assert begun == []
+            learn(home, key)
+    assert begun_by(lambda: learn(home, key)) == []
     assert (result(home, run).read_bytes(), held(home, key)) == undisturbed
 
 
-SLOWER = {"methods.moe_adapters": small_study.MOE | {"lr": 0.002}}
-CHANGES = [{"train.steps": 5}, {"train.crop": 0.8}, {"selector.code": 5}, SLOWER]
+OTHERS: dict[str, dict[str, Any]] = {
+    "steps": {"changes": {"train.steps": 5}},
+    "crop": {"changes": {"train.crop": 0.8}},
+    "selector": {"changes": {"selector.code": 5}},
+    "rate": {"changes": {"methods.moe_adapters": small_study.MOE | {"lr": 0.002}}},
+    "fewer pictures": {"set": {"shots": 3}},
+    "steps of the run": {"set": {"steps": 5}},
+}
 
 
-def stop_first() -> None:
-    """A study whose second task is interrupted."""
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 1)
-        with pytest.raises(KeyboardInterrupt):
-            learn.learn(study(), KEY)
+@pytest.mark.parametrize("changes", OTHERS.values(), ids=OTHERS)
+def test_progress_with_other_numbers_is_not_used(home: Path, changes: dict[str, Any]) -> None:
+    interrupt(lambda: learn(home))
+    assert begun_by(lambda: learn(home, made=study(**changes))) == [0, 1, 2]
 
 
-def begun_by(changed: params.Study) -> list[int]:
-    """Learns a study; returns the tasks whose training was begun."""
-    with pytest.MonkeyPatch.context() as patch:
-        begun = stop_at(patch, 9)
-        learn.learn(changed, KEY)
-    return begun
-
-
-@pytest.mark.usefixtures("home")
-@pytest.mark.parametrize("changes", CHANGES)
-def test_progress_under_other_settings_is_not_taken_up(changes: dict[str, Any]) -> None:
-    stop_first()
-    assert begun_by(study(changes=changes)) == [0, 1, 2]
-
-
-@pytest.mark.usefixtures("home")
-@pytest.mark.parametrize("special", [{"shots": 3}, {"steps": 5}])
-def test_progress_with_other_pictures_or_steps_is_not_taken_up(special: dict[str, int]) -> None:
-    stop_first()
-    assert begun_by(study(set=special)) == [0, 1, 2]
-
-
-@pytest.mark.usefixtures("home")
-@pytest.mark.parametrize(("module", "begun"), [("train", [0, 1, 2]), ("methods/finetune", [1, 2])])
-def test_progress_of_other_code_is_taken_up_only_where_it_does_not_matter(
-    module: str, begun: list[int], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("module", "begun"), [("study/train", [0, 1, 2]), ("methods/finetune", [1, 2])])
+def test_progress_of_other_code_is_used_only_where_it_does_not_matter(
+    home: Path, module: str, begun: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "of_method", small_study.code_of_method.__wrapped__)
-    stop_first()
-    code, digest = (ROOT / "lib" / f"{module}.py").read_text(), sources.digest
-    monkeypatch.setattr(sources, "digest", lambda source: "other" if source == code else digest(source))
-    assert begun_by(study()) == begun
+    monkeypatch.setattr(code_digests, "of_method", small_study.code_of_method.__wrapped__)
+    interrupt(lambda: learn(home))
+    code, digest = (ROOT / "lib" / f"{module}.py").read_text(), Digests.of_source
+    monkeypatch.setattr(Digests, "of_source", lambda *given: "other" if given[1] == code else digest(*given))
+    assert begun_by(lambda: learn(home)) == begun
 
 
-def test_a_run_with_fewer_shots_and_other_steps_learns_just_that(home: Path) -> None:
+def test_a_run_with_fewer_pictures_and_other_steps_learns_just_that(home: Path) -> None:
     few = study(set={"shots": 2, "steps": 11})
-    scene = learn.scene(few, "moe_adapters", "I", 0)
-    assert [len(task.train) for task in scene.tasks] == [6] * 3
-    assert [len(task.test) for task in scene.tasks] == [12] * 3
-    assert (scene.train.steps, scene.train.batch) == (11, few.train.batch)
-    content = learn.learn(few, KEY)
-    assert [len(losses) for losses in content["losses"]] == [2] * 3  # every tenth of eleven
-
-
-def test_a_run_with_tasks_cut_in_two_learns_their_parts_in_order(home: Path) -> None:
-    splits = [[getattr(small_study.task(number), split) for number in (0, 1)] for split in tasks.SPLITS]
-    train, test = (together(*each) for each in splits)
-    wide = Task("wide", list("abcdef"), ["{}"], train, test)
-    tasks.save(wide, home / "data" / "tiny" / "tasks" / "wide.safetensors")
-    known = features.compute(small_study.backbone(), wide, study().selector)
-    features.save(known, home / "data" / "tiny" / "features" / "wide.safetensors")
-    cut = study(changes={"tasks.orders": {"I": ["wide"]}}, set={"cut": 2, "shots": 5})
-    scene = learn.scene(cut, "moe_adapters", "I", 3)
-    assert [(lesson.number, lesson.seed) for lesson in scene.lessons] == [(0, [3, 0]), (1, [3, 1])]
-    assert [task.classes for task in scene.tasks] == [["a", "b", "c"], ["d", "e", "f"]]
-    assert [task.train.labels.bincount().tolist() for task in scene.tasks] == [[5, 5, 5]] * 2
-    content = learn.learn(cut, KEY)
-    assert (content["tasks"], content["classes"]) == (["wide.1", "wide.2"], [3, 3])
+    curriculum = small_study.open_at(home, few).curriculum("moe_adapters", "I", 0)
+    assert [len(lesson.task.train) for lesson in curriculum.lessons] == [6] * 3
+    assert [len(lesson.task.test) for lesson in curriculum.lessons] == [12] * 3
+    assert (curriculum.train.steps, curriculum.train.batch) == (11, few.train.batch)
+    assert [len(losses) for losses in learn(home, made=few)["losses"]] == [2] * 3  # every tenth of eleven
 
 
 def together(first: Pictures, second: Pictures) -> Pictures:
@@ -184,22 +127,34 @@ def together(first: Pictures, second: Pictures) -> Pictures:
     return Pictures(torch.cat([first.images, second.images]), torch.cat([first.labels, second.labels + 3]))
 
 
-def test_joint_learns_everything_at_once(home: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        begun = stop_at(patch, 9)
-        content = learn.learn(study("joint", {"train.steps": 10}), "joint--I--s0")
+def test_a_run_with_tasks_cut_in_two_learns_their_parts_in_order(home: Path) -> None:
+    splits = [together(*(getattr(small_study.task(number), split) for number in (0, 1))) for split in tasks.SPLITS]
+    wide = Task("wide", list("abcdef"), ["{}"], *splits)
+    opened = small_study.open_at(home, study(changes={"tasks.orders": {"I": ["wide"]}}, set={"cut": 2, "shots": 5}))
+    tasks.save(wide, opened.task_file("wide"))
+    frozen.save(frozen.compute(small_study.backbone(), wide, "clip"), opened.feature_file("wide"))
+    lessons = opened.curriculum("moe_adapters", "I", 3).lessons
+    assert [(lesson.number, lesson.seed) for lesson in lessons] == [(0, [3, 0]), (1, [3, 1])]
+    assert [lesson.task.classes for lesson in lessons] == [["a", "b", "c"], ["d", "e", "f"]]
+    assert [lesson.task.train.labels.bincount().tolist() for lesson in lessons] == [[5, 5, 5]] * 2
+    content = opened.learn(KEY)
+    assert (content["tasks"], content["classes"]) == (["wide.1", "wide.2"], [3, 3])
+
+
+def test_joint_learns_everything_at_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = stop_at(monkeypatch, 9)
+    content = learn(home, "joint--I--s0", study("joint", {"train.steps": 10}))
     assert begun == [0]
     assert [len(losses) for losses in content["losses"]] == [3, 0, 0]  # thirty steps, then none
     rows = content["accuracy"]["sample"]
     assert rows[0] == rows[1] == rows[2]
     assert content["forgetting"] == {"sample": 0.0}
-    assert content["tasks"] == small_study.NAMES
 
 
 def test_same_seed_same_bytes_and_another_seed_others(home: Path) -> None:
     made = []
     for seed in (0, 0, 1):
-        learn.learn(study(), f"moe_adapters--I--s{seed}")
+        learn(home, f"moe_adapters--I--s{seed}")
         made.append((result(home, seed=seed).read_bytes(), held(home, f"moe_adapters--I--s{seed}")[1]))
     assert made[0] == made[1]
     assert made[0][1] != made[2][1]

@@ -1,4 +1,4 @@
-"""What a stage of the study refuses, before any training: bad input, foreign and damaged parents; and bad losses."""
+"""What a stage of the study refuses before any training: bad input, foreign and damaged parents; and bad losses."""
 
 import dataclasses
 import json
@@ -10,108 +10,84 @@ import pytest
 import torch
 
 from lib.methods.moe_adapters import MoEAdapters
-from lib.study import stage as learn
+from lib.study import opened
 from lib.study.checkpoint import CheckpointError
 from lib.study.train import TrainingError
 from tests.support import small_study
-from tests.support.small_run import chain, held, result, study, untouched
+from tests.support.small_run import KEY, chain, held, learn, result, study, untouched
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    small_study.move(monkeypatch, tmp_path)
-    small_study.prepare(tmp_path)
-    return tmp_path
-
-
-def test_a_loss_that_is_not_a_number_keeps_the_last_good_state(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    learn.learn(study(by_task=True), chain()[0])
+def test_a_loss_that_is_not_finite_keeps_the_last_good_state(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = study(by_task=True)
+    learn(home, chain()[0], made)
     good = held(home, chain()[0])
     nan = torch.tensor(float("nan"), requires_grad=True)
     monkeypatch.setattr(MoEAdapters, "loss", lambda *_: nan)
-    with pytest.raises(TrainingError, match="not a number at step 0 of task green"):
-        learn.learn(study(by_task=True), chain()[1])
+    with pytest.raises(TrainingError, match="step 0 of task green"):
+        learn(home, chain()[1], made)
     assert held(home, chain()[0]) == good
     assert not (home / "data" / "tiny" / "runs" / chain()[1]).exists()
     assert not list((home / "data" / "tiny" / "scratch").rglob("*.safetensors"))
     assert not result(home).exists()
 
 
-WRONG = [
-    ("moe_adapters--I--s7", {}, "study tiny has no stage 'moe_adapters--I--s7'; it has: moe_adapters--I--s0"),
-    (
-        "moe_adapters--I--s0",
-        {"methods.moe_adapters": small_study.MOE | {"top_k": 9}},
-        "top_k is 9; choose 1 to 4",
-    ),
-    (
-        "moe_adapters--I--s0",
-        {"methods.moe_adapters": small_study.MOE | {"lr": {"red": 0.1, "green": 0.1}}},
-        "lr has no entry for task blue; it has: red, green",
-    ),
-    ("moe_adapters--I--s0", {"methods.moe_adapters": {"lr": 0.1}}, "missing key balance, bottleneck"),
-    ("moe_adapters--I--s0", {"tasks.orders": {"I": ["red", "rot"]}}, "rot.safetensors is no prepared task"),
-    (
-        "magic--I--s0",
-        {"methods.magic": {}, "runs": {"magic": {"seeds": [0], "set": {}}}},
-        "run magic: there is no method 'magic'; there are: zero_shot,",
-    ),
-    (
-        "moe_adapters--I--s0",
-        {"runs": {"moe_adapters": {"seeds": [0], "set": {"shots": 7}}}},
-        "task red: class across has 6 training pictures, fewer than 7",
-    ),
-    (
-        "moe_adapters--I--s0",
-        {"runs": {"moe_adapters": {"seeds": [0], "set": {"cut": 2}}}},
-        "task red has 3 classes: too few to cut it into 2 tasks",
-    ),
-]
+def run_with(**settings: int) -> dict[str, Any]:
+    """The changes that give the run these settings."""
+    return {"runs": {"moe_adapters": {"seeds": [0], "set": settings}}}
 
 
-@pytest.mark.usefixtures("home")
-@pytest.mark.parametrize(("key", "changes", "message"), WRONG)
+WRONG = {
+    "an unknown stage": ("moe_adapters--I--s7", {}, "'moe_adapters--I--s7'; it has: moe_adapters--I--s0"),
+    "a block that is not there": (KEY, {"methods.moe_adapters": small_study.MOE | {"image_blocks": [7]}}, "7.* 0 to 1"),
+    "a task without a rate": (KEY, {"methods.moe_adapters": small_study.MOE | {"lr": {"red": 0.1}}}, "green.*red"),
+    "no settings": (KEY, {"methods.moe_adapters": {"lr": 0.1}}, "missing key"),
+    "a task without pictures": (KEY, {"tasks.orders": {"I": ["rot"]}}, "rot/train is missing"),
+    "more pictures than there are": (KEY, run_with(shots=7), "red: class across has 6 .*7"),
+    "a cut too fine": (KEY, run_with(cut=2), "red has 3 classes"),
+}
+
+
+@pytest.mark.parametrize(("key", "changes", "words"), WRONG.values(), ids=WRONG)
 def test_bad_input_is_refused_before_training(
-    monkeypatch: pytest.MonkeyPatch, key: str, changes: dict[str, Any], message: str
+    home: Path, monkeypatch: pytest.MonkeyPatch, key: str, changes: dict[str, Any], words: str
 ) -> None:
     untouched(monkeypatch)
-    with pytest.raises(ValueError, match=message):
-        learn.learn(study(changes=changes), key)
+    with pytest.raises(ValueError, match=words):
+        learn(home, key, study(changes=changes))
 
 
 def test_a_missing_damaged_or_foreign_parent_is_refused_before_training(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        untouched(patch)
-        with pytest.raises(CheckpointError, match=f"no checkpoint .*{chain()[0]}; the stages before this one"):
-            learn.learn(study(by_task=True), chain()[1])
+    made = study(by_task=True)
+    with pytest.raises(CheckpointError, match=f"no checkpoint .*{chain()[0]}"):
+        learn(home, chain()[1], made)
     for seed in (0, 1):
-        learn.learn(study(by_task=True, seeds=[seed]), chain(seed)[0])
+        learn(home, chain(seed)[0], study(by_task=True, seeds=[seed]))
     untouched(monkeypatch)
     first, other = (home / "data" / "tiny" / "runs" / chain(seed)[0] for seed in (0, 1))
-    with pytest.raises(CheckpointError, match="belongs to run moe_adapters with .*'lr': 0.01.* not .*'lr': 0.5"):
-        learn.learn(study(by_task=True, set={"lr": 0.5}), chain()[1])
+    with pytest.raises(CheckpointError, match="'lr': 0.01.* not .*'lr': 0.5"):
+        learn(home, chain()[1], study(by_task=True, set={"lr": 0.5}))
     shutil.copytree(first, first.with_name(chain()[1]))
-    with pytest.raises(CheckpointError, match=r"'I', 0, \['red'\]\), not .*'I', 0, \['red', 'green'\]\)"):
-        learn.learn(study(by_task=True), chain()[2])
-    with monkeypatch.context() as patch:
-        foreign = dataclasses.replace(small_study.backbone(), fingerprint="f" * 64)
-        patch.setattr(learn, "load_clip", lambda model, pretrained: foreign)
-        with pytest.raises(CheckpointError, match="belongs to another backbone .*, not ffffffffffff"):
-            learn.learn(study(by_task=True), chain()[1])
-    (first / "state.safetensors").write_bytes((first / "state.safetensors").read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"\['red'\]\), not .*\['red', 'green'\]\)"):
+        learn(home, chain()[2], made)
+    foreign = small_study.open_at(home, made)
+    foreign.backbone = dataclasses.replace(small_study.backbone(), fingerprint="f" * 64)
+    with pytest.raises(CheckpointError, match="another backbone .*, not ffffffffffff"):
+        foreign.learn(chain()[1])
+    state = first / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="state.safetensors is damaged"):
-        learn.learn(study(by_task=True), chain()[1])
+        learn(home, chain()[1], made)
     shutil.rmtree(first)
     shutil.copytree(other, first)
-    with pytest.raises(CheckpointError, match=r"\(study, order, seed, tasks\) .*'I', 1, .* not .*'I', 0,"):
-        learn.learn(study(by_task=True), chain()[1])
+    with pytest.raises(CheckpointError, match="'I', 1, .* not .*'I', 0,"):
+        learn(home, chain()[1], made)
 
 
 def test_a_clip_with_other_weights_than_the_study_began_with(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    untouched(monkeypatch)
+    monkeypatch.setattr(opened, "load_clip", lambda *_: small_study.backbone())
     noted = home / "data" / "tiny" / "backbone.json"
     noted.write_text(json.dumps({"model": "tiny", "fingerprint": "0123456789abcdef"}))
-    with pytest.raises(ValueError, match="tiny has other weights .* than when the study began .0123456789ab"):
-        learn.learn(study(), "moe_adapters--I--s0")
+    with pytest.raises(ValueError, match="tiny has other weights .*0123456789ab"):
+        opened.OpenStudy(study(), home).learn(KEY)

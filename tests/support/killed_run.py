@@ -11,20 +11,17 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
-from lib.study import stage as learn
-from tests.support import small_study
+from tests.support import small_run, small_study
 
-KEY = "moe_adapters--I--s0"
 MOVES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["killed_run"])
+CONTEXT.set_forkserver_preload(["tests.support.killed_run"])
 
 
 def changes_disk(event: str, given: tuple[Any, ...], home: str) -> bool:
-    """True if Python is about to change `home`: a file is opened for writing, a name made, moved or taken away."""
+    """True if Python is about to change `home`: a file is opened for writing, a name made, moved or removed."""
     writes = event in MOVES or (event == "open" and given[2] & (os.O_WRONLY | os.O_RDWR))
     return bool(writes) and isinstance(given[0], str | os.PathLike) and os.fspath(given[0]).startswith(home)
 
@@ -32,8 +29,7 @@ def changes_disk(event: str, given: tuple[Any, ...], home: str) -> bool:
 def run(home: Path, last: int, ready: Event, changes: Any) -> None:
     """Learns the run under `home`; ends without warning before change number `last` (0: never). Counts the changes."""
     torch.set_num_threads(1)
-    small_study.move(pytest.MonkeyPatch(), home)
-    small_study.backbone()
+    opened = small_study.open_at(home, small_run.study(changes={"train.steps": 30}))
 
     def count(event: str, given: tuple[Any, ...]) -> None:
         if changes_disk(event, given, str(home)):
@@ -44,7 +40,7 @@ def run(home: Path, last: int, ready: Event, changes: Any) -> None:
     with (home / "said").open("a", buffering=1) as sys.stdout:
         ready.set()
         sys.addaudithook(count)
-        learn.learn(small_study.study({"train.steps": 30}), KEY)
+        opened.learn(small_run.KEY)
 
 
 def learn_until(home: Path, change: int = 0, seconds: float | None = None) -> tuple[bool, int]:

@@ -16,7 +16,8 @@ from importlib.util import find_spec
 from types import FrameType
 
 from lib.study import plan
-from lib.study.params import ParamsError, Study, check, load
+from lib.study.check import check
+from lib.study.params import ParamsError, Study, load
 from lib.study.paths import ROOT
 from tools.stages.graph import Graph, address
 from tools.stages.lock import alone
