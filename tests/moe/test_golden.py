@@ -42,7 +42,7 @@ def golden() -> Golden:
 
 
 class Place(NamedTuple):
-    """Where a tensor of the released code lies here: a parameter's name and, for experts, the row."""
+    """Where a tensor of the released code is here: a parameter's name, and for experts the row."""
 
     name: str
     row: int | None
@@ -51,10 +51,10 @@ class Place(NamedTuple):
 
 def place(name: str, value: Tensor) -> Place | None:
     """None for CLIP's own weights."""
-    found = re.fullmatch(r"(visual\.)?transformer\.resblocks\.(\d)\.(experts|router|noise)\.(\d)\.?(.*)", name)
-    if found is None:
+    match = re.fullmatch(r"(visual\.)?transformer\.resblocks\.(\d)\.(experts|router|noise)\.(\d)\.?(.*)", name)
+    if match is None:
         return None
-    tower, block, kind, number, part = found.groups()
+    tower, block, kind, number, part = match.groups()
     adapter = f"{'image' if tower else 'text'}_adapters.{block}"
     if kind == "experts":
         return Place(f"{adapter}.experts.{TENSORS[part]}", int(number), value.mT if value.ndim == 2 else value)
@@ -148,9 +148,9 @@ def trained(golden: Golden, make_tiny: Callable[[], open_clip.CLIP]) -> Trained:
 def test_training_forwards_give_the_released_losses_gates_and_load(
     golden: Golden, trained: Trained, step: int, loss: float, load: float
 ) -> None:
-    expected, found = golden.under(f"train/step{step}"), trained.steps[step]
-    torch.testing.assert_close(found.loss.detach(), expected["loss"], rtol=loss, atol=0)
-    for tower, encoded in (("image", found.image), ("text", found.text)):
+    expected, ours = golden.under(f"train/step{step}"), trained.steps[step]
+    torch.testing.assert_close(ours.loss.detach(), expected["loss"], rtol=loss, atol=0)
+    for tower, encoded in (("image", ours.image), ("text", ours.text)):
         for block, routing in encoded.routings.items():
             gates, loads = expected[f"gates/{tower}/{block}"], expected[f"load/{tower}/{block}"]
             torch.testing.assert_close(routing.gates.detach(), gates, rtol=0, atol=1e-5)

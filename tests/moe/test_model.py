@@ -1,6 +1,9 @@
-"""The mixture around CLIP: identity at the start, where adapters sit, routes, errors."""
+"""The mixtures around CLIP: identity at the start, where they sit, routes, passes that save work, errors."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -12,6 +15,24 @@ from lib.clip import towers
 from lib.moe import MoECLIP, MoEConfig
 
 Make = Callable[..., MoECLIP]
+ELSEWHERE = """
+import sys
+import open_clip, torch
+from lib.moe import MoECLIP, MoEConfig
+clip = open_clip.create_model("ViT-S-32").eval()
+model = MoECLIP(clip, MoEConfig(experts=2, top_k=1)).eval()
+images = torch.zeros(1, 3, 224, 224)
+with torch.no_grad():
+    assert torch.equal(model.encode_image(images, model.add_task()).features, clip.encode_image(images))
+print(*sorted({name.partition(".")[2].partition(".")[0] for name in sys.modules if name.startswith("lib.")}))
+"""
+
+
+def test_in_another_project_a_mixture_needs_the_rooms_clip_and_moe_alone(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    code = f"import sys; sys.path.insert(0, {str(root)!r})\n{ELSEWHERE}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["clip", "moe"]
 
 
 @torch.no_grad()
@@ -20,8 +41,8 @@ def test_a_new_model_equals_open_clip_bit_for_bit(mixture: Make, images: Tensor,
     full = tokens.clone()
     full[0] = torch.tensor([126, *range(1, 19), 127])  # a prompt of the whole context: nothing to cut
     for task in (0, 1):
-        assert (model.encode_image(images, task).features - model.clip.encode_image(images)).abs().max() == 0
-        assert (model.encode_text(full, task).features - model.clip.encode_text(full)).abs().max() == 0
+        assert torch.equal(model.encode_image(images, task).features, model.clip.encode_image(images))
+        assert torch.equal(model.encode_text(full, task).features, model.clip.encode_text(full))
 
 
 @torch.no_grad()
@@ -31,22 +52,24 @@ def test_a_new_mixture_around_vit_b_16_equals_it_bit_for_bit() -> None:
     model = MoECLIP(clip, MoEConfig(experts=3)).eval()
     task, images = model.add_task(), torch.randn(2, 3, 224, 224)
     tokens = open_clip.get_tokenizer("ViT-B-16-quickgelu")(["a photo of a cat.", "a dog", "two birds on a wire."])
-    assert (model.encode_image(images, task).features - clip.encode_image(images)).abs().max() == 0
-    found = model.encode_text(tokens, task).features
-    assert (found - towers.text_group(clip, tokens, whole=True)).abs().max() == 0
-    torch.testing.assert_close(found, clip.encode_text(tokens), rtol=0, atol=1e-5)  # at the full context of 77
+    assert torch.equal(model.encode_image(images, task).features, clip.encode_image(images))
+    text = model.encode_text(tokens, task).features
+    assert torch.equal(text, towers.text_group(clip, tokens, whole=True))
+    torch.testing.assert_close(text, clip.encode_text(tokens), rtol=0, atol=1e-5)  # at the full context of 77
 
 
 @torch.no_grad()
 def test_task_none_is_the_frozen_clip_bit_for_bit(mixture: Make, images: Tensor, tokens: Tensor) -> None:
     model = mixture()
-    for found, expected in (
-        (model.encode_image(images, None), model.clip.encode_image(images)),
-        (model.encode_text(tokens, None), model.clip.encode_text(tokens)),
+    image, text = model.clip.encode_image(images), model.clip.encode_text(tokens)
+    for encoded, expected in (
+        (model.encode_image(images, None), image),
+        (model.encode_text(tokens, None), text),
+        (model.encode_text(model.prepare(tokens), None), text),
     ):
-        assert torch.equal(found.features, expected)
-        assert found.routings == {}
-    assert not torch.equal(model.encode_image(images, 0).features, model.clip.encode_image(images))
+        assert torch.equal(encoded.features, expected)
+        assert encoded.routings == {}
+    assert not torch.equal(model.encode_image(images, 0).features, image)
 
 
 @torch.no_grad()
@@ -56,17 +79,17 @@ def test_cutting_the_padding_changes_nothing_but_rounding(
 ) -> None:
     model = mixture(text_router_token=token)
     cut = model.encode_text(tokens, 0)
-    monkeypatch.setattr(towers, "cut_padding", lambda whole: whole)
-    whole = model.encode_text(tokens, 0)
-    torch.testing.assert_close(cut.features, whole.features, rtol=0, atol=1e-5)
+    monkeypatch.setattr(towers, "cut_padding", lambda padded: padded)
+    padded = model.encode_text(tokens, 0)
+    torch.testing.assert_close(cut.features, padded.features, rtol=0, atol=1e-5)
     for block, routing in cut.routings.items():
-        assert torch.equal(routing.experts, whole.routings[block].experts)
+        assert torch.equal(routing.experts, padded.routings[block].experts)
 
 
 @pytest.mark.parametrize("token", ["start", "end"])
 @pytest.mark.parametrize("text_blocks", ["all", "first", "last", "none"])
 @pytest.mark.parametrize("worth", [1, 1000])  # tokens: all in groups, or all together
-def test_the_short_ways_change_nothing_but_rounding(
+def test_passes_that_save_work_change_nothing_but_rounding(
     mixture: Make,
     images: Tensor,
     tokens: Tensor,
@@ -78,18 +101,18 @@ def test_the_short_ways_change_nothing_but_rounding(
     monkeypatch.setitem(towers.WORTH, "cpu", worth)
     model = mixture(text_router_token=token, text_blocks=text_blocks).train()
     noise = {block: torch.randn(10, 6) for block in (0, 1)}
-    found: list[list[Tensor]] = []
+    results: list[list[Tensor]] = []
     for whole in (True, False):
         image = model.encode_image(images, 1, {b: n[:8] for b, n in noise.items()}, whole)
         text = model.encode_text(tokens if whole else model.prepare(tokens), 1, noise)
         model.zero_grad()
         (image.features.sin().sum() + text.features.sin().sum()).backward()
         routings = [*image.routings.values(), *text.routings.values()]
-        slopes = [p.grad.clone() for _, p in model.trainable_parameters(1) if p.grad is not None]
-        found.append([image.features, text.features, *(part for r in routings for part in r), *slopes])
-    assert len(found[0]) == 2 + 3 * len(model.adapters()) + len(model.trainable_parameters(1))
-    for long, short in zip(*found, strict=True):
-        torch.testing.assert_close(short, long, rtol=0, atol=1e-4)
+        gradients = [p.grad.clone() for _, p in model.trainable_parameters(1) if p.grad is not None]
+        results.append([image.features, text.features, *(part for r in routings for part in r), *gradients])
+    assert len(results[0]) == 2 + 3 * len(model.adapters()) + len(model.trainable_parameters(1))
+    for whole, short in zip(*results, strict=True):
+        torch.testing.assert_close(short, whole, rtol=0, atol=1e-4)
 
 
 def test_what_no_task_changes_is_computed_once(mixture: Make, tokens: Tensor) -> None:
@@ -98,7 +121,7 @@ def test_what_no_task_changes_is_computed_once(mixture: Make, tokens: Tensor) ->
     for index, block in enumerate(clip.transformer.resblocks):
         block.mlp.register_forward_hook(lambda *_, index=index: calls.append(index))
     prompts = model.prepare(tokens)
-    assert calls == [0, 1]  # up to the MLP beside the first adapter
+    assert calls == [0, 1]  # up to the MLP beside the first mixture
     for _ in range(3):
         model.encode_text(prompts, 0)
     assert calls == [0, 1]
@@ -127,15 +150,12 @@ def test_the_shared_route_is_the_one_that_every_prompt_would_take(mixture: Make,
 
 
 @torch.no_grad()
-def test_a_samples_route_and_features_do_not_depend_on_its_batch_mates(mixture: Make, images: Tensor) -> None:
+def test_a_sample_does_not_depend_on_its_batch_mates(mixture: Make, images: Tensor) -> None:
     model = mixture()
-    whole, alone = model.encode_image(images, 1), model.encode_image(images[3:4], 1)
-    torch.testing.assert_close(alone.features[0], whole.features[3], rtol=0, atol=1e-5)
-    turned = model.encode_image(images.flip(0), 1)
-    torch.testing.assert_close(turned.features.flip(0), whole.features, rtol=0, atol=1e-5)
-    for block, routing in whole.routings.items():
+    together, alone = model.encode_image(images, 1), model.encode_image(images[3:4], 1)
+    torch.testing.assert_close(alone.features[0], together.features[3], rtol=0, atol=1e-5)
+    for block, routing in together.routings.items():
         assert torch.equal(alone.routings[block].experts[0], routing.experts[3])
-        assert torch.equal(turned.routings[block].experts.flip(0), routing.experts)
 
 
 @pytest.mark.parametrize("changes", [{"noise": True}, {"noise": False, "dropout": 0.5}])
@@ -155,19 +175,13 @@ def test_noise_and_dropout_act_in_training_only(mixture: Make, images: Tensor, c
         ([1], [0, 0, 1], ["image_adapters.1", "text_adapters.0", "text_adapters.1"]),
     ],
 )
-def test_adapters_sit_where_the_config_says(
+def test_mixtures_sit_where_the_config_says(
     mixture: Make, images: Tensor, image_blocks: object, text_blocks: object, expected: list[str]
 ) -> None:
     model = mixture(image_blocks=image_blocks, text_blocks=text_blocks)
     assert list(model.adapters()) == expected
-    assert [f"image_adapters.{block}" for block in model.encode_image(images, 0).routings] == [
-        name for name in expected if name.startswith("image")
-    ]
-
-
-def test_a_model_that_is_no_plain_clip_is_an_error() -> None:
-    with pytest.raises(ValueError, match="the model is a Identity, not open_clip's CLIP"):
-        MoECLIP(nn.Identity(), MoEConfig())  # type: ignore[arg-type]
+    routed = [f"image_adapters.{block}" for block in model.encode_image(images, 0).routings]
+    assert routed == [name for name in expected if name.startswith("image")]
 
 
 def test_a_block_that_the_tower_has_not_is_an_error(mixture: Make) -> None:
@@ -175,12 +189,19 @@ def test_a_block_that_the_tower_has_not_is_an_error(mixture: Make) -> None:
         mixture(text_blocks=[0, 2])
 
 
-@pytest.mark.parametrize("task", [-1, 2])
-def test_a_task_that_was_never_added_is_an_error(mixture: Make, images: Tensor, task: int) -> None:
-    with pytest.raises(ValueError, match=rf"there is no task {task}; tasks so far: 0 to 1"):
-        mixture().encode_image(images, task)
-    with pytest.raises(ValueError, match="tasks so far: none"):
-        mixture(tasks=0).encode_image(images, task)
+def test_a_model_that_is_no_plain_clip_is_an_error() -> None:
+    with pytest.raises(ValueError, match="the model is a Identity"):
+        MoECLIP(nn.Identity(), MoEConfig())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("task", "tasks", "allowed"), [(-1, 2, "0 to 1"), (2, 2, "0 to 1"), (0, 0, "none")])
+def test_a_task_that_was_never_added_is_an_error(
+    mixture: Make, images: Tensor, tokens: Tensor, task: int, tasks: int, allowed: str
+) -> None:
+    model = mixture(tasks=tasks)
+    for encode in (lambda: model.encode_image(images, task), lambda: model.encode_text(model.prepare(tokens), task)):
+        with pytest.raises(ValueError, match=f"there is no task {task}; tasks so far: {allowed}"):
+            encode()
 
 
 def test_the_papers_trainable_parameters_are_counted_not_quoted() -> None:

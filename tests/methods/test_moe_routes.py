@@ -1,0 +1,92 @@
+"""How the mixture answers by routes: the oracle's, mixed ones, the reference's, and those of the Gaussian selector."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load, save
+
+from lib.clip import preprocess
+from lib.methods.moe_adapters import MoEAdapters
+from lib.selector import CLIP, DDAS, GaussianSelector
+from tests.support import small_study
+from tests.support.mixtures import stir
+
+
+def predicted(method: Any, number: int) -> Any:
+    tasks, features = small_study.sequence()
+    return method.predict(tasks[number], features[number], number)
+
+
+def answered(method: Any, number: int, routes: torch.Tensor) -> torch.Tensor:
+    tasks, features = small_study.sequence()
+    return method.answer(tasks[number], features[number], [routes])[0]
+
+
+def test_the_oracle_gives_learned_tasks_their_router_and_others_clip() -> None:
+    method, (_, features) = small_study.learned("moe_adapters"), small_study.sequence()
+    last = predicted(method, 2)
+    assert last.routes["oracle"].tolist() == [CLIP] * 12
+    assert torch.equal(last.classes["oracle"], features[2].zero_shot)
+    first = predicted(method, 0)
+    assert first.routes["oracle"].tolist() == [0] * 12
+    assert torch.equal(first.classes["oracle"], answered(method, 0, torch.zeros(12, dtype=torch.long)))
+
+
+def test_a_mixed_route_gives_each_picture_its_routers_answer() -> None:
+    method = small_study.teach(small_study.method("moe_adapters"), 0, 1)
+    stir(method.model)
+    pure = [answered(method, 1, torch.full((12,), route)) for route in (CLIP, 0, 1)]
+    routes = torch.tensor([CLIP, 0, 1] * 4)
+    mixed = answered(method, 1, routes)
+    assert mixed.tolist() == [pure[route + 1][i].item() for i, route in enumerate(routes.tolist())]
+    assert torch.equal(pure[0], small_study.sequence()[1][1].zero_shot)
+    assert len({tuple(each.tolist()) for each in pure}) == 3  # else the mixed route would show nothing
+
+
+@torch.no_grad()
+def test_a_router_answers_as_its_towers_do() -> None:
+    task, method, backbone = small_study.sequence()[0][1], small_study.learned("moe_adapters"), small_study.backbone()
+    prompts = [backbone.tokenizer(task.prompts(template)) for template in task.templates]
+    names = torch.stack([F.normalize(method.model.encode_text(each, 1).features, dim=-1) for each in prompts])
+    images = method.model.encode_image(preprocess(task.test.images, backbone.mean, backbone.std), 1).features
+    expected = (images @ F.normalize(names.mean(dim=0), dim=-1).T).argmax(dim=1)
+    assert torch.equal(predicted(method, 1).classes["oracle"], expected)
+
+
+def test_the_reference_decides_against_every_task() -> None:
+    changes = {"selector.reference": True, "selector.steps": 200}
+    given = replace(small_study.context(changes), reference_features=lambda: small_study.sequence()[1][2].train)
+
+    def new() -> MoEAdapters:
+        torch.manual_seed(0)
+        return MoEAdapters(given, small_study.study(changes).methods["moe_adapters"])
+
+    method, again = small_study.teach(new(), 0), new()
+    assert predicted(method, 2).routes["sample"].tolist() == [CLIP] * 12
+    again.restore(method.state())
+    assert again.selector is not None
+    assert again.selector.reference is not None
+    assert torch.equal(predicted(again, 0).routes["sample"], predicted(method, 0).routes["sample"])
+
+
+@pytest.mark.parametrize(("selector", "kind"), [("autoencoder", DDAS), ("gaussian", GaussianSelector)])
+def test_a_selector_is_chosen_by_name_and_restored(selector: str, kind: type[DDAS]) -> None:
+    method = small_study.teach(small_study.method("moe_adapters", selector=selector), 0, 1)
+    again = small_study.method("moe_adapters", selector=selector)
+    again.restore(load(save(method.state())))
+    assert type(method.selector) is type(again.selector) is kind
+    assert again.size() == method.size()
+    one, two = predicted(again, 2), predicted(method, 2)
+    for decision in method.decisions:
+        assert torch.equal(one.routes[decision], two.routes[decision])
+        assert torch.equal(one.classes[decision], two.classes[decision])
+
+
+def test_gaussians_route_red_and_green_pictures_to_their_tasks() -> None:
+    method = small_study.teach(small_study.method("moe_adapters", selector="gaussian"), 0, 1)
+    assert method.size()["selector_parameters"] == 2 * (3 * 32 + 32 * 32)  # three means and a factor, two tasks
+    for number in range(2):
+        assert (predicted(method, number).routes["sample"] == number).float().mean() > 0.5
