@@ -1,22 +1,11 @@
 """The selector's features: CLIP's class token and AlexNet's fifth convolution."""
 
-from typing import Any
-
 import pytest
 import torch
 
 from lib.selector import features
 from lib.selector.features import AlexNetFeatures, ClsToken, extract
 from tests.support import small_study
-
-
-@torch.no_grad()
-def test_the_cls_token_is_what_open_clip_projects() -> None:
-    backbone, images = small_study.backbone(), small_study.task(1).train.images
-    token = ClsToken(backbone)(backbone.pixels(images))
-    projection: Any = backbone.model.visual.proj
-    assert token.shape == (18, small_study.CONFIG["width"])
-    assert torch.equal(token @ projection, backbone.model.encode_image(backbone.pixels(images)))
 
 
 def test_batches_change_nothing_but_rounding() -> None:
