@@ -129,7 +129,7 @@ def together(first: Pictures, second: Pictures) -> Pictures:
 
 def test_a_run_with_tasks_cut_in_two_learns_their_parts_in_order(home: Path) -> None:
     splits = [together(*(getattr(small_study.task(number), split) for number in (0, 1))) for split in tasks.SPLITS]
-    wide = Task("wide", list("abcdef"), ["{}"], *splits)
+    wide = Task("wide", list("abcdef"), ["{}"], splits[0], splits[1])
     opened = small_study.open_at(home, study(changes={"tasks.orders": {"I": ["wide"]}}, set={"cut": 2, "shots": 5}))
     tasks.save(wide, opened.task_file("wide"))
     frozen.save(frozen.compute(small_study.backbone(), wide, "clip"), opened.feature_file("wide"))

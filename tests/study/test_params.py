@@ -1,38 +1,23 @@
-"""The params file: the committed one loads, and whatever is wrong with another is said before anything runs."""
+"""The params file: what the committed one holds, and what is checked before anything starts.
 
-import copy
+What is refused stands in one table, tests/project/test_bad_input.py.
+"""
+
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
 
-from lib import settings as strict
+from lib.settings import LARGEST, Count, ParamsError, Rate, build
+from lib.strict_yaml import read_yaml
 from lib.study import params, plan
+from lib.study.check import check
 from lib.study.paths import ROOT
 from tests.support import small_study
 
-GONE = object()
 COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text())
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "params.yaml"
-
-
-def changed(path: str, value: object) -> dict[str, Any]:
-    """The committed params with one value set, or gone."""
-    raw = copy.deepcopy(COMMITTED)
-    *parents, last = path.split(".")
-    place = raw
-    for key in parents:
-        place = place[key]
-    if value is GONE:
-        del place[last]
-    else:
-        place[last] = value
-    return raw
 
 
 def test_the_committed_params_load_as_they_are_written() -> None:
@@ -40,21 +25,20 @@ def test_the_committed_params_load_as_they_are_written() -> None:
     assert study.study == "mini"
     assert study.train.steps == COMMITTED["train"]["steps"]
     assert study.tasks.orders == COMMITTED["tasks"]["orders"]
-    assert study.methods["moe_adapters"] == COMMITTED["methods"]["moe_adapters"]
+    assert study.methods == COMMITTED["methods"]
     assert study.runs["moe_adapters"].by_task
     assert study.runs["moe_adapters+no_freeze"].set == {"freeze": 0}
     written = COMMITTED["runs"]["finetune"]
     assert study.runs["finetune"] == params.Run(written["seeds"], written["set"], story=written["story"])
-    assert study.compute.threads == COMMITTED["compute"]["threads"]
-    assert study.reference == params.Reference(**COMMITTED["reference"])
+    assert study.reference == params.ReferenceSettings(**COMMITTED["reference"])
+    check(study)
 
 
-def test_what_may_be_left_out_has_its_default(file: Path) -> None:
+def test_what_may_be_left_out_has_its_default() -> None:
     raw = {k: v for k, v in COMMITTED.items() if k not in ("pretrain", "reference")}
-    file.write_text(yaml.safe_dump(raw | {"runs": {"finetune": {"seeds": [0], "set": {}}}}, sort_keys=False))
-    found = params.load(file)
-    assert (found.pretrain, found.reference) == (None, None)
-    run = found.runs["finetune"]
+    study = params.parse(raw | {"runs": {"finetune": {"seeds": [0], "set": {}}}}, "params")
+    assert (study.pretrain, study.reference) == (None, None)
+    run = study.runs["finetune"]
     assert (run.orders, run.story, run.by_task) == ([], False, False)
 
 
@@ -62,152 +46,114 @@ def test_the_method_of_a_run_is_its_name_without_the_variant() -> None:
     assert [params.method_of(run) for run in ("adapter", "adapter+wide", "adapter+a+b")] == ["adapter"] * 3
 
 
-def test_what_a_run_may_set_of_the_tasks_and_steps_is_kept(file: Path) -> None:
-    run = {"seeds": [0], "set": {"lr": 0.5, "shots": 3, "cut": 2}, "orders": ["II", "I"]}
-    file.write_text(yaml.safe_dump(changed("runs.finetune+few", run), sort_keys=False))
-    found = params.load(file).runs["finetune+few"]
-    assert (found.set, found.orders) == (run["set"], ["II", "I"])
-
-
-def test_a_whole_number_is_taken_where_a_fraction_is_meant(file: Path) -> None:
-    file.write_text(yaml.safe_dump(changed("selector.lr", 1), sort_keys=False))
-    assert isinstance(params.load(file).selector.lr, float)
-
-
-WRONG = [
-    ("train.stepz", 5, "train: unknown key stepz; allowed: steps, batch, warmup, smoothing, crop"),
-    ("colour", "red", "params.yaml: unknown key colour; allowed: study, backbone"),
-    ("train.steps", GONE, "train: missing key steps"),
-    ("backbone", GONE, "missing key backbone"),
-    ("train.steps", "many", "train: steps is 'many'; expected int"),
-    ("train.steps", 1.5, "train: steps is 1.5; expected int"),
-    ("train.steps", True, "train: steps is True; expected int"),
-    ("train.crop", True, "train: crop is True; expected float"),
-    ("runs.finetune.by_task", 1, "by_task is 1; expected bool"),
-    ("train", 7, "train: expected a mapping, found 7"),
-    ("tasks.source", "web", "tasks: source is 'web'; allowed: mini, folder"),
-    ("tasks.templates", ["{}", 3], r"tasks: templates\[1\] is 3; expected str"),
-    ("tasks.orders", {"I": "digits"}, "tasks: orders.I is 'digits'; expected list"),
-    ("tasks.orders", {}, "tasks.orders is empty"),
-    ("pretrain.stepz", 5, "pretrain: unknown key stepz; allowed: seed, pictures"),
-    ("pretrain", 7, "pretrain is 7; expected Pretrain or None"),
-    ("runs.finetune.method", "finetune", "runs.finetune: unknown key method; allowed: seeds, set, orders,"),
-    (
-        "runs.fintune",
-        {"seeds": [0], "set": {}},
-        "runs.fintune is a run of method 'fintune'; there are: zero_shot, ",
-    ),
-    ("runs.+mine", {"seeds": [0], "set": {}}, "is a run of method ''; there are: zero_shot, "),
-    ("runs.finetune.seeds", [], "runs.finetune.seeds is empty; give at least one"),
-    ("runs.finetune.orders", ["I", "IV"], "runs.finetune.orders has IV; there are: I, II, III"),
-    ("runs.finetune.set", {"experts": 3}, "runs.finetune.set has experts; allowed: lr, shots, cut"),
-    ("runs.finetune.set", GONE, "runs.finetune: missing key set"),
-    ("runs.zero_shot.set", {"lr": 3}, "runs.zero_shot.set has lr; allowed: shots, cut"),
-    ("runs.finetune.set", {"shots": -1}, "runs.finetune.set.shots is -1; it is a whole number, 0 or more"),
-    ("runs.finetune.set", {"cut": 0}, "runs.finetune.set.cut is 0; it is a whole number, 1 or more"),
-    ("runs.finetune.set", {"cut": True}, "runs.finetune.set.cut is True; it is a whole number"),
-    ("runs.finetune.set", {"shots": 1.5}, "runs.finetune.set.shots is 1.5; it is a whole number"),
-    ("compute.threads", "all", "compute: threads is 'all'; expected int"),
-    ("reference.source", "web", "reference: source is 'web'; allowed: mini, folder"),
-    ("reference.size", 3, "reference: unknown key size; allowed: source, root, pictures, seed"),
-]
-
-
-@pytest.mark.parametrize(("path", "value", "message"), WRONG)
-def test_what_is_wrong_is_named(file: Path, path: str, value: object, message: str) -> None:
-    file.write_text(yaml.safe_dump(changed(path, value), sort_keys=False))
-    with pytest.raises(params.ParamsError, match=message):
-        params.load(file)
-
-
-def test_a_key_given_twice_is_refused(file: Path) -> None:
-    file.write_text((ROOT / "params.yaml").read_text() + "train: {steps: 1}\n")
-    with pytest.raises(params.ParamsError, match="(?s)not valid YAML: key train given twice"):
-        params.load(file)
-
-
-def test_a_merged_key_may_be_set_differently(file: Path) -> None:
-    text = (ROOT / "params.yaml").read_text().replace("<<: *adapter", "<<: *adapter\n    bottleneck: 7", 1)
-    file.write_text(text)
-    study = params.load(file)
-    assert study.methods["moe_adapters"]["bottleneck"] == 7
-    assert study.methods["adapter"]["bottleneck"] == COMMITTED["methods"]["adapter"]["bottleneck"] != 7
-
-
-def test_merges_of_merges_are_not_taken_for_keys_given_twice() -> None:
-    text = "deep: {one: {a: &a {x: 1}, b: &b {<<: *a, x: 2}}}\nc: {<<: *b, x: 3}\n"
-    found = yaml.load(text, strict.UniqueKeyLoader)
-    assert found == {"deep": {"one": {"a": {"x": 1}, "b": {"x": 2}}}, "c": {"x": 3}}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("study: [", "params.yaml is not valid YAML"),
-        ("", "expected a mapping, found None"),
-        ("- 1\n", "expected a mapping"),
-        ("1: 2\n", "unknown key 1; allowed: study"),
-    ],
-)
-def test_what_is_no_params_file_is_said(file: Path, text: str, message: str) -> None:
-    file.write_text(text)
-    with pytest.raises(params.ParamsError, match=message):
-        params.load(file)
-
-
-def test_a_missing_file_names_the_studies_there_are(tmp_path: Path) -> None:
-    with pytest.raises(params.ParamsError, match="no params file .*nope.yaml; the studies here are: mini"):
-        params.load(tmp_path / "nope.yaml")
-    with pytest.raises(params.ParamsError, match="the studies here are: mini"):
-        params.load(tmp_path)
-
-
-def test_an_unknown_study_names_the_studies_there_are() -> None:
-    assert plan.folder_of("mini") == Path()
-    with pytest.raises(params.ParamsError, match="no study 'mni'; there are: mini"):
-        plan.folder_of("mni")
-
-
-def test_a_choice_of_types_is_said_in_words() -> None:
-    hints = {"blocks": params.Literal["all", "none"] | list[int], "rate": float | dict[str, float]}
-    for name, expected in (
-        ("blocks", r"all or none or list\[int\]"),
-        ("rate", r"float or dict\[str, float\]"),
-    ):
-        with pytest.raises(params.ParamsError, match=f"{name} is 'x'; expected {expected}"):
-            strict._value(hints[name], "x", name)
+def test_settings_of_a_run_and_what_it_sets_of_the_tasks() -> None:
+    run = {"seeds": [0], "set": {"lr": 0.5, "shots": 3, "cut": 2}}
+    study = small_study.study({"runs.finetune+few": run})
+    assert params.settings_of(study, "finetune+few") == {"lr": 0.5}
+    assert params.special(study, "finetune+few") == {"shots": 3, "cut": 2, "steps": 0}
 
 
 def test_learning_rates_by_task() -> None:
-    made, _ = small_study.sequence()
+    red, green, _ = small_study.sequence()[0]
     method = small_study.method("finetune", lr={"red": 0.1, "green": 1})
-    assert (method.learning_rate(made[0]), method.learning_rate(made[1])) == (0.1, 1.0)
-    with pytest.raises(params.ParamsError, match="lr has no entry for task blue; it has: red, green"):
-        method.learning_rate(made[2])
+    assert (method.learning_rate(red), method.learning_rate(green)) == (0.1, 1.0)
 
 
-SETTINGS = [
-    ("moe_adapters", {"top_k": 5}, "top_k is 5; choose 1 to 4, the number of experts"),
-    ("moe_adapters", {"freeze": 9}, "freeze is 9; choose 0 to 4"),
-    ("moe_adapters", {"expertz": 4}, "settings of MoEAdapters: unknown key expertz; allowed: lr, bottleneck"),
-    (
-        "moe_adapters",
-        {"image_blocks": "some"},
-        "image_blocks is 'some'; expected all or first or last or none or",
-    ),
-    ("moe_adapters", {"image_blocks": [7]}, "image_blocks has 7; the tower's blocks are 0 to 1"),
-    ("moe_adapters", {"router": "both"}, "router is 'both'; allowed: task, shared"),
-    ("moe_adapters", {"freeze_rule": "some"}, "freeze_rule is 'some'; allowed: most_used, most_weighted,"),
-    ("moe_adapters", {"selector": "some"}, "selector is 'some'; allowed: autoencoder, gaussian"),
-    ("moe_adapters", {"text_router_token": "mid"}, "text_router_token is 'mid'; allowed: start, end"),
-    ("adapter", {"dropout": 1.5}, "dropout is 1.5; it is a share"),
-    ("adapter", {"top_k": 1}, "settings of Adapter: unknown key top_k"),
-    ("finetune", {"lr": "fast"}, r"lr is 'fast'; expected float \(more than 0\) or"),
-    ("zero_shot", {"lr": 1.0}, "settings of ZeroShot: unknown key lr"),
+def test_a_missing_file_or_study_names_those_there_are(tmp_path: Path) -> None:
+    for missing in (tmp_path / "nope.yaml", tmp_path):
+        with pytest.raises(ParamsError, match=f"{missing}; .* mini"):
+            params.load(missing)
+    with pytest.raises(ParamsError, match="'mni'; .*mini"):
+        plan.folder_of("mni")
+
+
+# --- build
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: Rate | dict[str, Rate] = 1.0
+    kind: Literal["x", "y"] = "x"
+
+    def __post_init__(self) -> None:
+        if self.rate == 7:
+            raise ValueError("rate is 7; choose another")
+
+
+@dataclass(frozen=True)
+class Outer:
+    count: Count
+    inner: Inner | None = None
+    several: dict[str, Inner] = field(default_factory=dict)
+    rest: Any = None
+
+
+def test_an_int_is_taken_for_a_float_and_what_any_holds_stays() -> None:
+    rest = {"a": [1, 2.5, "1", None, True]}
+    built = build(Outer, {"count": 3, "inner": {"rate": 1}, "several": {"a": {"rate": {"b": 2}}}, "rest": rest}, "it")
+    assert built == Outer(3, Inner(1.0), {"a": Inner({"b": 2.0})}, rest)
+    assert isinstance(built.inner.rate, float)
+    assert build(Outer, {"count": LARGEST}, "it").count == LARGEST
+
+
+REFUSED: list[tuple[Any, list[str]]] = [
+    (None, ["None", "mapping"]),
+    ({}, ["missing key count"]),
+    ({"count": "1"}, ["count is '1'"]),
+    ({"count": True}, ["count is True"]),
+    ({"count": 1.0}, ["count is 1.0"]),
+    ({"count": LARGEST + 1}, [str(LARGEST)]),
+    ({"count": 0, "inner": {"rate": True}}, ["inner.rate is True"]),
+    ({"count": 0, "inner": {"rate": float("nan")}}, ["inner.rate is nan"]),
+    ({"count": 0, "inner": {"rate": float("inf")}}, ["inner.rate is inf"]),
+    ({"count": 0, "inner": {"rate": 10**400}}, ["inner.rate is 1000"]),
+    ({"count": 0, "inner": {"rate": {"b": 0}}}, ["inner.rate.b is 0"]),
+    ({"count": 0, "inner": {"rate": "x"}}, ["inner.rate is 'x'", "number or a mapping"]),
+    ({"count": 0, "inner": {"rate": 7}}, ["inner: rate is 7; choose another"]),
+    ({"count": 0, "several": {"a": {"kind": "z"}}}, ["several.a.kind is 'z'", "'x' or 'y'"]),
+    ({"count": 0, "several": {"a": {"kinds": "x"}}}, ["unknown key several.a.kinds", "rate, kind"]),
+    ({"count": -1, "inner": {"kind": "z"}, "x": 1}, ["count is -1", "inner.kind", "unknown key x"]),
+    ({"count": "x" * 5000}, ["count is 'xxx"]),
+    ({"count": 0, "rest": {(1, 2): 3}}, ["tuple"]),
 ]
 
 
-@pytest.mark.parametrize(("name", "settings", "message"), SETTINGS)
-def test_wrong_settings_are_said_before_training(name: str, settings: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        small_study.method(name, **settings)
+@pytest.mark.parametrize(("raw", "words"), REFUSED)
+def test_everything_wrong_is_named_in_one_short_line(raw: Any, words: list[str]) -> None:
+    with pytest.raises(ParamsError, match="^it") as caught:
+        build(Outer, raw, "it")
+    message = str(caught.value)
+    assert not [word for word in words if word not in message], message
+    assert "\n" not in message
+    assert len(message) < 600
+
+
+# --- YAML
+
+
+def test_a_merged_key_may_be_set_differently_and_merges_may_be_merged(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("deep: {one: {a: &a {x: 1}, b: &b {<<: *a, x: 2}}}\nc: {<<: *b, x: 3}\n")
+    content = read_yaml(tmp_path / "a.yaml", "it")
+    assert content == {"deep": {"one": {"a": {"x": 1}, "b": {"x": 2}}}, "c": {"x": 3}}
+
+
+# --- check
+
+UNFIT: dict[str, tuple[dict[str, Any], str]] = {
+    "no such method": ({"methods.magic": {}, "runs": {"magic": {"seeds": [0], "set": {}}}}, "'magic'"),
+    "more chosen than experts": ({"runs.moe_adapters": {"seeds": [0], "set": {"top_k": 9}}}, "run moe.*top_k is 9"),
+    "text for a number": ({"runs.moe_adapters": {"seeds": [0], "set": {"top_k": "two"}}}, "top_k is 'two'"),
+    "a task without a rate": ({"methods.finetune": {"lr": {"red": 1.0, "blue": 1.0}}}, "run finetune: .*green"),
+    "no reference set": ({"runs.zscl": {"seeds": [0], "set": {}}, "reference": None}, "run zscl.*reference"),
+    "a task that is misspelt": ({"tasks.orders": {"I": ["red"], "II": ["rde"]}}, "orders.II has rde.*red"),
+    "a task that mini does not have": ({"tasks.source": "mini", "tasks.orders.I": ["digitz"]}, "digitz.*digits"),
+}
+
+
+@pytest.mark.parametrize(("changes", "words"), UNFIT.values(), ids=UNFIT)
+def test_what_a_method_or_a_source_cannot_do_is_refused_before_anything_starts(
+    changes: dict[str, Any], words: str
+) -> None:
+    check(small_study.study())
+    with pytest.raises(ParamsError, match=words):
+        check(small_study.study(changes))

@@ -11,20 +11,17 @@ from lib.study import provenance
 
 
 def test_a_notebook_says_its_versions_and_parameters() -> None:
-    found = provenance.provenance(seed=3, params="params.yaml")
-    assert f"torch {version('torch')}" in found
-    assert f"open_clip {version('open_clip_torch')}" in found
-    assert provenance.revision()[:12] in found
-    assert found.endswith("seed = 3, params = params.yaml")
+    text = provenance.provenance(seed=3, params="params.yaml")
+    for part in (f"torch {version('torch')}", f"open_clip {version('open_clip_torch')}", provenance.revision()[:12]):
+        assert part in text
+    assert text.endswith("seed = 3, params = params.yaml")
 
 
 def test_cost_files_keep_machine_versions_and_revision() -> None:
-    found = provenance.origin()
-    assert set(found) == {"machine", "versions", "revision"}
-    assert found["machine"]["cores"] == os.cpu_count()
-    assert found["revision"] == provenance.revision()
-    assert found["versions"]["torch"] == version("torch")
-    assert set(found["versions"]) == {"python", *provenance.PACKAGES}
+    origin = provenance.origin()
+    assert set(origin) == {"machine", "versions", "revision"}
+    assert origin["machine"]["cores"] == os.cpu_count()
+    assert set(origin["versions"]) == {"python", *provenance.PACKAGES}
 
 
 def test_the_revision_is_the_commit_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,9 +32,5 @@ def test_the_revision_is_the_commit_of_the_checkout(tmp_path: Path, monkeypatch:
         subprocess.run([*git, *words], check=True)
     log = subprocess.run([*git, "log", "--format=%H"], capture_output=True, text=True, check=True)
     assert provenance.revision() == log.stdout.strip()
-    assert len(provenance.revision()) == 40
-
-
-def test_without_git_the_revision_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("PATH", "")  # no git
     assert provenance.revision() == "unknown"

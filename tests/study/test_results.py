@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lib import files as disk
+from lib import files
 from lib.study import provenance, results
 from lib.study.checkpoint import About
 from lib.study.evaluate import Row
@@ -25,22 +25,22 @@ def content(run: str = "moe_adapters+no_freeze", seed: int = 0, rows: int = 2) -
 
 
 def test_a_result_by_hand() -> None:
-    found = content()
-    assert (found["method"], found["variant"], found["classes"]) == ("moe_adapters", "no_freeze", [3, 4])
-    assert found["accuracy"]["sample"] == [[90.0, 40.0], [70.0, 80.0]]
-    assert found["transfer"] == {"sample": 40.0, "oracle": 40.0}
-    assert found["average"] == {"sample": 70.0, "oracle": 77.0}
-    assert found["last"] == {"sample": 75.0, "oracle": 88.0}
-    assert found["forgetting"] == {"sample": 20.0, "oracle": 1.0}
-    assert found["routed"] == {"sample": [[[3, 1], [0, 4]], [[3, 1, 0], [0, 4, 0]]]}
-    assert (found["trainable_parameters"], found["losses"], found["experts"]) == (5, [[2.0], [1.0]], {})
+    made = content()
+    assert (made["method"], made["variant"], made["classes"]) == ("moe_adapters", "no_freeze", [3, 4])
+    assert made["accuracy"]["sample"] == [[90.0, 40.0], [70.0, 80.0]]
+    assert made["transfer"] == {"sample": 40.0, "oracle": 40.0}
+    assert made["average"] == {"sample": 70.0, "oracle": 77.0}
+    assert made["last"] == {"sample": 75.0, "oracle": 88.0}
+    assert made["forgetting"] == {"sample": 20.0, "oracle": 1.0}
+    assert made["routed"] == {"sample": [[[3, 1], [0, 4]], [[3, 1, 0], [0, 4, 0]]]}
+    assert (made["trainable_parameters"], made["losses"], made["experts"]) == (5, [[2.0], [1.0]], {})
 
 
 def test_in_the_middle_of_a_sequence_the_learned_tasks_count() -> None:
-    found = content(rows=1)
-    assert found["last"] == {"sample": 90.0, "oracle": 92.0}
-    assert found["accuracy"]["sample"] == [[90.0, 40.0]]
-    assert found["transfer"]["sample"] is None  # nan is no JSON
+    made = content(rows=1)
+    assert made["last"] == {"sample": 90.0, "oracle": 92.0}
+    assert made["accuracy"]["sample"] == [[90.0, 40.0]]
+    assert made["transfer"]["sample"] is None  # nan is no JSON
 
 
 def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -59,34 +59,21 @@ def test_a_kill_before_the_renaming_leaves_the_old_file(tmp_path: Path, monkeypa
         raise KeyboardInterrupt
 
     results.write_json(tmp_path / "one.json", {"a": 1})
-    monkeypatch.setattr(disk.os, "replace", killed)
+    monkeypatch.setattr(files.os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         results.write_json(tmp_path / "one.json", {"a": 2})
     assert json.loads((tmp_path / "one.json").read_text()) == {"a": 1}
 
 
 def test_costs_of_a_runs_tasks_gather_in_one_file(tmp_path: Path) -> None:
+    file, seconds = tmp_path / "cost.json", {"training": 1.234, "evaluation": 0.5}
     spent: dict[str, float | None] = {"peak_memory_mb": 100.4, "peak_gpu_memory_mb": None}
-    results.write_cost(
-        tmp_path / "cost.json", "red", {"training": 1.234, "evaluation": 0.5}, spent | {"encoded_pictures": 7}
-    )
-    results.write_cost(
-        tmp_path / "cost.json",
-        "green",
-        {"training": 2.0, "evaluation": 0.5},
-        spent | {"peak_memory_mb": 101.0},
-    )
-    found = json.loads((tmp_path / "cost.json").read_text())
-    assert found["seconds"]["red"] == {"training": 1.23, "evaluation": 0.5}
-    assert found["peak_memory_mb"] == {"red": 100, "green": 101}
-    assert found["encoded_pictures"] == {"red": 7}
-    assert set(found) == {
-        "seconds",
-        "peak_memory_mb",
-        "encoded_pictures",
-        "machine",
-        "versions",
-        "revision",
-    }
-    assert set(provenance.PACKAGES) < set(found["versions"])
+    results.write_cost(file, "red", seconds, spent | {"encoded_pictures": 7})
+    results.write_cost(file, "green", seconds, spent | {"peak_memory_mb": 101.0})
+    cost = json.loads(file.read_text())
+    assert cost["seconds"] == {task: {"training": 1.23, "evaluation": 0.5} for task in ("red", "green")}
+    assert cost["peak_memory_mb"] == {"red": 100, "green": 101}
+    assert cost["encoded_pictures"] == {"red": 7}
+    assert set(cost) == {"seconds", "peak_memory_mb", "encoded_pictures", "machine", "versions", "revision"}
+    assert set(provenance.PACKAGES) < set(cost["versions"])
     assert results.peak_memory_mb() > 50
