@@ -1,1 +1,1 @@
-"""Tasks: their pictures, and what the frozen CLIP says of them."""
+"""Tasks: their pictures and prompts, and the frozen CLIP's features of them."""

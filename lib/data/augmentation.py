@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def random_crop(images: Tensor, smallest: float, rng: np.random.Generator) -> Tensor:
-    """RandomResizedCrop (bicubic) of each image (B, 3, H, W): `smallest` to 1 of its area, sides 3:4 to 4:3."""
+    """RandomResizedCrop (bicubic) of each image (B, 3, H, W): `smallest` to 1 of its area, aspect 3:4 to 4:3."""
     count = len(images)
     area = rng.uniform(smallest, 1, count)
     ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), count) / 2)

@@ -21,9 +21,9 @@ from lib.settings import Count, Positive
 class ReferenceSettings:
     """The reference set of a study (params `reference`).
 
-    source: `mini` (held-out pictures of the pre-training world with captions of their own), `folder`
-    (<root>/<class>/*.png) or `datasets` (training pictures of data set `name`). Otherwise captions use the first
-    template. pictures: how many are drawn, by the seed.
+    source: `mini` (held-out pictures of the pre-training world, with their own captions), `folder`
+    (<root>/<class>/*.png) or `datasets` (training pictures of data set `name`). Captions of the last two are the first
+    template with the class name. pictures: how many are drawn, by the seed.
     """
 
     source: Literal["mini", "folder", "datasets"]
@@ -53,7 +53,7 @@ def save(images: np.ndarray, tokens: Tensor, file: Path) -> None:
 
 
 def load(file: Path) -> ReferenceSet:
-    """What `save` wrote. Raises TaskError if the file is missing or damaged."""
+    """The reference set that `save` wrote. Raises TaskError if the file is missing or damaged."""
     try:
         held = load_file(file)
         return ReferenceSet(held["images"], held["tokens"])
