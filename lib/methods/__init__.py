@@ -1,20 +1,35 @@
-"""The methods of the comparison. A method is one class in a module here, and one line in names.py.
+"""The methods of the comparison by name. A method is one class in a module of this folder, and one line here.
 
-The classes are loaded when asked for: a stage then depends on its own method's modules and on no other's.
+A class is imported when it is asked for, so that a stage depends on the modules of its own method alone.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import Any
 
-from lib.methods.names import METHODS
 from lib.settings import ParamsError
 
-if TYPE_CHECKING:
-    from lib.methods.base import Method
+METHODS = {
+    "zero_shot": "zero_shot.ZeroShot",
+    "joint": "finetune.Joint",
+    "finetune_single": "finetune.FineTuneSingle",
+    "finetune": "finetune.FineTune",
+    "lwf": "lwf.LwF",
+    "lwf_vr": "lwf.LwFVR",
+    "wise_ft": "finetune.WiSEFT",
+    "zscl": "zscl.ZSCL",
+    "mas": "mas.MAS",
+    "icarl": "icarl.ICaRL",
+    "expert_gate": "expert_gate.ExpertGate",
+    "lora": "lora.LoRA",
+    "rail_primal": "rail.RAILPrimal",
+    "rail_dual": "rail.RAILDual",
+    "adapter": "single_adapter.SingleAdapter",
+    "moe_adapters": "moe_adapters.MoEAdapters",
+}
 
 
-def method_class(name: str) -> "type[Method]":
-    """The class of a method. Raises ParamsError, naming those there are, if it is unknown."""
+def method_class(name: str) -> Any:
+    """The class of a method, a subclass of base.Method. Raises ParamsError for a name that is not in METHODS."""
     if name not in METHODS:
         raise ParamsError(f"there is no method {name!r}; there are: {', '.join(METHODS)}")
     module, _, cls = METHODS[name].partition(".")

@@ -1,6 +1,6 @@
-"""Fine-tuning of the whole CLIP: continually (the lower bound), one task at a time from CLIP, or all tasks together.
+"""Fine-tuning of the whole CLIP: task after task (the lower bound), each task from CLIP, all together, or WiSE-FT.
 
-Methods that change the model itself (LwF, iCaRL, WiSE-FT, ZSCL, MAS) build on FineTune.
+The other methods that change CLIP's own weights (LwF, iCaRL, ZSCL, MAS) build on FineTune.
 """
 
 import copy
@@ -12,41 +12,41 @@ from torch import Tensor, nn
 from lib.clip.towers import image_tower, text_tower
 from lib.data.frozen import Features
 from lib.data.tasks import Pictures, Task
-from lib.methods.base import Context, Lesson, Method, Predictions, classify, cross_entropy, stored_bytes
-from lib.settings import Rate
+from lib.methods.base import Context, Lesson, Method, Predictions
+from lib.methods.scoring import classify, cross_entropy
+from lib.settings import Rate, Share
 
-
-@dataclass(frozen=True)
-class FineTuneSettings:
-    """lr: peak learning rate, for all tasks or by task."""
-
-    lr: Rate | dict[str, Rate]
+FIXED = ("logit_scale", "token_embedding")  # of CLIP's parameters: these are not trained
 
 
 class FineTune(Method):
-    """Both towers go on learning from task to task. The temperature and the token table stay as they are."""
+    """Both towers are trained on task after task. The temperature and the token table stay as they are."""
 
-    Settings = FineTuneSettings
+    @dataclass(frozen=True)
+    class Settings(Method.Settings):
+        """lr: peak learning rate, for all tasks or by task."""
+
+        lr: Rate | dict[str, Rate]
 
     def __init__(self, context: Context, settings: dict) -> None:
         super().__init__(context, settings)
         self.model = copy.deepcopy(context.backbone.model)
 
     def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
-        """Everything but the temperature and the token table."""
+        """Tokenizes the class prompts; trains all but the temperature and the token table."""
         self.prompts = self.tokens(lesson.task)
         self.model.requires_grad_(False)
-        for parameter in self.trained().values():
+        parameters = list(self.trained().values())
+        for parameter in parameters:
             parameter.requires_grad_(True)
-        return list(self.trained().values())
+        return parameters
 
     def trained(self) -> dict[str, nn.Parameter]:
-        """The parameters that learn, by name."""
-        kept = ("logit_scale", "token_embedding")
-        return {name: p for name, p in self.model.named_parameters() if not name.startswith(kept)}
+        """The parameters that are trained, by name."""
+        return {name: p for name, p in self.model.named_parameters() if not name.startswith(FIXED)}
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Smoothed cross entropy over the task's classes, first template."""
+        """Smoothed cross entropy over the task's classes, with the first template."""
         image, text = image_tower(self.model, images), text_tower(self.model, self.prompts)
         return self.cross_entropy(image, text, labels)
 
@@ -70,64 +70,50 @@ class FineTune(Method):
         return classify(*towers, self.backbone, images, task)
 
     def state(self) -> dict[str, Tensor]:
-        """The trained tensors."""
-        return {k: v for k, v in self.model.state_dict().items() if not k.startswith("token_embedding")}
-
-    def size(self) -> dict[str, int]:
-        """One model, whatever the number of tasks."""
-        trained = sum(p.numel() for p in self.trained().values())
-        return {"trainable_parameters": trained, "stored_bytes": stored_bytes(self.state())}
+        """The model without its token table, and what the subclass saves."""
+        model = self.model.state_dict()
+        return super().state() | {k: v for k, v in model.items() if not k.startswith("token_embedding")}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Loads them."""
-        self.model.load_state_dict(self.model.state_dict() | state)
+        super().restore(state)
+        self.model.load_state_dict({k: state.get(k, v) for k, v in self.model.state_dict().items()})
 
 
 class FineTuneSingle(FineTune):
     """A model of its own for every task, each started from CLIP and asked only about its task; unseen tasks get CLIP.
 
-    With the true task given this is what adaptation can reach: the upper bound of the comparison.
+    It is given the true task at test time, so it is a bound for the others and not a rival.
     """
 
-    def __init__(self, context: Context, settings: dict) -> None:
-        super().__init__(context, settings)
-        self.models = 0
+    saved = ("models",)
+    models = torch.tensor(0)  # how many there were; only the last one is kept
 
     def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
         """Starts from CLIP again."""
-        self.models = lesson.number + 1
+        self.models = torch.tensor(lesson.number + 1)
         self.model = copy.deepcopy(self.backbone.model)
         return super().begin_task(lesson)
-
-    def size(self) -> dict[str, int]:
-        """As many models as tasks."""
-        trained = sum(p.numel() for p in self.trained().values())
-        stored = self.models * stored_bytes(super().state())
-        return {"trainable_parameters": self.models * trained, "stored_bytes": stored}
-
-    def state(self) -> dict[str, Tensor]:
-        """The last model, and how many there were."""
-        return super().state() | {"models": torch.tensor(self.models)}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Loads both."""
-        self.models = int(state["models"])
-        super().restore({k: v for k, v in state.items() if k != "models"})
 
     def settled(self, task: int, learned: int) -> bool:
         """Each task keeps the answers of its own model."""
         return task != learned
 
+    def size(self) -> dict[str, int]:
+        """As many models as tasks."""
+        size = super().size()
+        size["stored_bytes"] -= self.models.element_size()
+        return {name: int(self.models) * value for name, value in size.items()}
+
 
 class Joint(FineTune):
-    """All tasks learned together, at the first task's turn, in as many steps as the others take for all of them.
+    """All tasks are learned together at the first task's turn, in as many steps as the other methods take for all.
 
-    A batch mixes pictures of all tasks; each picture's cross entropy is over the classes of its own task, as in the
-    other methods. Every row of its accuracy matrix is the same: there is no sequence, so it is a bound, not a rival.
+    A batch mixes images of all tasks; the cross entropy of an image is over the classes of its own task, as in the
+    other methods. There is no sequence, so all rows of the accuracy matrix are the same: it is a bound, not a rival.
     """
 
     def lesson(self, sequence: list[Lesson], number: int) -> Lesson | None:
-        """All tasks' pictures as one lesson, then none."""
+        """At the first turn one lesson with the images of all tasks, then nothing."""
         if number:
             return None
         self.sequence = sequence
@@ -136,25 +122,52 @@ class Joint(FineTune):
         images = torch.cat([lesson.task.train.images for lesson in sequence])
         labels = [lesson.task.train.labels + first for lesson, first in zip(sequence, self.offsets, strict=False)]
         classes = [name for lesson in sequence for name in lesson.task.classes]
-        together = replace(sequence[0].task, name="all", classes=classes, train=Pictures(images, torch.cat(labels)))
-        return replace(sequence[0], task=together, parts=len(sequence))
+        union = replace(sequence[0].task, name="all", classes=classes, train=Pictures(images, torch.cat(labels)))
+        return replace(sequence[0], task=union, parts=len(sequence))
 
     def tokens(self, task: Task) -> Tensor:
         """The training prompts (C, L) of all tasks, in the order of the union."""
         return torch.cat([super(Joint, self).tokens(lesson.task) for lesson in self.sequence])
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The mean over the batch of each picture's smoothed cross entropy over its own task's classes."""
+        """The mean over the batch of each image's smoothed cross entropy over the classes of its own task."""
         image, text = image_tower(self.model, images), text_tower(self.model, self.prompts)
-        owner = torch.bucketize(labels, self.offsets.to(labels.device), right=True) - 1
+        owner = torch.bucketize(labels, self.offsets.to(labels.device), right=True) - 1  # (B,) the task of each image
         total = image.new_zeros(())
         for task in owner.unique().tolist():
             first, end = self.offsets[task : task + 2].tolist()
-            mine = owner == task
-            loss = self.cross_entropy(image[mine], text[first:end], labels[mine] - first)
-            total = total + loss * mine.sum()
+            own = owner == task
+            total = total + self.cross_entropy(image[own], text[first:end], labels[own] - first) * own.sum()
         return total / len(labels)
 
     def settled(self, task: int, learned: int) -> bool:
         """Everything was learned at once."""
         return learned > 0
+
+
+class WiSEFT(FineTune):
+    """WiSE-FT (Wortsman et al. 2022, Sec. 3, Eq. 1): theta = (1 - alpha) * theta_before + alpha * theta_after.
+
+    The paper has one task and theta_before is the zero-shot CLIP. The same holds here for the first task; for later
+    tasks theta_before is the model before the task.
+    """
+
+    @dataclass(frozen=True)
+    class Settings(FineTune.Settings):
+        """alpha: 0 = the model before the task, 1 = the fine-tuned model."""
+
+        alpha: Share
+
+    def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
+        """Copies the parameters that will be trained."""
+        parameters = super().begin_task(lesson)
+        self.before = [parameter.detach().clone() for parameter in parameters]
+        return parameters
+
+    @torch.no_grad()
+    def end_task(self, lesson: Lesson) -> None:
+        """Averages; at alpha 0 and 1 the weights are copied, so that no rounding changes them."""
+        alpha = self.settings.alpha
+        for after, before in zip(self.trained().values(), self.before, strict=True):
+            if alpha < 1:
+                after.copy_(before.lerp(after, alpha) if alpha else before)

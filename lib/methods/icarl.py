@@ -1,52 +1,41 @@
 """iCaRL: a few exemplars of every class are replayed, and their nearest mean answers (Rebuffi et al. 2017).
 
-    loss = CE(current pictures) + mean over drawn exemplars of [CE + weight * T^2 * KL(teacher || student)]    (Alg. 3)
-    p_k  = the picture x of the smallest || mean - (phi(x) + phi(p_1) + ... + phi(p_{k-1})) / k ||    (Alg. 4, herding)
-    answer = the class whose exemplars have the mean phi that is most like the picture's phi    (Alg. 1)
+    loss = CE(current images) + mean over drawn exemplars of [CE + weight * T^2 * KL(teacher || student)]    (Alg. 3)
+    p_k  = the image x with the smallest || mean - (phi(x) + phi(p_1) + ... + phi(p_{k-1})) / k ||    (Alg. 4, herding)
+    answer = the class whose exemplars' mean phi is most similar to the image's phi    (Alg. 1)
 
-phi: unit image features of the model as it is now. The budget of exemplars is shared evenly by all classes so far; when
-more come, each list is cut from its end (Alg. 5). The teacher is the model before the task. Herding's mean is of unit
-features and not made unit itself, as Alg. 4 is printed; the means that answer are.
+phi: unit image features of the model as it is now. All classes so far share the budget of exemplars evenly; when
+classes are added, each list is cut at its end (Alg. 5). The teacher is the model before the task. The mean in herding
+is not normalised, as Alg. 4 is printed; the means that answer are.
 
-Where we differ: classes are prompts, so CE and KL are CLIP's softmax over the classes of a picture's own task, not
-sigmoids over all classes so far; old pictures alone are distilled; and a task not learned yet is answered by text.
+Differences: classes are prompts, so CE and KL use CLIP's softmax over the classes of an image's own task, not sigmoids
+over all classes so far; only exemplars are distilled; a task that is not learned yet is answered by its class names.
+At test time the method uses the list of candidate classes, and the task's number to know which of them are learned.
 """
 
-import copy
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.clip.backbone import encode_text
 from lib.clip.towers import image_tower, text_tower
 from lib.data.augmentation import random_crop
 from lib.data.frozen import Features
 from lib.data.tasks import Task
-from lib.methods.base import Context, Lesson, Predictions, distillation, logits
-from lib.methods.finetune import FineTune, FineTuneSettings
-from lib.methods.state import beside, listed, numbered
-from lib.settings import Count, ParamsError, Positive, Rate, Weight
+from lib.methods.base import Context, Lesson, Predictions
+from lib.methods.finetune import FineTune
+from lib.methods.lwf import LwF
+from lib.methods.scoring import distillation, encode_images, logits
+from lib.settings import Count, ParamsError, Positive
 
-EARLIER, EXEMPLARS = "earlier.", ("images", "labels")  # of the state: each task's prompts, and the memory
-DRAWN = 5  # marks the random stream of the replay
-
-
-@dataclass(frozen=True)
-class ICaRLSettings(FineTuneSettings):
-    """exemplars: kept in all; replay: drawn for a step; weight and temperature of the distillation."""
-
-    exemplars: Count
-    replay: Positive
-    weight: Weight
-    temperature: Rate
+DRAWN = 5  # the random stream of the replay
 
 
 def herding(features: Tensor, count: int) -> Tensor:
-    """The rows, at most `count` and in order, whose running mean stays nearest to the mean of features (N, F)."""
+    """The rows (at most `count`, in order) whose running mean stays nearest to the mean of features (N, F)."""
     mean, total = features.mean(dim=0), torch.zeros_like(features[0])
     free = torch.ones(len(features), dtype=torch.bool)
     chosen: list[int] = []
@@ -58,105 +47,98 @@ def herding(features: Tensor, count: int) -> Tensor:
     return torch.tensor(chosen, dtype=torch.long)
 
 
-class ICaRL(FineTune):
-    """Fine-tuning with a memory of pictures: `images` (M, 3, H, W), class by class and each class in herding's order,
-    and `labels` (M,), in which the classes of all tasks are counted on."""
+class ICaRL(LwF):
+    """LwF whose distillation is on exemplars: `images` (M, 3, H, W), class by class and in the order of herding, and
+    `labels` (M,), which count the classes of all tasks so far, task after task."""
 
-    Settings = ICaRLSettings
+    @dataclass(frozen=True)
+    class Settings(LwF.Settings):
+        """exemplars: kept in all; replay: exemplars drawn for a step."""
+
+        exemplars: Count
+        replay: Positive
+
+    saved = ("images", "labels")
 
     def __init__(self, context: Context, settings: dict) -> None:
         super().__init__(context, settings)
         size = context.backbone.image_size
         self.images = torch.zeros(0, 3, size, size, dtype=torch.uint8)
         self.labels = torch.zeros(0, dtype=torch.long)
-        self.earlier: list[Tensor] = []  # prompts (C, L) of each task
 
     def edges(self) -> list[int]:
         """The first class of each task, and last the number of all classes (T+1,)."""
-        return [0, *np.cumsum([len(prompts) for prompts in self.earlier]).tolist()]
+        return [0, *accumulate(len(prompts) for prompts in self.earlier)]
 
     def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
-        """Copies the teacher, and asks it once for the features of all earlier prompts."""
+        """Begins as LwF does. Raises ParamsError if there are fewer exemplars than classes."""
         classes = self.edges()[-1] + len(lesson.task.classes)
         if self.settings.exemplars < classes:
             raise ParamsError(f"exemplars is {self.settings.exemplars}; choose at least {classes}, the classes")
         self.rng = np.random.default_rng([*lesson.seed, DRAWN])
-        self.teacher = copy.deepcopy(self.model).requires_grad_(False)
-        self.taught = encode_text(self.teacher, torch.cat(self.earlier)) if self.earlier else torch.zeros(0)
         return super().begin_task(lesson)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy of the current task, and from the second task on what the exemplars say."""
-        loss = super().loss(images, labels)
+        """Cross entropy of the current task; from the second task on plus the loss of replayed exemplars."""
+        loss = FineTune.loss(self, images, labels)
         return loss + self.replayed() if self.earlier else loss
 
     def replayed(self) -> Tensor:
-        """Mean over a draw of exemplars of their cross entropy and distillation, each among its own task's classes."""
+        """Mean () over drawn exemplars of their cross entropy and distillation, each among its own task's classes."""
         count = min(self.settings.replay, len(self.labels))
         drawn = torch.from_numpy(self.rng.choice(len(self.labels), count, replace=False))
         images = random_crop(self.backbone.pixels(self.images[drawn]), self.context.train.crop, self.rng)
         labels = self.labels[drawn].to(images.device)
-        image, text = image_tower(self.model, images), text_tower(self.model, torch.cat(self.earlier))
+        image, text = image_tower(self.model, images), text_tower(self.model, self.sentences)
         with torch.no_grad():
-            wanted = image_tower(self.teacher, images)
+            taught = image_tower(self.teacher, images)
         total, scale = image.new_zeros(()), self.model.logit_scale
         for first, end in pairwise(self.edges()):
-            mine = (labels >= first) & (labels < end)
-            if mine.any():
-                found, right = logits(image[mine], text[first:end], scale), labels[mine] - first
-                kept = distillation(
-                    found, logits(wanted[mine], self.taught[first:end], scale), self.settings.temperature
-                )
-                new = F.cross_entropy(found, right, label_smoothing=self.context.train.smoothing)
-                total = total + (new + self.settings.weight * kept) * mine.sum()
+            own = (labels >= first) & (labels < end)
+            if own.any():
+                student = logits(image[own], text[first:end], scale)
+                teacher = logits(taught[own], self.taught[first:end], scale)
+                kept = distillation(student, teacher, self.settings.temperature)
+                new = F.cross_entropy(student, labels[own] - first, label_smoothing=self.context.train.smoothing)
+                total = total + (new + self.settings.weight * kept) * own.sum()
         return total / count
 
     def phi(self, images: Tensor) -> Tensor:
-        """Unit image features (N, F) of uint8 pictures, by the model as it is now, on the CPU."""
-        parts = [image_tower(self.model, self.backbone.pixels(part)).cpu() for part in images.split(128)]
-        return F.normalize(torch.cat(parts), dim=-1)
+        """Unit image features (N, F) of uint8 images by the model as it is now, on the CPU."""
+        features = encode_images(lambda x: image_tower(self.model, x), self.backbone, images)
+        return F.normalize(features.cpu(), dim=-1)
 
     @torch.no_grad()
     def end_task(self, lesson: Lesson) -> None:
-        """Cuts the lists of the earlier classes, and herds those of the new ones."""
-        train, (*_, before) = lesson.task.train, self.edges()
-        self.earlier.append(self.prompts)
+        """Cuts the lists of the earlier classes, and herds those of the new classes."""
+        train, before = lesson.task.train, self.edges()[-1]
+        super().end_task(lesson)
         each = self.settings.exemplars // self.edges()[-1]
-        kept = torch.cat([torch.arange(0)] + [places(self.labels, c)[:each] for c in range(before)])
-        seen = self.phi(train.images)
-        mine = [places(train.labels, label) for label in range(len(lesson.task.classes))]
-        new = torch.cat([index[herding(seen[index], each)] for index in mine])
+        kept = torch.cat([torch.arange(0)] + [places(self.labels, label)[:each] for label in range(before)])
+        phi = self.phi(train.images)
+        rows = [places(train.labels, label) for label in range(len(lesson.task.classes))]
+        new = torch.cat([own[herding(phi[own], each)] for own in rows])
         self.images = torch.cat([self.images[kept], train.images[new]])
         self.labels = torch.cat([self.labels[kept], train.labels[new] + before])
 
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
-        """The nearest mean of exemplars among learned classes for a learned task; the model's own text for others."""
+        """For a learned task the nearest mean among the learned classes; otherwise the model's nearest class name."""
         if number >= len(self.earlier):
             return super().predict(task, features, number)
-        learned = {t: at for t, at in task.places_or_own(number).items() if t < len(self.earlier)}
-        edges, place = self.edges(), torch.full((self.edges()[-1],), -1)
-        for t, at in learned.items():
-            place[edges[t] : edges[t + 1]] = at
-        mine = place[self.labels] >= 0
-        owners = F.one_hot(place[self.labels[mine]], len(task.classes)).float()  # (m, C)
+        edges = self.edges()
+        column = torch.full((edges[-1],), -1)  # of each learned class among the candidates; -1 = no candidate
+        for t, at in task.places_or_own(number).items():
+            if t < len(self.earlier):
+                column[edges[t] : edges[t + 1]] = at
+        used = column[self.labels] >= 0
+        owners = F.one_hot(column[self.labels[used]], len(task.classes)).float()  # (m, C)
         self.asked += len(owners) + len(task.test)
-        means = F.normalize(owners.T @ self.phi(self.images[mine]), dim=-1)  # (C, F): of sums as of means
-        near = (self.phi(task.test.images) @ means.T).where(owners.any(dim=0), -torch.inf)
-        return Predictions({"sample": near.argmax(dim=1)}, {})
-
-    def state(self) -> dict[str, Tensor]:
-        """The model, the exemplars, and the prompts of the tasks so far."""
-        exemplars = {name: getattr(self, name) for name in EXEMPLARS}
-        return super().state() | numbered(EARLIER, self.earlier) | exemplars
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Loads them."""
-        self.images, self.labels = (state[name] for name in EXEMPLARS)
-        self.earlier = listed(EARLIER, state)
-        super().restore({k: v for k, v in beside(EARLIER, state).items() if k not in EXEMPLARS})
+        means = F.normalize(owners.T @ self.phi(self.images[used]), dim=-1)  # (C, F), of sums as of means
+        similarity = (self.phi(task.test.images) @ means.T).where(owners.any(dim=0), -torch.inf)
+        return Predictions({"sample": similarity.argmax(dim=1)}, {})
 
 
 def places(labels: Tensor, label: int) -> Tensor:
-    """Where a label stands in labels (N,)."""
+    """The places of a label in labels (N,)."""
     return (labels == label).nonzero().flatten()

@@ -2,11 +2,10 @@
 
     W = W_0 + alpha / rank * B A        for the projections of queries and values in every block of both towers
 
-A (rank, D) starts at random, B (D, rank) at zero: a new model's weights equal CLIP's bit for bit (its text features to
-the last bits: torch multiplies by a parameter and by a computed weight in different ways). A is drawn Kaiming-uniform
-as in the authors' code (the paper says Gaussian). The paper adapts queries and values, too (Sec. 7.1),
-keeps biases, MLPs and norms as they are, and has one update for each task; here one goes on learning, as the single
-adapter does. The update is added to the weight before it is used, so nothing else of CLIP changes.
+A (rank, D) starts at random and B (D, rank) at zero, so the weights of a new model equal CLIP's bit for bit. (The text
+features differ in the last bits, as torch multiplies by a parameter and by a computed weight in different ways.) A is
+drawn Kaiming-uniform as in the authors' code; the paper says Gaussian. As in the paper (Sec. 7.1) only queries and
+values are adapted. The paper has an update for each task; here one update is trained on all tasks.
 """
 
 from dataclasses import dataclass
@@ -19,20 +18,12 @@ from torch.nn.utils import parametrize
 from lib.data.frozen import Features
 from lib.data.tasks import Task
 from lib.methods.base import Context, Predictions
-from lib.methods.finetune import FineTune, FineTuneSettings
+from lib.methods.finetune import FineTune
 from lib.settings import Positive, Rate
 
 
-@dataclass(frozen=True)
-class LoRASettings(FineTuneSettings):
-    """rank R of an update, and alpha: it is scaled by alpha / rank."""
-
-    rank: Positive
-    alpha: Rate
-
-
 class LowRank(nn.Module):
-    """The update of one block: A (2, R, D) and B (2, D, R), of queries and values."""
+    """The update of one block: A (2, rank, D) and B (2, D, rank), of queries and of values."""
 
     def __init__(self, width: int, rank: int, alpha: float) -> None:
         super().__init__()
@@ -50,9 +41,14 @@ class LowRank(nn.Module):
 
 
 class LoRA(FineTune):
-    """A copy of CLIP whose attention weights have updates; these alone learn and are kept."""
+    """A copy of CLIP with updates of its attention weights; only the updates are trained and stored."""
 
-    Settings = LoRASettings
+    @dataclass(frozen=True)
+    class Settings(FineTune.Settings):
+        """rank of an update, which is scaled by alpha / rank."""
+
+        rank: Positive
+        alpha: Rate
 
     def __init__(self, context: Context, settings: dict) -> None:
         super().__init__(context, settings)
@@ -70,10 +66,7 @@ class LoRA(FineTune):
         return dict(self.updates.named_parameters())
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Smoothed cross entropy over the task's classes, first template; a weight is made once for a step.
-
-        Not where blocks are computed again for the gradient: they must make it again as well.
-        """
+        """Fine-tuning's loss; every updated weight is computed once for the step."""
         with parametrize.cached():
             return super().loss(images, labels)
 
@@ -83,9 +76,8 @@ class LoRA(FineTune):
             return super().predict(task, features, number)
 
     def state(self) -> dict[str, Tensor]:
-        """The updates alone."""
+        """The updates."""
         return self.updates.state_dict()
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Loads them."""
         self.updates.load_state_dict(state)

@@ -1,180 +1,74 @@
-"""MoE-Adapters with activate-freeze and DDAS: the paper's method; and a single adapter without mixture.
+"""MoE-Adapters, the paper's method: a mixture of adapters, activate-freeze and DDAS (paper, Sec. 3.2 to 3.4).
 
-The switches follow the paper and the released code (see method settings in params.yaml): which experts are frozen, the
-balance loss, the text router's token, where adapters sit.
+For each task: train a new router and the experts that are not frozen, freeze the experts that the task used most, and
+let the selector (DDAS) learn the task's images. At test time DDAS finds the router of each image, or sends it to the
+frozen CLIP; the method is given the class names among which to answer, but neither the task nor whether it was learned.
+
+The settings name what the paper and the released code do differently: which experts are frozen, the balance loss, the
+text router's token, and where adapters sit.
 """
 
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.clip.backbone import zero_shot_classifier
 from lib.data.frozen import Features
 from lib.data.tasks import Task
-from lib.methods.base import (
-    Context,
-    Lesson,
-    Method,
-    Predictions,
-    answers_by_route,
-    classify,
-    cross_entropy,
-    nearest,
-    stored_bytes,
-)
-from lib.methods.state import beside, joined, under
-from lib.moe.config import Blocks, FreezeRule, MoEConfig, RouterOf
-from lib.moe.model import MoECLIP
+from lib.methods.answers import AnswerMemory, RoutedTower, key
+from lib.methods.base import Context, Lesson, Predictions, stored_bytes
+from lib.methods.scoring import answers_by_route, encode_images, nearest, three_decisions
+from lib.methods.single_adapter import SingleAdapter
+from lib.methods.state import joined, under
+from lib.moe.config import FreezeRule, MoEConfig, RouterOf
 from lib.moe.router import balance_loss
-from lib.selector.ddas import CLIP, DDAS
-from lib.selector.gaussian import GaussianSelector
-from lib.settings import Count, Positive, Rate, Weight
-
-ANSWERED = "answered."  # of the state: what need not be asked again; it can be computed, so it is not counted
+from lib.selector import DDAS, GaussianSelector
+from lib.settings import Count, Positive, Weight
 
 
-@dataclass(frozen=True)
-class AdapterSettings:
-    """lr: peak learning rate, for all tasks or by task; bottleneck R; where adapters sit."""
+class MoEAdapters(SingleAdapter):
+    """The mixture. A task begins, and its cross entropy is computed, as with a single adapter."""
 
-    lr: Rate | dict[str, Rate]
-    bottleneck: Positive
-    dropout: float
-    image_blocks: Blocks
-    text_blocks: Blocks
+    @dataclass(frozen=True)
+    class Settings(SingleAdapter.Settings):
+        """Besides those of an adapter: E experts, of which top_k are chosen for a sample.
 
-    def __post_init__(self) -> None:
-        """Raises ValueError for numbers that make no mixture, such as more experts chosen than there are."""
-        self.config()
+        router: one for each task, or one shared by all. noise: of the gates in training; "always" also at test time, as
+        the released code does in class-incremental learning. balance: weight of the balance loss. text_router_token:
+        the token that the text router reads. freeze, freeze_rule: how many experts are frozen after a task, and which.
+        selector: what chooses the router; with "none" the last router answers every image.
+        """
 
-    def config(self) -> MoEConfig:
-        """One expert for every task: an adapter."""
-        return MoEConfig(
-            experts=1,
-            top_k=1,
-            bottleneck=self.bottleneck,
-            dropout=self.dropout,
-            image_blocks=self.image_blocks,
-            text_blocks=self.text_blocks,
-            freeze=0,
-        )
+        experts: Positive
+        top_k: Positive
+        router: RouterOf
+        noise: bool | Literal["always"]
+        balance: Weight
+        text_router_token: Literal["start", "end"]
+        freeze: Count
+        freeze_rule: FreezeRule
+        selector: Literal["autoencoder", "gaussian", "none"]
 
+        def config(self) -> MoEConfig:
+            """The shape of every block's mixture."""
+            shape: Any = {f.name: getattr(self, f.name) for f in fields(MoEConfig)}
+            return MoEConfig(**shape | {"noise": bool(self.noise)})
 
-@dataclass(frozen=True)
-class MoESettings(AdapterSettings):
-    """Further: E experts, K chosen, a router for each task or one for all, gate noise (always: in tests as well, as
-    the released code does in class-incremental learning), balance loss weight, text router token, how many experts
-    are frozen after a task and by which rule, and what the selector judges by (none: the last router answers)."""
-
-    experts: Positive
-    top_k: Positive
-    router: RouterOf
-    noise: bool | Literal["always"]
-    balance: Weight
-    text_router_token: Literal["start", "end"]
-    freeze: Count
-    freeze_rule: FreezeRule
-    selector: Literal["autoencoder", "gaussian", "none"]
-
-    def config(self) -> MoEConfig:
-        """The shape of every block's mixture."""
-        shape: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(MoEConfig)}
-        shape["noise"] = bool(self.noise)
-        return MoEConfig(**shape)
-
-
-class Adapter(Method):
-    """One adapter in every block, trained on task after task; no mixture, no freezing, no selector."""
-
-    Settings = AdapterSettings
-
-    def __init__(self, context: Context, settings: dict) -> None:
-        super().__init__(context, settings)
-        self.model = MoECLIP(context.backbone.model, self.settings.config()).eval()
-
-    def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
-        """A new router everywhere; trained are it and the experts."""
-        prompts = lesson.task.prompts(lesson.task.templates[0])
-        self.prompts = self.model.prepare(self.backbone.tokenizer(prompts))
-        self.task = self.model.add_task()
-        self.model.train()
-        return [parameter for _, parameter in self.model.trainable_parameters(self.task)]
-
-    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Smoothed cross entropy over the task's classes, first template."""
-        return self._loss(images, labels)[0]
-
-    def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, list]:
-        image = self.model.encode_image(images, self.task, whole=False)
-        text = self.model.encode_text(self.prompts, self.task)
-        scale = self.backbone.model.logit_scale
-        loss = cross_entropy(image.features, text.features, labels, scale, self.context.train.smoothing)
-        self.model.add_counts(self.task, image.routings, text.routings)
-        return loss, [*image.routings.values(), *text.routings.values()]
-
-    def end_task(self, lesson: Lesson) -> None:
-        """Back to eval mode."""
-        self.model.eval()
-
-    @torch.no_grad()
-    def predict(self, task: Task, features: Features, number: int) -> Predictions:
-        """The adapter's answers, whatever the task."""
-        route = torch.full((len(task.test),), self.model.num_tasks - 1)
-        return Predictions({"sample": self.answer(task, features, [route])[0]}, {})
-
-    def answer(self, task: Task, features: Features, routes: list[Tensor]) -> list[Tensor]:
-        """Classes (N,) for each of several routes (N,). A picture is run once for each router that it is sent to."""
-
-        def ask(router: int, places: Tensor) -> Tensor:
-            return self.ask(task, router, places)
-
-        return answers_by_route(features.zero_shot, routes, ask)
-
-    def ask(self, task: Task, router: int, places: Tensor) -> Tensor:
-        """A router's answers (n,) on a task's test pictures at some places (n,)."""
-        self.asked += len(places)
-        return classify(
-            lambda x: self.model.encode_image(x, router, whole=False).features,
-            lambda t: self.model.encode_text(self.model.prepare(t), router).features,
-            self.backbone,
-            task.test.images[places],
-            task,
-        )
-
-    def size(self) -> dict[str, int]:
-        """Experts and the routers of all tasks; a selector is counted by itself."""
-        trained = sum(p.numel() for a in self.model.adapters().values() for p in a.parameters())
-        return {"trainable_parameters": trained, "stored_bytes": stored_bytes(beside(ANSWERED, self.state()))}
-
-    def state(self) -> dict[str, Tensor]:
-        """Experts, routers, what is frozen, counts."""
-        return joined("moe.", self.model.adapter_state())
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Loads them."""
-        self.model.load_adapter_state(under("moe.", state))
-
-
-class MoEAdapters(Adapter):
-    """The mixture: a router for each task, most used experts frozen after it, DDAS to choose the router."""
-
-    Settings = MoESettings
     decisions = ("sample", "batch", "oracle")
 
     def __init__(self, context: Context, settings: dict) -> None:
         super().__init__(context, settings)
-        self.selector: DDAS | None = None  # made with the first task: then its width is known
-        # by task, its classes and router: answers (N,) that last, else -1; and class features (C, F) that last
-        self.answered: dict[str, Tensor] = {}
-        self.names: dict[str, Tensor] = {}
+        self.selector: DDAS | None = None  # made with the first task, when the width of its features is at hand
+        self.memory = AnswerMemory()
         if self.settings.selector == "none":
             self.decisions = ("sample",)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy, plus the balance loss of all routings where its weight is not 0 (released code: 0)."""
-        loss, routings = self._loss(images, labels)
+        """Cross entropy, plus the weighted balance loss of all routings (the released code leaves it out)."""
+        loss, routings = self.routed_loss(images, labels)
         if self.settings.balance:
             loss = loss + self.settings.balance * torch.stack([balance_loss(r) for r in routings]).sum()
         return loss
@@ -184,7 +78,7 @@ class MoEAdapters(Adapter):
         self.model.mask_frozen_gradients()
 
     def end_task(self, lesson: Lesson) -> None:
-        """Freezes the most used experts and lets the selector learn the task."""
+        """Activate-freeze: freezes the experts that the task used most. Then the selector learns the task."""
         super().end_task(lesson)
         self.model.freeze(self.task)
         self._set_noise()
@@ -196,89 +90,75 @@ class MoEAdapters(Adapter):
                 self.selector.learn_reference(self.context.reference_features(), lesson.seed)
         self.selector.learn(lesson.features.train, lesson.task.train.labels, lesson.seed)
 
-    def _set_noise(self) -> None:
-        """Routers in training mode draw noise; those of a tested model do if it is always on."""
-        for adapter in self.model.adapters().values():
-            adapter.routers.train(self.settings.noise == "always")
-
     def _new_selector(self, width: int) -> DDAS:
         kind = GaussianSelector if self.settings.selector == "gaussian" else DDAS
         return kind(width, self.context.selector).to(self.backbone.device)
 
+    def _set_noise(self) -> None:
+        """A router draws noise in training mode, so with noise "always" the routers stay in that mode."""
+        for mixture in self.model.adapters().values():
+            mixture.routers.train(self.settings.noise == "always")
+
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
-        """Answers by each way of deciding; the oracle sends tasks not yet learned to CLIP."""
+        """Answers by the decisions sample, batch and oracle. Raises ValueError before the first task."""
         if self.settings.selector == "none":
             return super().predict(task, features, number)
-        if self.selector is None:
-            raise ValueError("the selector has learned no task yet; learn one before predicting")
-        decided = self.selector.decide(features.test)
-        true = number if number < self.model.num_tasks else CLIP
-        oracle = torch.full_like(decided.sample, true)
-        routes = {"sample": decided.sample, "batch": decided.batch, "oracle": oracle}
-        answers = self.answer(task, features, list(routes.values()))
-        return Predictions(dict(zip(routes, answers, strict=True)), routes)
+        return three_decisions(self.selector, features, number, self.model.num_tasks, partial(self.ask, task))
+
+    def answer(self, task: Task, features: Features, routes: list[Tensor]) -> list[Tensor]:
+        """Classes (N,) for each of several routes (N,). An image is encoded once for each router it is sent to."""
+        return answers_by_route(features.zero_shot, routes, partial(self.ask, task))
 
     def ask(self, task: Task, router: int, places: Tensor) -> Tensor:
-        """As an adapter does, but a picture is not run again if no expert on its way, and its classes', can change."""
-        key = f"{task.name}.{len(task.classes)}.{router}"
-        known = self.answered.setdefault(key, torch.full((len(task.test),), -1, dtype=torch.int16))
-        answers, fresh = known[places].long(), known[places] < 0
-        if fresh.any():
-            answers[fresh], lasting = self._ask(task, router, task.test.images[places[fresh]], key)
-            known[places[fresh]] = answers[fresh].where(lasting, -1).short()
-        return answers
+        """A router's answers (n,) on a task's test images at places (n,); final ones are not computed again."""
+        memory = self.memory.of(task, router)
+        fresh = places[memory[places] < 0]
+        answers = memory.long()
+        if len(fresh):
+            answers[fresh], final = self._encode(task, router, fresh)
+            memory[fresh[final]] = answers[fresh[final]].short()
+        return answers[places]
 
-    def _ask(self, task: Task, router: int, images: Tensor, key: str) -> tuple[Tensor, Tensor]:
-        """Answers (n,) on images (n, 3, H, W), and which of them last: none where routers go on changing."""
-        final = self.settings.router == "task" and self.settings.noise != "always"
-        lasting: list[Tensor] = []
-
-        def encode_image(images: Tensor) -> Tensor:
-            encoded = self.model.encode_image(images, router, whole=False)
-            lasting.append(self.model.settled(encoded, "image").cpu())
-            return encoded.features
-
-        def encode_text(tokens: Tensor) -> Tensor:
-            nonlocal final
-            encoded = self.model.encode_text(self.model.prepare(tokens), router)
-            final = final and bool(self.model.settled(encoded, "text").all())
-            return encoded.features
-
-        self.asked += len(images)
-        names = self.names.get(key)
+    def _encode(self, task: Task, router: int, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Answers (n,) from a pass of both towers, and which of them are final (n,)."""
+        self.asked += len(places)
+        image, text = (RoutedTower(self.model, tower, router) for tower in ("image", "text"))
+        names = self.memory.class_features.get(key(task, router))
         if names is None:
-            names = zero_shot_classifier(encode_text, self.backbone.tokenizer, task.classes, task.templates)
-        if final:
-            self.names[key] = names
-        answers = nearest(encode_image, names, self.backbone, images)
-        return answers, torch.cat(lasting) & final
+            names = zero_shot_classifier(text, self.backbone.tokenizer, task.classes, task.templates)
+        fixed = self.settings.router == "task" and self.settings.noise != "always"  # the router no longer changes
+        fixed = fixed and all(bool(final.all()) for final in text.final)
+        if fixed:
+            self.memory.class_features[key(task, router)] = names
+        answers = nearest(encode_images(image, self.backbone, task.test.images[places]), names)
+        return answers, torch.cat(image.final) & fixed
 
     def size(self) -> dict[str, int]:
-        """The mixture's, and the selector's parameters."""
-        coders = 0 if self.selector is None else sum(v.numel() for v in self.selector.tasks.state_dict().values())
-        return super().size() | {"selector_parameters": coders}
+        """The mixture without the answers, which can be computed again; and the parameters of the selector."""
+        size, coders = super().size(), self.selector.tasks.state_dict() if self.selector else {}
+        size["stored_bytes"] -= stored_bytes(self.memory.state())
+        return size | {"selector_parameters": sum(v.numel() for v in coders.values())}
 
     def state(self) -> dict[str, Tensor]:
-        """The adapters' state and the selector's, and the answers that last."""
-        own = {} if self.selector is None else self.selector.state_dict()
-        return super().state() | joined("selector.", own) | joined(ANSWERED, self.answered)
+        """The mixture's state, the selector's, and the final answers."""
+        selector = self.selector.state_dict() if self.selector else {}
+        return super().state() | joined("selector.", selector) | self.memory.state()
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Loads them."""
         super().restore(state)
         self._set_noise()
-        self.answered, self.names = under(ANSWERED, state), {}
-        own = under("selector.", state)
-        if own:
-            self.selector = self._new_selector(int(own["stored_width"]))
-            self.selector.restore(own)
+        self.memory.restore(state)
+        selector = under("selector.", state)
+        if selector:
+            self.selector = self._new_selector(int(selector["stored_width"]))
+            self.selector.restore(selector)
 
     def report(self) -> dict[str, Any]:
-        """For each tower and block: how often each task chose each expert (T, E), and the experts it froze."""
+        """For each tower and block: how often each task chose each expert (T, E), and which experts it froze."""
         experts: dict[str, dict[str, Any]] = {"image": {}, "text": {}}
-        for name, adapter in self.model.adapters().items():
+        for name, mixture in self.model.adapters().items():
             tower, block = name.split("_adapters.")
-            froze = [adapter.to_freeze(task) for task in range(self.model.num_tasks)]
-            experts[tower][block] = {"counts": adapter.counts.tolist(), "froze": froze}
+            froze = [mixture.to_freeze(task) for task in range(self.model.num_tasks)]
+            experts[tower][block] = {"counts": mixture.counts.tolist(), "froze": froze}
         return {"experts": experts}

@@ -1,4 +1,4 @@
-"""Zero-shot: the frozen CLIP answers, nothing is learned (Radford et al. 2021)."""
+"""Zero-shot: the frozen CLIP answers and nothing is learned (Radford et al. 2021)."""
 
 from lib.data.frozen import Features
 from lib.data.tasks import Task
@@ -6,12 +6,12 @@ from lib.methods.base import Method, Predictions
 
 
 class ZeroShot(Method):
-    """Every row of its accuracy matrix is the same."""
+    """The frozen CLIP. All rows of its accuracy matrix are the same."""
 
     def settled(self, task: int, learned: int) -> bool:
-        """Nothing ever changes."""
+        """Its answers never change."""
         return True
 
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
-        """The answers that were computed once per study."""
+        """The answers that were computed once for the study."""
         return Predictions({"sample": features.zero_shot}, {})

@@ -11,7 +11,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from lib.methods.names import METHODS
+from lib.methods import METHODS
 from lib.study.paths import DATA, NOTEBOOKS, ROOT
 
 PROJECT = ("lib", "tools")
@@ -19,7 +19,7 @@ LEARN, COST = "05_learn", "09_cost"  # the code of these notebooks includes the 
 # Modules that check, name or print. They cannot change a number; DVC tracks the params value by value.
 SILENT = {
     "lib.files",
-    "lib.methods.names",
+    "lib.methods",
     "lib.settings",
     "lib.strict_yaml",
     "lib.study.code_digests",

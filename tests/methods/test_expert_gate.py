@@ -11,14 +11,14 @@ from lib.clip.towers import image_tower, text_tower
 from lib.methods.base import Predictions
 from lib.methods.expert_gate import relatedness
 from lib.selector import CLIP, DDAS, Decision
-from tests.support import small_lessons, small_study
+from tests.support import small_study
 
 HALF = (0.5, 0.5, 0.5)
 
 
 def predicted(method: Any, number: int) -> Predictions:
-    made, known = small_study.sequence()
-    return method.predict(made[number], known[number], number)
+    made, features = small_study.sequence()
+    return method.predict(made[number], features[number], number)
 
 
 def begun_with(errors: list[float], monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -82,16 +82,16 @@ def test_experts_never_change_again() -> None:
 def test_no_picture_goes_to_clip_but_the_oracles_of_tasks_to_come() -> None:
     method = small_study.learned("expert_gate")
     assert method.gates.route(torch.tensor([[3e30, 2e30], [1e-30, 0.0]])).tolist() == [1, 1]
-    found, known = predicted(method, 2), small_study.sequence()[1][2]
-    assert (found.routes["oracle"] == CLIP).all()
-    assert torch.equal(found.classes["oracle"], known.zero_shot)
-    assert all((found.routes[way] >= 0).all() for way in ("sample", "batch"))
+    answers, features = predicted(method, 2), small_study.sequence()[1][2]
+    assert (answers.routes["oracle"] == CLIP).all()
+    assert torch.equal(answers.classes["oracle"], features.zero_shot)
+    assert all((answers.routes[decision] >= 0).all() for decision in ("sample", "batch"))
 
 
 def test_answers_are_those_of_the_routed_experts(monkeypatch: pytest.MonkeyPatch) -> None:
     method, task, route = small_study.learned("expert_gate"), small_study.task(0), torch.arange(12) % 2
     monkeypatch.setattr(method.gates, "decide", lambda _: Decision(route, 1 - route))
-    found = predicted(method, 0)
+    answers = predicted(method, 0)
     everyone = []
     for expert in method.experts:
         method.model.load_state_dict(expert, strict=False)
@@ -105,50 +105,22 @@ def test_answers_are_those_of_the_routed_experts(monkeypatch: pytest.MonkeyPatch
             )
             everyone.append((image_tower(method.model, images) @ names.T).argmax(dim=1))
     both = torch.stack(everyone)  # (2, N)
-    assert torch.equal(found.classes["sample"], both.gather(0, route[None])[0])
-    assert torch.equal(found.classes["batch"], both.gather(0, 1 - route[None])[0])
-    assert torch.equal(found.classes["oracle"], both[0])
+    assert torch.equal(answers.classes["sample"], both.gather(0, route[None])[0])
+    assert torch.equal(answers.classes["batch"], both.gather(0, 1 - route[None])[0])
+    assert torch.equal(answers.classes["oracle"], both[0])
 
 
 def test_an_expert_sees_only_what_is_sent_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     method, put, counts = small_study.learned("expert_gate"), [], []
     routes = torch.tensor([1, 1, 1, *[0] * 9])
     monkeypatch.setattr(method.gates, "decide", lambda _: Decision(routes, routes))
-    place, ask = method._put, method.ask
-    monkeypatch.setattr(method, "_put", lambda expert: put.append(expert) or place(expert))
+    place, ask = method._load_expert, method.ask
+    monkeypatch.setattr(method, "_load_expert", lambda expert: put.append(expert) or place(expert))
     monkeypatch.setattr(method, "ask", lambda task, x: counts.append(len(x)) or ask(task, x))
     predicted(method, 2)
     predicted(method, 0)  # the oracle sends everything to the first
     assert dict(zip(put[:2], counts[:2], strict=True)) == {0: 9, 1: 3}
     assert dict(zip(put[2:], counts[2:], strict=True)) == {0: 12, 1: 3}
-
-
-def test_predicting_before_learning_is_refused() -> None:
-    with pytest.raises(ValueError, match="learned no task yet; learn one before predicting"):
-        predicted(small_study.method("expert_gate"), 0)
-
-
-def test_it_learns() -> None:
-    losses, right = small_lessons.after_colours("expert_gate")
-    assert losses[-1] < losses[0] / 2
-    assert right > 70  # a third is chance
-    assert clip.fingerprint(small_study.backbone().model) == small_study.backbone().fingerprint
-
-
-def test_a_run_taken_up_gives_the_same_bytes() -> None:
-    whole, resumed = small_lessons.in_one_go_and_taken_up("expert_gate")
-    assert whole == resumed
-
-
-def test_a_restored_method_answers_reports_and_weighs_the_same() -> None:
-    method, again = small_study.learned("expert_gate"), small_study.method("expert_gate")
-    again.restore(method.state())
-    assert (again.size(), again.report()) == (method.size(), method.report())
-    for number in range(3):
-        one, two = predicted(method, number), predicted(again, number)
-        for way in method.decisions:
-            assert torch.equal(one.classes[way], two.classes[way])
-            assert torch.equal(one.routes[way], two.routes[way])
 
 
 def test_all_experts_and_gates_are_counted() -> None:

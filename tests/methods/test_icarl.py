@@ -13,9 +13,7 @@ from lib.clip import backbone as clip
 from lib.clip.towers import image_tower, text_tower
 from lib.methods import icarl
 from lib.methods.icarl import herding
-from lib.metrics import accuracy
-from lib.study.params import ParamsError
-from lib.study.train import learn_task
+from lib.settings import ParamsError
 from tests.support import small_lessons, small_study
 
 HALF = (0.5, 0.5, 0.5)
@@ -27,13 +25,6 @@ def begun(count: int, **settings: Any) -> Any:
     method.restore(small_study.learned("icarl", count).state())
     method.begin_task(small_study.lessons()[count])
     return method
-
-
-@torch.no_grad()
-def stir(method: Any) -> None:
-    generator = torch.Generator().manual_seed(0)
-    for parameter in method.trained().values():
-        parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
 
 
 def normalised(images: Tensor) -> Tensor:
@@ -80,10 +71,10 @@ def test_the_budget_is_shared_by_all_classes_and_lists_are_cut_from_the_end() ->
 def test_exemplars_are_herded_by_the_model_after_the_task() -> None:
     method = small_study.teach(small_study.method("icarl", exemplars=12), 0, 1)
     train = small_study.sequence()[0][1].train
-    found = unit(method.model, train.images)
+    phi = unit(method.model, train.images)
     for label in range(3):
         mine = train.images[train.labels == label]
-        expected = mine[herding(found[train.labels == label], 2)]
+        expected = mine[herding(phi[train.labels == label], 2)]
         assert torch.equal(method.images[method.labels == 3 + label], expected)
 
 
@@ -95,7 +86,7 @@ def test_the_first_task_is_finetune() -> None:
 def test_the_replay_is_by_hand_the_mean_over_the_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(icarl, "random_crop", lambda images, smallest, rng: images)
     method = begun(2, weight=3.0, temperature=4.0, replay=7)
-    stir(method)
+    small_lessons.stir(method)
     drawn = np.random.default_rng([0, 2, icarl.DRAWN]).choice(len(method.labels), 7, replace=False)
     assert set((method.labels[drawn] // 3).tolist()) == {0, 1}  # of both tasks
     terms = []
@@ -145,36 +136,19 @@ def test_a_learned_task_is_answered_by_the_nearest_mean_of_its_exemplars() -> No
     for label in range(3, 6):
         own = unit(method.model, method.images[method.labels == label])
         means.append(F.normalize(own.mean(dim=0), dim=0))
-    found = method.predict(task, small_study.sequence()[1][1], 1).classes["sample"]
-    assert torch.equal(found, (seen @ torch.stack(means).T).argmax(dim=1))
+    answers = method.predict(task, small_study.sequence()[1][1], 1).classes["sample"]
+    assert torch.equal(answers, (seen @ torch.stack(means).T).argmax(dim=1))
 
 
 def test_a_task_not_learned_is_answered_by_the_models_own_text() -> None:
     method, backbone = small_study.learned("icarl"), small_study.backbone()
-    made, known = small_study.sequence()
-    task = made[2]
+    task, features = small_study.sequence()[0][2], small_study.sequence()[1][2]
     with torch.no_grad():
         names = clip.zero_shot_classifier(
             lambda t: text_tower(method.model, t), backbone.tokenizer, task.classes, task.templates
         )
     expected = (unit(method.model, task.test.images) @ names.T).argmax(dim=1)
-    assert torch.equal(method.predict(task, known[2], 2).classes["sample"], expected)
-
-
-def test_it_learns() -> None:
-    method = small_study.method("icarl", {"train.steps": 30, "train.smoothing": 0.0}, exemplars=30)
-    small_study.teach(method, 0)
-    lesson = small_lessons.colours()
-    losses = learn_task(method, lesson, method.study.train)
-    found = method.predict(lesson.task, lesson.features, 1).classes["sample"]
-    assert losses[-1] < 0.6 * losses[0]
-    assert accuracy(found, lesson.task.test.labels) > 90  # a third is chance
-    assert clip.fingerprint(small_study.backbone().model) == small_study.backbone().fingerprint
-
-
-def test_a_run_taken_up_gives_the_same_bytes() -> None:
-    whole, resumed = small_lessons.in_one_go_and_taken_up("icarl")
-    assert whole == resumed
+    assert torch.equal(method.predict(task, features, 2).classes["sample"], expected)
 
 
 def test_the_exemplars_are_counted() -> None:
@@ -187,10 +161,5 @@ def test_the_exemplars_are_counted() -> None:
 
 def test_fewer_exemplars_than_classes_are_refused_before_training() -> None:
     method = small_study.teach(small_study.method("icarl", exemplars=5), 0)
-    with pytest.raises(ParamsError, match="exemplars is 5; choose at least 6"):
+    with pytest.raises(ParamsError, match="exemplars is 5.*at least 6"):
         method.begin_task(small_study.lessons()[1])
-
-
-def test_a_replay_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="replay is 0"):
-        small_study.method("icarl", replay=0)

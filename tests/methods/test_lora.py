@@ -8,19 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from lib.clip import backbone as clip
 from lib.clip.towers import image_tower, text_tower
 from lib.methods.finetune import FineTune
 from tests.support import small_lessons, small_study
-
-
-def stirred(**settings: Any) -> Any:
-    """A method whose updates are not zero."""
-    method = small_study.method("lora", **settings)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in method.trained().values():
-        parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
-    return method
 
 
 def features(model: Any) -> list[Tensor]:
@@ -47,32 +37,30 @@ def test_a_new_models_weights_are_clips_bit_for_bit() -> None:
 
 def test_the_updates_alone_move_and_all_of_them() -> None:
     method = small_study.method("lora")
-    before = {name: value.clone() for name, value in method.model.state_dict().items()}
+    before = small_lessons.copied(method)
     small_study.teach(method, 0)
-    after = method.model.state_dict()
-    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
     expected = {name for name in before if name.endswith(("in_proj_weight.0.a", "in_proj_weight.0.b"))}
     assert len(expected) == 2 * 4
-    assert moved == expected
+    assert small_lessons.moved(method, before) == expected
 
 
 @torch.no_grad()
 def test_the_update_is_of_low_rank_scaled_and_leaves_the_keys() -> None:
-    method = stirred(rank=3, alpha=6.0)
+    method = small_lessons.stir(small_study.method("lora", rank=3, alpha=6.0), 0.3)
     for ours, theirs, update in zip(
         blocks(method.model), blocks(small_study.backbone().model), method.updates.values(), strict=True
     ):
         query, key, value = (ours.attn.in_proj_weight - theirs.attn.in_proj_weight).chunk(3)
         assert not key.any()
-        for found, b, a in zip((query, value), update.b, update.a, strict=True):
-            torch.testing.assert_close(found, 2 * b @ a, rtol=1e-4, atol=1e-6)  # alpha / rank = 2
-            assert torch.linalg.svdvals(found)[2] > 1e-3
-            assert torch.linalg.svdvals(found)[3] < 1e-5
+        for change, b, a in zip((query, value), update.b, update.a, strict=True):
+            torch.testing.assert_close(change, 2 * b @ a, rtol=1e-4, atol=1e-6)  # alpha / rank = 2
+            assert torch.linalg.svdvals(change)[2] > 1e-3
+            assert torch.linalg.svdvals(change)[3] < 1e-5
 
 
 @torch.no_grad()
 def test_merged_equals_unmerged() -> None:
-    method = stirred()
+    method = small_lessons.stir(small_study.method("lora"), 0.3)
     merged: Any = copy.deepcopy(small_study.backbone().model)
     for ours, theirs in zip(blocks(method.model), blocks(merged), strict=True):
         theirs.attn.in_proj_weight.copy_(ours.attn.in_proj_weight)
@@ -81,7 +69,7 @@ def test_merged_equals_unmerged() -> None:
 
 
 def test_attentions_fast_path_sees_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
-    method, taken = stirred(), []
+    method, taken = small_lessons.stir(small_study.method("lora"), 0.3), []
     kernels: Any = torch
     fast = kernels._native_multi_head_attention
     monkeypatch.setattr(torch, "_native_multi_head_attention", lambda *given: taken.append(given[5]) or fast(*given))
@@ -111,33 +99,7 @@ def test_a_weight_is_made_once_for_a_step(monkeypatch: pytest.MonkeyPatch) -> No
     assert not parametrize._cache
 
 
-def test_it_learns() -> None:
-    losses, right = small_lessons.after_colours("lora")
-    assert losses[-1] < losses[0] / 2
-    assert right > 70  # a third is chance
-    assert clip.fingerprint(small_study.backbone().model) == small_study.backbone().fingerprint
-
-
-def test_a_run_taken_up_gives_the_same_bytes() -> None:
-    whole, resumed = small_lessons.in_one_go_and_taken_up("lora")
-    assert whole == resumed
-
-
-def test_a_restored_method_answers_the_same() -> None:
-    method, again = stirred(), small_study.method("lora")
-    again.restore(method.state())
-    made, known = small_study.sequence()
-    one, two = (each.predict(made[0], known[0], 0).classes["sample"] for each in (method, again))
-    assert torch.equal(one, two)
-    assert not torch.equal(one, known[0].zero_shot)
-
-
 def test_the_updates_alone_are_counted_and_stored() -> None:
     method = small_study.learned("lora")
     count = 4 * 2 * 2 * 2 * 32  # blocks, query and value, A and B, rank, width
     assert method.size() == {"trainable_parameters": count, "stored_bytes": 4 * count}
-
-
-def test_a_rank_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="rank is 0"):
-        small_study.method("lora", rank=0)

@@ -15,28 +15,9 @@ from tests.support import small_lessons, small_study
 BOTH = ["lwf", "lwf_vr"]
 
 
-@pytest.fixture(autouse=True)
-def reference_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    small_study.give_reference(monkeypatch)
-
-
-def begun(name: str, *before: int, **settings: Any) -> Any:
-    """A method that has learned some tasks and has just begun the next."""
-    method = small_study.teach(small_study.method(name, **settings), *before)
-    method.begin_task(small_study.lessons()[len(before)])
-    return method
-
-
 def forgotten(method: Any, number: int) -> Tensor:
     images = small_study.shown(number)[0]
     return method.forgotten(images, image_tower(method.model, images))
-
-
-@torch.no_grad()
-def stir(method: Any) -> None:
-    generator = torch.Generator().manual_seed(0)
-    for parameter in method.trained().values():
-        parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
 
 
 def answers(model: Any, images: Tensor, prompts: Tensor, temperature: float) -> Tensor:
@@ -56,7 +37,7 @@ def test_each_earlier_task_is_a_softmax_of_its_own_and_counts_alike() -> None:
     first, second = (method.tokens(lesson.task) for lesson in small_study.lessons()[:2])
     method.earlier = [first[:2], second]
     method.begin_task(small_study.lessons()[2])
-    stir(method)
+    small_lessons.stir(method)
     expected = []
     for prompts in method.earlier:
         student, teacher = (answers(m, images, prompts, 3.0) for m in (method.model, method.backbone.model))
@@ -67,8 +48,8 @@ def test_each_earlier_task_is_a_softmax_of_its_own_and_counts_alike() -> None:
 
 @torch.no_grad()
 def test_lwf_vr_has_one_softmax_over_the_drawn_captions() -> None:
-    method, images = begun("lwf_vr", sentences=5), small_study.shown(0)[0]
-    stir(method)
+    method, images = small_lessons.begun("lwf_vr", sentences=5), small_study.shown(0)[0]
+    small_lessons.stir(method)
     drawn = method.groups()[0]
     method.groups = lambda: [drawn]
     captions = small_study.others().tokens[drawn]
@@ -78,8 +59,8 @@ def test_lwf_vr_has_one_softmax_over_the_drawn_captions() -> None:
 
 
 def test_the_loss_is_cross_entropy_plus_the_weighted_distillation() -> None:
-    method, (images, labels) = begun("lwf", 0, weight=3.0), small_study.shown(1)
-    stir(method)
+    method, (images, labels) = small_lessons.begun("lwf", 0, weight=3.0), small_study.shown(1)
+    small_lessons.stir(method)
     image, text = image_tower(method.model, images), text_tower(method.model, method.prompts)
     expected = method.cross_entropy(image, text, labels) + 3 * method.forgotten(images, image)
     torch.testing.assert_close(method.loss(images, labels), expected)
@@ -87,7 +68,7 @@ def test_the_loss_is_cross_entropy_plus_the_weighted_distillation() -> None:
 
 @pytest.mark.parametrize(("name", "before"), [("lwf", [0]), ("lwf_vr", []), ("lwf_vr", [0])])
 def test_nothing_is_forgotten_until_a_step_is_made(name: str, before: list[int]) -> None:
-    method, (images, labels) = begun(name, *before), small_study.shown(len(before))
+    method, (images, labels) = small_lessons.begun(name, *before), small_study.shown(len(before))
     assert abs(forgotten(method, len(before)).item()) < 1e-6
     optimizer = torch.optim.AdamW(method.trained().values(), lr=0.001)
     for _ in range(3):
@@ -99,8 +80,8 @@ def test_nothing_is_forgotten_until_a_step_is_made(name: str, before: list[int])
 
 @pytest.mark.parametrize("name", BOTH)
 def test_both_towers_of_the_student_are_taught_and_the_teacher_is_not(name: str) -> None:
-    method = begun(name, 0)
-    stir(method)
+    method = small_lessons.begun(name, 0)
+    small_lessons.stir(method)
     forgotten(method, 1).backward()
     assert all(parameter.grad is not None for parameter in method.trained().values())
     assert method.model.visual.proj.grad.any()
@@ -109,7 +90,7 @@ def test_both_towers_of_the_student_are_taught_and_the_teacher_is_not(name: str)
 
 
 def test_the_teacher_is_the_model_before_the_task() -> None:
-    method = begun("lwf_vr")
+    method = small_lessons.begun("lwf_vr")
     assert clip.fingerprint(method.teacher) == small_study.backbone().fingerprint
     small_study.teach(method, 0)
     learned = clip.fingerprint(method.model)
@@ -118,26 +99,12 @@ def test_the_teacher_is_the_model_before_the_task() -> None:
 
 
 def test_captions_are_drawn_anew_at_each_step_and_by_the_lessons_seed() -> None:
-    one, two, other = begun("lwf_vr"), begun("lwf_vr"), begun("lwf_vr", 0)
+    one, two, other = small_lessons.begun("lwf_vr"), small_lessons.begun("lwf_vr"), small_lessons.begun("lwf_vr", 0)
     draws = [[method.groups()[0].tolist() for _ in range(5)] for method in (one, two, other)]
     assert draws[0] == draws[1] != draws[2]
     assert all(len(set(drawn)) == 4 for drawn in draws[0])
     assert len({tuple(drawn) for drawn in draws[0]}) > 1
-    assert len(begun("lwf_vr", sentences=100).groups()[0]) == len(small_study.others().tokens)
-
-
-@pytest.mark.parametrize("name", BOTH)
-def test_it_learns(name: str) -> None:
-    losses, right = small_lessons.after_colours(name)
-    assert losses[-1] < losses[0] / 2
-    assert right > 70  # a third is chance
-    assert clip.fingerprint(small_study.backbone().model) == small_study.backbone().fingerprint
-
-
-@pytest.mark.parametrize("name", BOTH)
-def test_a_run_taken_up_gives_the_same_bytes(name: str) -> None:
-    whole, resumed = small_lessons.in_one_go_and_taken_up(name)
-    assert whole == resumed
+    assert len(small_lessons.begun("lwf_vr", sentences=100).groups()[0]) == len(small_study.others().tokens)
 
 
 def test_lwf_stores_a_model_and_the_prompts() -> None:

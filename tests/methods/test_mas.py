@@ -1,23 +1,13 @@
 """MAS: importances against finite differences and by hand, the penalty, and that it learns."""
 
-from typing import Any
-
 import pytest
 import torch
 from safetensors.torch import save
 from torch import nn
 
-from lib.clip import backbone as clip
 from lib.clip.towers import text_tower
 from lib.methods.mas import importance
 from tests.support import small_lessons, small_study
-
-
-def begun(*before: int, **settings: Any) -> Any:
-    """A method that has learned some tasks and has just begun the next."""
-    method = small_study.teach(small_study.method("mas", **settings), *before)
-    method.begin_task(small_study.lessons()[len(before)])
-    return method
 
 
 @torch.no_grad()
@@ -26,7 +16,7 @@ def test_importances_equal_finite_differences() -> None:
     toy = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
     samples, h = torch.randn(5, 3, dtype=torch.float64), 1e-5
     with torch.enable_grad():
-        found = importance(toy, samples, dict(toy.named_parameters()))
+        importances = importance(toy, samples, dict(toy.named_parameters()))
     for name, parameter in toy.named_parameters():
         flat, slopes = parameter.view(-1), []
         for place in range(len(flat)):
@@ -36,22 +26,22 @@ def test_importances_equal_finite_differences() -> None:
             below = toy(samples).square().sum(dim=1)
             flat[place] += h
             slopes.append(((above - below) / (2 * h)).abs().mean())
-        torch.testing.assert_close(found[name], torch.stack(slopes).view(parameter.shape), rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(importances[name], torch.stack(slopes).view(parameter.shape), rtol=1e-6, atol=1e-8)
 
 
 def test_slopes_of_opposite_samples_do_not_cancel() -> None:
     weight = nn.Parameter(torch.tensor([1.0]))
     # f = w + x, so d f^2 / d w = 2 (w + x): 4 at x = 1, and -4 at x = -3
-    found = importance(lambda x: weight + x, torch.tensor([[1.0], [-3.0]]), {"w": weight})
-    assert found["w"].tolist() == [4.0]
+    importances = importance(lambda x: weight + x, torch.tensor([[1.0], [-3.0]]), {"w": weight})
+    assert importances["w"].tolist() == [4.0]
 
 
 @torch.no_grad()
 def test_each_tower_is_judged_by_its_own_features() -> None:
-    method, images = begun(pictures=100), small_study.shown(0)[0]
+    method, images = small_lessons.begun("mas", pictures=100), small_study.shown(0)[0]
     with torch.enable_grad():
-        found = method.importances(small_study.lessons()[0])
-    assert set(found) == set(method.trained())
+        importances = method.importances(small_study.lessons()[0])
+    assert set(importances) == set(method.trained())
     # d ||h P||^2 / d P = 2 h (h P)^T, with h before the projection P
     model = method.model
     visual = model.visual
@@ -61,11 +51,11 @@ def test_each_tower_is_judged_by_its_own_features() -> None:
     model.text_projection = whole
     for name, h, projection in (("visual.proj", image, visual.proj), ("text_projection", text, whole)):
         slopes = 2 * h[:, :, None] * (h @ projection)[:, None, :]
-        torch.testing.assert_close(found[name], slopes.abs().mean(dim=0), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(importances[name], slopes.abs().mean(dim=0), rtol=1e-4, atol=1e-6)
 
 
 def test_the_penalty_is_0_at_the_start_and_by_hand_later() -> None:
-    method = begun(0)
+    method = small_lessons.begun("mas", 0)
     assert method.penalty().item() == 0
     method.model.zero_grad()  # of the task before
     with torch.no_grad():
@@ -100,22 +90,3 @@ def test_the_first_task_is_finetune_and_the_next_is_held() -> None:
         method.omega = springs
         moved.append(method.penalty().item())
     assert moved[1] < 0.3 * moved[0]
-
-
-def test_it_learns() -> None:
-    losses, right = small_lessons.after_colours("mas")
-    assert losses[-1] < losses[0] / 2
-    assert right > 70  # a third is chance
-    assert clip.fingerprint(small_study.backbone().model) == small_study.backbone().fingerprint
-
-
-def test_a_run_taken_up_gives_the_same_bytes() -> None:
-    whole, resumed = small_lessons.in_one_go_and_taken_up("mas")
-    assert whole == resumed
-
-
-def test_importances_are_stored() -> None:
-    state = small_study.learned("mas").state()
-    assert {name for name in state if name.startswith("omega.")} == {
-        f"omega.{name}" for name in small_study.method("mas").trained()
-    }

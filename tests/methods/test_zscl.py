@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save
@@ -11,25 +10,12 @@ from torch import Tensor
 
 from lib.clip import backbone as clip
 from lib.clip.towers import image_tower, text_tower
-from lib.data import reference
 from lib.methods.finetune import FineTune
 from tests.support import small_lessons, small_study
 
 
-@pytest.fixture(autouse=True)
-def reference_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    small_study.give_reference(monkeypatch)
-
-
-def begun(*before: int, **settings: Any) -> Any:
-    """A method that has learned some tasks and has just begun the next."""
-    method = small_study.teach(small_study.method("zscl", **settings), *before)
-    method.begin_task(small_study.lessons()[len(before)])
-    return method
-
-
 def test_the_drift_is_0_until_a_step_is_made() -> None:
-    method, (images, labels) = begun(), small_study.shown(0)
+    method, (images, labels) = small_lessons.begun("zscl"), small_study.shown(0)
     assert abs(method.drift().item()) < 1e-6
     optimizer = torch.optim.AdamW(method.trained().values(), lr=0.001)
     for _ in range(3):
@@ -40,24 +26,24 @@ def test_the_drift_is_0_until_a_step_is_made() -> None:
 
 
 def test_a_later_task_is_still_held_to_the_original_clip() -> None:
-    method, images = begun(0), small_study.others().images
+    method, images = small_lessons.begun("zscl", 0), small_study.others().images
     half = (0.5, 0.5, 0.5)
     with torch.no_grad():
         expected = image_tower(small_study.backbone().model, clip.preprocess(images, half, half))
-    torch.testing.assert_close(method.taught[0], expected)
+    torch.testing.assert_close(method.teacher[0], expected)
     assert method.drift() > 1e-5
 
 
 def test_the_drift_in_both_directions_by_hand() -> None:
-    method, known = begun(0, temperature=3.0, reference_batch=5), small_study.others()
+    method, others = small_lessons.begun("zscl", 0, temperature=3.0, reference_batch=5), small_study.others()
     method.rng = np.random.default_rng(5)
     rng = np.random.default_rng(5)
     pictures, captions = (rng.choice(8, 5, replace=False) for _ in range(2))
-    images, half = known.images[pictures], (0.5, 0.5, 0.5)
+    images, half = others.images[pictures], (0.5, 0.5, 0.5)
 
     def logits(model: Any) -> Tensor:
         image = F.normalize(image_tower(model, clip.preprocess(images, half, half)))
-        return model.logit_scale.exp() * image @ F.normalize(text_tower(model, known.tokens[captions])).T / 3
+        return model.logit_scale.exp() * image @ F.normalize(text_tower(model, others.tokens[captions])).T / 3
 
     expected = 0.0
     for direction in (0, 1):
@@ -67,14 +53,14 @@ def test_the_drift_in_both_directions_by_hand() -> None:
 
 
 def test_the_loss_is_cross_entropy_plus_the_weighted_drift() -> None:
-    method, again = begun(0, weight=3.0), begun(0, weight=3.0)  # which draw alike
+    method, again = (small_lessons.begun("zscl", 0, weight=3.0) for _ in range(2))  # which draw alike
     images, labels = small_study.shown(1)
     expected = FineTune.loss(method, images, labels) + 3 * method.drift()
     torch.testing.assert_close(again.loss(images, labels), expected)
 
 
 def test_weights_are_averaged_from_the_start_of_the_task_on() -> None:
-    method = begun()
+    method = small_lessons.begun("zscl")
     start = {name: parameter.detach().clone() for name, parameter in method.trained().items()}
     for _ in range(5):  # the weights of steps 2 and 4 join: start + (0 + 2 + 4) / 3
         with torch.no_grad():
@@ -94,38 +80,8 @@ def test_without_weight_and_averaging_it_is_finetune() -> None:
     assert save(averaged.state()) != save(plain.state())
 
 
-def test_the_teacher_is_asked_once_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(reference, "load", lambda _: asked.append(1) or small_study.others())
-    method = begun()
-    method.drift()
-    held = method.taught
-    small_study.teach(method, 0, 1)
-    assert method.taught is held
-    assert len(asked) == 1
-    assert not held[0].requires_grad
-    assert held[0].shape == held[1].shape == (8, small_study.CONFIG["embed"])
-
-
 def test_pictures_and_captions_are_drawn_by_the_lessons_seed() -> None:
-    drifts = [begun(0, reference_batch=2) for _ in range(2)]
+    drifts = [small_lessons.begun("zscl", 0, reference_batch=2) for _ in range(2)]
     one, two = ([method.drift().item() for _ in range(3)] for method in drifts)
     assert one == two
     assert len(set(one)) == 3
-
-
-def test_averaging_that_would_never_happen_is_refused() -> None:
-    with pytest.raises(ValueError, match="average_every is 5, .* choose 1 to 4 or 0"):
-        small_study.method("zscl", average_every=5)
-
-
-def test_it_learns() -> None:
-    losses, right = small_lessons.after_colours("zscl")
-    assert losses[-1] < losses[0] / 2
-    assert right > 70  # a third is chance
-    assert clip.fingerprint(small_study.backbone().model) == small_study.backbone().fingerprint
-
-
-def test_a_run_taken_up_gives_the_same_bytes() -> None:
-    whole, resumed = small_lessons.in_one_go_and_taken_up("zscl")
-    assert whole == resumed

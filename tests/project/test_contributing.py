@@ -15,9 +15,9 @@ from tests.support import small_study
 @pytest.fixture
 def example(monkeypatch: pytest.MonkeyPatch) -> type[Method]:
     """The class of the example, as if it were a module of its own."""
-    found = re.search(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
-    assert found is not None
-    source = found[1]
+    block = re.search(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    assert block is not None
+    source = block[1]
     assert len(source.splitlines()) < 40
     module = ModuleType("spring_of_the_page")
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -27,8 +27,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> type[Method]:
 
 def learned(example: type[Method], weight: float) -> Method:
     torch.manual_seed(0)
-    pupil = example(small_study.backbone(), {"lr": 0.01, "weight": weight}, small_study.study())
-    return small_study.teach(pupil, 0)
+    return small_study.teach(example(small_study.context(), {"lr": 0.01, "weight": weight}), 0)
 
 
 def distance(pupil: Method) -> float:

@@ -1,4 +1,4 @@
-"""How the tests teach a method: a lesson of colours after one of stripes, and three in one go or taken up."""
+"""How the tests teach a method: begun, stirred, after a lesson of colours, in one go or resumed."""
 
 from functools import cache
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from lib.data import frozen as features
+from lib.data import frozen
 from lib.data.tasks import Pictures, Task
 from lib.methods.base import Lesson
 from lib.metrics import accuracy
@@ -20,20 +20,47 @@ def colours() -> Lesson:
     images = torch.cat([made.train.images for made in small_study.sequence()[0]])
     pictures = Pictures(images, torch.arange(3).repeat_interleave(len(images) // 3))
     made = Task("colours", small_study.NAMES, small_study.TEMPLATES, pictures, pictures)
-    return Lesson(made, 1, features.compute(small_study.backbone(), made, "clip"), [0, 1])
+    return Lesson(made, 1, frozen.compute(small_study.backbone(), made, "clip"), [0, 1])
 
 
-def after_colours(name: str, **settings: Any) -> tuple[list[float], float]:
-    """A method's losses on the colours, learned after stripes, and the percentage that it then names rightly."""
-    pupil = small_study.teach(small_study.method(name, {"train.steps": 60, "train.smoothing": 0.0}, **settings), 0)
+def after_colours(name: str, steps: int = 60, **settings: Any) -> tuple[list[float], float]:
+    """A method's losses on the colours, learned after stripes, and the percentage of colours that it then names."""
+    pupil = small_study.teach(small_study.method(name, {"train.steps": steps, "train.smoothing": 0.0}, **settings), 0)
     losses, asked = learn_task(pupil, colours(), pupil.context.train), colours()
-    found = pupil.predict(asked.task, asked.features, 1).classes["sample"]
-    return losses, accuracy(found, asked.task.test.labels)
+    answers = pupil.predict(asked.task, asked.features, 1).classes["sample"]
+    return losses, accuracy(answers, asked.task.test.labels)
 
 
-def in_one_go_and_taken_up(name: str) -> tuple[bytes, bytes]:
-    """A method's state after three tasks: learned in one go, and taken up from its state after the second."""
-    first = small_study.teach(small_study.method(name), 0, 1)
+def in_one_go_and_resumed(name: str) -> tuple[bytes, bytes]:
+    """A method's state after three tasks: learned in one go, and resumed from its state after the second."""
+    whole = small_study.teach(small_study.method(name), 0, 1)
     again = small_study.method(name)
-    again.restore(load(save(first.state())))  # as a checkpoint holds it
-    return save(small_study.teach(first, 2).state()), save(small_study.teach(again, 2).state())
+    again.restore(load(save(whole.state())))  # as a checkpoint holds it
+    return save(small_study.teach(whole, 2).state()), save(small_study.teach(again, 2).state())
+
+
+def begun(name: str, *before: int, **settings: Any) -> Any:
+    """A method that has learned some tasks and has just begun the next."""
+    method = small_study.teach(small_study.method(name, **settings), *before)
+    method.begin_task(small_study.lessons()[len(before)])
+    return method
+
+
+@torch.no_grad()
+def stir(method: Any, size: float = 0.02) -> Any:
+    """The method after a small random change of everything that it trains."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in method.trained().values():
+        parameter += size * torch.randn(parameter.shape, generator=generator)
+    return method
+
+
+def copied(method: Any) -> dict[str, torch.Tensor]:
+    """The tensors of a method's model as they are now."""
+    return {name: tensor.clone() for name, tensor in method.model.state_dict().items()}
+
+
+def moved(method: Any, before: dict[str, torch.Tensor]) -> set[str]:
+    """The names of the model's tensors that are not bit for bit as they were before."""
+    after = method.model.state_dict()
+    return {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}

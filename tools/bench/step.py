@@ -14,7 +14,7 @@ import open_clip
 import torch
 from torch import Tensor
 
-from lib.methods.base import cross_entropy
+from lib.methods.scoring import cross_entropy
 from lib.moe import Encoded, MoECLIP, MoEConfig
 from tools.bench import plain_mixture
 from tools.bench.evaluation import MODEL, operations

@@ -15,8 +15,8 @@ from torch import Tensor
 from lib.clip import zero_shot_classifier
 from lib.data.frozen import class_features
 from lib.data.tasks import Task
-from lib.methods.base import logits
 from lib.methods.moe_adapters import MoEAdapters
+from lib.methods.scoring import logits
 from lib.moe import Encoded
 from lib.report import figures
 from lib.selector import CLIP, selector_features

@@ -1,0 +1,91 @@
+"""One adapter in every block, trained on task after task: the method without mixture, freezing and selector."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lib.data.frozen import Features
+from lib.data.tasks import Task
+from lib.methods.answers import RoutedTower
+from lib.methods.base import Context, Lesson, Method, Predictions
+from lib.methods.scoring import classify, cross_entropy
+from lib.methods.state import joined, under
+from lib.moe.config import Blocks, MoEConfig
+from lib.moe.model import MoECLIP
+from lib.moe.router import Routing
+from lib.settings import Positive, Rate
+
+
+class SingleAdapter(Method):
+    """CLIP stays frozen; the adapters beside its MLPs learn (paper, Sec. 3.2)."""
+
+    @dataclass(frozen=True)
+    class Settings(Method.Settings):
+        """lr: peak learning rate, for all tasks or by task; bottleneck R; the blocks that get an adapter."""
+
+        lr: Rate | dict[str, Rate]
+        bottleneck: Positive
+        dropout: float
+        image_blocks: Blocks
+        text_blocks: Blocks
+
+        def __post_init__(self) -> None:
+            self.config()  # raises ValueError for numbers that make no mixture
+
+        def config(self) -> MoEConfig:
+            """The shape of every block's mixture: one expert, which every sample gets."""
+            where: Any = {"image_blocks": self.image_blocks, "text_blocks": self.text_blocks}
+            return MoEConfig(1, 1, self.bottleneck, self.dropout, freeze=0, **where)
+
+    def __init__(self, context: Context, settings: dict) -> None:
+        super().__init__(context, settings)
+        self.model = MoECLIP(context.backbone.model, self.settings.config()).eval()
+
+    def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
+        """Tokenizes the class prompts; trains the experts, and the router that a mixture adds for the task."""
+        prompts = lesson.task.prompts(lesson.task.templates[0])
+        self.prompts = self.model.prepare(self.backbone.tokenizer(prompts))
+        self.task = self.model.add_task()
+        self.model.train()
+        return [parameter for _, parameter in self.model.trainable_parameters(self.task)]
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Smoothed cross entropy over the task's classes, with the first template."""
+        return self.routed_loss(images, labels)[0]
+
+    def routed_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, list[Routing]]:
+        """The cross entropy (), and the routing of every block of both towers."""
+        image = self.model.encode_image(images, self.task, whole=False)
+        text = self.model.encode_text(self.prompts, self.task)
+        self.model.add_counts(self.task, image.routings, text.routings)
+        scale = self.backbone.model.logit_scale
+        loss = cross_entropy(image.features, text.features, labels, scale, self.context.train.smoothing)
+        return loss, [*image.routings.values(), *text.routings.values()]
+
+    def end_task(self, lesson: Lesson) -> None:
+        """Turns dropout and noise off."""
+        self.model.eval()
+
+    @torch.no_grad()
+    def predict(self, task: Task, features: Features, number: int) -> Predictions:
+        """The answers of the adapters as they are now, by the last router."""
+        return Predictions({"sample": self.ask(task, self.model.num_tasks - 1, torch.arange(len(task.test)))}, {})
+
+    def ask(self, task: Task, router: int, places: Tensor) -> Tensor:
+        """A router's answers (n,) on a task's test images at places (n,)."""
+        self.asked += len(places)
+        image, text = (RoutedTower(self.model, tower, router) for tower in ("image", "text"))
+        return classify(image, text, self.backbone, task.test.images[places], task)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The experts, and the routers of all tasks."""
+        return {name: p for name, p in self.model.named_parameters() if not name.startswith("clip.")}
+
+    def state(self) -> dict[str, Tensor]:
+        """Experts, routers, which experts are frozen, and how often each was chosen."""
+        return joined("moe.", self.model.adapter_state())
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.model.load_adapter_state(under("moe.", state))
