@@ -75,11 +75,11 @@ class RAIL(Method):
             return Predictions({"sample": features.zero_shot}, {})
         learned = torch.zeros(len(task.classes), dtype=torch.bool)
         learned[torch.cat(list(places.values()))] = True
-        fused = self._fused(task, features.image_test, places).where(learned, -torch.inf)
+        fused = self.fused(task, features.image_test, places).where(learned, -torch.inf)
         answers = torch.where(learned[features.zero_shot], fused.argmax(dim=1), features.zero_shot)
         return Predictions({"sample": answers}, {})
 
-    def _fused(self, task: Task, image: Tensor, places: dict[int, Tensor]) -> Tensor:
+    def fused(self, task: Task, image: Tensor, places: dict[int, Tensor]) -> Tensor:
         """Fused scores (N, C) of unit features (N, F); `places` are the columns of each learned task's classes."""
         key = (task.name, len(task.classes))
         if key not in self.names:

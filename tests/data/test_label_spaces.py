@@ -9,7 +9,7 @@ import torch
 from lib.data import frozen
 from lib.data.label_spaces import LabelSpace, Tested
 from lib.data.tasks import Task, TaskError
-from lib.methods.base import logits
+from lib.methods.scoring import logits
 from lib.study.evaluate import evaluate
 from tests.support import small_study
 
@@ -82,7 +82,7 @@ def test_rail_mixes_where_zero_shot_answers_with_a_learned_class_and_only_then()
 def test_a_class_of_two_tasks_has_the_regression_of_both() -> None:
     rail, (views, features) = small_study.learned("rail_primal"), seen_in("union", 1)
     image = features[0].image_test
-    mixture = rail._mixture(views[0], image, {t: views[0].places[t] for t in (0, 1)})
+    mixture = rail.fused(views[0], image, {t: views[0].places[t] for t in (0, 1)})
     names = frozen.class_features(small_study.backbone(), views[0])
     zero_shot = logits(image, names, small_study.backbone().model.logit_scale).softmax(dim=1)
     scores = rail.scores(image)  # (N, 6): two tasks of three classes
