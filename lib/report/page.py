@@ -1,7 +1,6 @@
 """The report of a study: its tables and figures on one page (page.html) that opens from disk, without a network."""
 
 import base64
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -33,7 +32,7 @@ def page(reports: Path, study: str, order: str) -> str:
         committed=committed,
         findings=findings(results, order),
         published=beside_published(results, study, reports / "published.csv"),
-        costs=costs(reports / "cost" / study),
+        costs=tables.costs(reports / "cost" / study),
     )
 
 
@@ -47,14 +46,3 @@ def beside_published(results: list[tables.Content], study: str, file: Path) -> d
         if len(by_task):
             parts[f"Order {order}, by data set"] = by_task
     return parts
-
-
-def costs(folder: Path) -> pd.DataFrame:
-    """One line a run: seconds of training and evaluation, peak memory, from a folder of cost files."""
-    lines = []
-    for path in sorted(folder.glob("*.json")):
-        cost = json.loads(path.read_text())
-        seconds = pd.DataFrame(cost["seconds"].values()).sum().round(0)
-        lines.append({"run": path.stem, **{f"{part} (s)": int(number) for part, number in seconds.items()}})
-        lines[-1]["peak memory (MB)"] = max(cost["peak_memory_mb"].values())
-    return pd.DataFrame(lines)

@@ -148,3 +148,14 @@ def with_table(page: str, table: str, marks: tuple[str, str]) -> str:
     """A page's text with a table between its two marks."""
     before, rest = page.split(marks[0])
     return f"{before}{marks[0]}\n{table}\n{marks[1]}{rest.split(marks[1])[1]}"
+
+
+def costs(folder: Path) -> pd.DataFrame:
+    """One line a run: seconds of training and evaluation, peak memory, from a folder of cost files."""
+    lines = []
+    for path in sorted(folder.glob("*.json")):
+        cost = json.loads(path.read_text())
+        seconds = pd.DataFrame(cost["seconds"].values()).sum().round(0)
+        lines.append({"run": path.stem, **{f"{part} (s)": int(number) for part, number in seconds.items()}})
+        lines[-1]["peak memory (MB)"] = max(cost["peak_memory_mb"].values())
+    return pd.DataFrame(lines, columns=["run", "training (s)", "evaluation (s)", "peak memory (MB)"])

@@ -1,12 +1,12 @@
 """Costs: sizes are counted, steps and answers are timed, a selector is timed with as many tasks as asked."""
 
-import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
 
+from lib.data import frozen
 from lib.methods.base import stored_bytes
 from tests.support import small_study
 from tools.bench import cost
@@ -35,17 +35,10 @@ def test_a_method_that_trains_has_a_time_for_a_step_and_one_that_does_not_has_no
 
 
 def test_answers_are_timed_with_nothing_computed_before(measured, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, extract = [], cost.extract
-    monkeypatch.setattr(cost, "extract", lambda *given: seen.append(1) or extract(*given))
+    computed, compute = [], frozen.compute
+    monkeypatch.setattr(frozen, "compute", lambda *given: computed.append(len(given[1].test)) or compute(*given))
     assert measured("zero_shot")["ms a picture"] > 0
-    assert len(seen) == 2  # the pictures that warm up, then the test pictures: once for answers and features
-    pupil, task = small_study.learned("moe_adapters", 2), small_study.sequence()[0][1]
-    fresh = cost.Uncomputed(small_study.backbone(), task, "clip")
-    ready = small_study.sequence()[1][1]
-    torch.testing.assert_close(fresh.test, ready.test)
-    torch.testing.assert_close(fresh.image_test, ready.image_test)
-    again, usual = (pupil.predict(task, each, 1).classes for each in (fresh, ready))
-    assert all(torch.equal(again[way], usual[way]) for way in usual)
+    assert computed == [8, 12]  # a few pictures warm up
 
 
 def test_no_method_takes_less_than_no_memory(measured) -> None:
@@ -60,10 +53,3 @@ def test_selector_and_routers_are_timed_at_every_number_of_tasks() -> None:
     times = cost.scaling(small_study.backbone(), images, config, small_study.study().selector, [1, 5])
     assert {name: len(values) for name, values in times.items()} == {"encoder": 2, "routed": 2, "selector": 2}
     assert min(value for values in times.values() for value in values) > 0
-
-
-def test_minutes_of_a_study_are_the_sums_over_its_tasks(tmp_path: Path) -> None:
-    seconds = {"digits": {"training": 60, "evaluation": 6}, "plots": {"training": 30, "evaluation": 12}}
-    (tmp_path / "lwf--I--s0.json").write_text(json.dumps({"seconds": seconds}))
-    assert cost.minutes_of_study(tmp_path).loc["lwf--I--s0"].tolist() == [1.5, 0.3]
-    assert cost.minutes_of_study(tmp_path / "none").empty

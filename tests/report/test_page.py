@@ -55,7 +55,7 @@ def test_the_page_needs_no_network_and_holds_what_was_made(reports: Path) -> Non
 
 
 def test_costs_add_up(reports: Path) -> None:
-    line = page.costs(reports / "cost" / "tiny").iloc[0]
+    line = tables.costs(reports / "cost" / "tiny").iloc[0]
     assert (line["training (s)"], line["evaluation (s)"], line["peak memory (MB)"]) == (30, 5, 900)
 
 

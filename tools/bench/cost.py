@@ -5,58 +5,38 @@ median over the second task, since some methods do more from there on. No method
 a test picture comes from a file: each method pays for all that its answers need.
 """
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lib.clip import Backbone
 from lib.data import frozen
+from lib.data.frozen import Features
 from lib.data.tasks import Pictures, Task
 from lib.methods.base import Lesson, Method
 from lib.moe import MoECLIP, MoEConfig
-from lib.selector import DDAS, ClsToken, SelectorSettings, extract, selector_features
+from lib.selector import DDAS, ClsToken, SelectorSettings
 from lib.study import open_study
 from lib.study.train import learn_task
 from tools.bench.meters import best, in_new_processes, most
 
 
 class Uncomputed:
-    """The Features of a task's test pictures. The frozen CLIP computes each when it is first read."""
+    """A task's Features, computed when one of them is first read."""
 
-    def __init__(self, backbone: Backbone, task: Task, kind: str) -> None:
-        self.backbone, self.task, self.kind = backbone, task, kind
+    def __init__(self, compute: Callable[[], Features]) -> None:
+        self.compute = compute
 
-    @cached_property
-    def pooled(self) -> Tensor:
-        """The class token (N, D)."""
-        return extract(ClsToken(self.backbone), self.task.test.images, self.backbone)
-
-    @cached_property
-    def test(self) -> Tensor:
-        """The selector's features (N, S)."""
-        module = selector_features(self.backbone, self.kind)
-        return self.pooled if self.kind == "clip" else extract(module, self.task.test.images, self.backbone)
-
-    @cached_property
-    def image_test(self) -> Tensor:
-        """Unit image features (N, F)."""
-        visual: Any = self.backbone.model.visual
-        return F.normalize(self.pooled @ visual.proj, dim=-1)
-
-    @cached_property
-    def zero_shot(self) -> Tensor:
-        """Zero-shot answers (N,)."""
-        return frozen.zero_shot(self.backbone, self.task, self.image_test)
+    def __getattr__(self, name: str) -> Tensor:
+        self.__dict__.update(vars(self.compute()))
+        return self.__dict__[name]
 
 
 def measure(file: str, run: str, steps: int) -> dict[str, Any]:
@@ -104,8 +84,9 @@ def answering(method: Method, backbone: Backbone, task: Task, kind: str) -> floa
     """Milliseconds a test picture of the second task, with nothing computed before; a few pictures warm up."""
     few = Pictures(task.test.images[:8], task.test.labels[:8])
     for asked in (replace(task, name="warm-up", test=few), task):  # under another name, so no answer is remembered
+        features: Any = Uncomputed(partial(frozen.compute, backbone, replace(asked, train=few), kind))
         began = time.perf_counter()
-        method.predict(asked, Uncomputed(backbone, asked, kind), 1)  # type: ignore[arg-type]
+        method.predict(asked, features, 1)
         seconds = time.perf_counter() - began
     return 1000 * seconds / len(task.test)
 
@@ -113,18 +94,6 @@ def answering(method: Method, backbone: Backbone, task: Task, kind: str) -> floa
 def measure_all(file: str, runs: list[str], steps: int) -> pd.DataFrame:
     """The costs of some runs, one after the other."""
     return pd.DataFrame(in_new_processes(measure, [(file, run, steps) for run in runs]))
-
-
-def minutes_of_study(folder: Path) -> pd.DataFrame:
-    """Minutes of training and of evaluation of every run, from a folder with the cost files that runs leave.
-
-    They are from whatever machine a run had, with whatever ran beside it.
-    """
-    rows = {}
-    for path in sorted(folder.glob("*.json")):
-        seconds = json.loads(path.read_text())["seconds"].values()
-        rows[path.stem] = {part: sum(s[part] for s in seconds) / 60 for part in ("training", "evaluation")}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["training", "evaluation"])
 
 
 @torch.no_grad()
