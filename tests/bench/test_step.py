@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -47,18 +46,9 @@ def test_the_ratio_is_of_whole_steps_taken_in_turn(small: Bench, monkeypatch: py
     assert taken == ["plain", "ours"] * 2
     assert measured["ratio"] == {"median": 2.5, "least": 2.0, "largest": 3.0}
     assert set(measured["peak_memory_mb"]) == {"plain", "ours"}
-    assert measured["seconds"]["plain"] == {"image": 5.0, "text": 5.0, "optimiser": 5.0, "step": 15.0}
+    assert measured["seconds"]["plain"] == {"image": 5.0, "text": 5.0, "optimiser": 5.0, "step": 5.0}
 
 
 def test_a_plain_steps_operations_follow_from_few_prompts(small: Bench) -> None:
     whole = replace(small, tokens=small.tokens.repeat(3, 1)[:27])
     assert step.plain_operations(whole) == step.step_operations(whole, "plain")
-
-
-def test_bf16_is_a_ratio_to_single_precision(small: Bench) -> None:
-    ratio = step.bf16_ratio(small, 2)
-    assert 0 < ratio["least"] <= ratio["median"] <= ratio["largest"]
-
-
-def test_quantiles() -> None:
-    assert step.quantiles(np.array([1.0, 2.0, 4.0])) == {"median": 2.0, "least": 1.0, "largest": 4.0}

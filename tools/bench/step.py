@@ -6,11 +6,11 @@ Weights are random, which does not change the time. Nothing is downloaded.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import open_clip
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -22,7 +22,7 @@ from tools.bench.meters import most
 from tools.datasets.catalogue import catalogue
 
 PICTURES = 8
-PARTS = ("image", "text", "optimiser")
+PARTS = ("image", "text", "optimiser", "step")  # of the seconds; step: all of it
 NAMED = {100: "aircraft", 397: "sun397"}  # data sets by their number of classes
 
 
@@ -62,7 +62,7 @@ class Bench:
         }
 
     def step(self, way: Way, bf16: bool = False) -> dict[str, float]:
-        """Takes a step and returns the seconds of its parts; each tower's are forward and backward."""
+        """Takes a step and returns the seconds of its PARTS; a tower's are forward and backward."""
         model, clock = self.model, [time.perf_counter()]
 
         def tick() -> None:
@@ -85,7 +85,8 @@ class Bench:
         way.optimizer.zero_grad()
         tick()
         image_forward, text_forward, image_back, text_back, rest = np.diff(clock)
-        return {"image": image_forward + image_back, "text": text_forward + text_back, "optimiser": rest}
+        parts = (image_forward + image_back, text_forward + text_back, rest, clock[-1] - clock[0])
+        return dict(zip(PARTS, parts, strict=True))
 
 
 def prepared(classes: int) -> Bench:
@@ -108,25 +109,17 @@ def steps(bench: Bench, repeats: int) -> dict[str, Any]:
     counts = {"plain": plain_operations(bench), "ours": step_operations(bench, "ours")}
     ways, peaks = bench.ways(), {}
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
-
-    def take(name: str) -> None:
-        taken[name].append(bench.step(ways[name]))
-
     for repeat in range(repeats):
-        for name in ways:
+        for name, way in ways.items():
             if repeat:
-                take(name)
+                taken[name].append(bench.step(way))
             else:
-                peaks[name] = round(most(partial(take, name)))
-    totals = {name: np.array([sum(parts.values()) for parts in taken[name]]) for name in ways}
+                peaks[name] = round(most(lambda name=name, way=way: taken[name].append(bench.step(way))))
+    seconds = {name: pd.DataFrame(rows) for name, rows in taken.items()}
     return {
-        "seconds": {
-            name: {part: round(float(np.median([parts[part] for parts in taken[name]])), 3) for part in PARTS}
-            | {"step": round(float(np.median(totals[name])), 3)}
-            for name in ways
-        },
+        "seconds": {name: frame.median().round(3).to_dict() for name, frame in seconds.items()},
         "operations": counts,
-        "ratio": quantiles(totals["plain"] / totals["ours"]),
+        "ratio": spread(pd.Series(seconds["plain"]["step"] / seconds["ours"]["step"])),
         "peak_memory_mb": peaks,
     }
 
@@ -149,15 +142,6 @@ def plain_operations(bench: Bench) -> int:
     return few + (twice - few) * (len(bench.tokens) - PICTURES) // PICTURES
 
 
-def bf16_ratio(bench: Bench, repeats: int) -> dict[str, float]:
-    """The time of our step in bf16 over its time in single precision."""
-    way = bench.ways()["ours"]
-    bench.step(way, bf16=True)
-    times = [[sum(bench.step(way, bf16).values()) for bf16 in (True, False)] for _ in range(repeats)]
-    return quantiles(np.array([changed / usual for changed, usual in times]))
-
-
-def quantiles(values: np.ndarray) -> dict[str, float]:
+def spread(values: pd.Series) -> dict[str, float]:
     """Median, least and largest."""
-    summary = {"median": np.median(values), "least": np.min(values), "largest": np.max(values)}
-    return {name: round(float(value), 2) for name, value in summary.items()}
+    return {"median": round(values.median(), 2), "least": round(values.min(), 2), "largest": round(values.max(), 2)}
