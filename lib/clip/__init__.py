@@ -2,5 +2,3 @@
 
 from lib.clip.backbone import Backbone, encode_text, preprocess, zero_shot_classifier
 from lib.clip.loading import load_clip
-
-__all__ = ["Backbone", "encode_text", "load_clip", "preprocess", "zero_shot_classifier"]

@@ -1,7 +1,7 @@
 """CLIP's two towers, block by block (paper, Sec. 3.1; Radford et al. 2021).
 
-open_clip's modules are called from outside and stay as they are. `image_pass` and `text_pass` embed a batch; who adds
-something to the blocks (lib/moe/model.py) then writes the loop over them:
+open_clip's modules are called from outside and stay as they are. `image_pass` and `text_pass` embed a batch; code that
+adds something to the blocks (lib/moe/tower.py) then writes the loop over them:
 
     for block in blocks:
         x = block.attend(x)
@@ -12,9 +12,9 @@ mask is causal (the released code pads every prompt to 77 tokens), and the last 
 read.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import open_clip
 import torch
@@ -165,26 +165,25 @@ def cut_padding(tokens: Tensor) -> Tensor:
 
 def check(clip: torch.nn.Module) -> None:
     """Raises ValueError, saying what does not fit, unless both towers are plain open_clip transformers."""
+    for reason in _misfits(clip):
+        raise ValueError(f"{reason}; use one of open_clip's plain ViT models, such as ViT-B-16-quickgelu")
+
+
+def _misfits(clip: Any) -> Iterator[str]:
     if not isinstance(clip, open_clip.CLIP):
-        _refuse(f"the model is a {type(clip).__name__}, not open_clip's CLIP")
-    text: Any = clip
-    visual: Any = text.visual
+        yield f"the model is a {type(clip).__name__}, not open_clip's CLIP"
+    visual: Any = clip.visual
     if not isinstance(visual, VisionTransformer):
-        _refuse(f"the image tower is a {type(visual).__name__}, not a VisionTransformer")
+        yield f"the image tower is a {type(visual).__name__}, not a VisionTransformer"
     if visual.output_tokens or visual.proj is None:
-        _refuse("the image tower returns something other than projected features (output_tokens, proj)")
-    if text.attn_mask is None or text.text_pool_type != "argmax":
-        _refuse(f"the text tower is not causal with pooling at the end token (pool_type {text.text_pool_type})")
-    if not isinstance(text.text_projection, torch.nn.Parameter):
-        _refuse("the text tower's projection is not a matrix")
-    for name, tower in (("image", visual.transformer), ("text", text.transformer)):
+        yield "the image tower returns something other than projected features (output_tokens, proj)"
+    if clip.attn_mask is None or clip.text_pool_type != "argmax":
+        yield f"the text tower is not causal with pooling at the end token (pool_type {clip.text_pool_type})"
+    if not isinstance(clip.text_projection, torch.nn.Parameter):
+        yield "the text tower's projection is not a matrix"
+    for name, tower in (("image", visual.transformer), ("text", clip.transformer)):
         if not tower.batch_first:
-            _refuse(f"the {name} tower was built with batch_first=False")
+            yield f"the {name} tower was built with batch_first=False"
         for index, block in enumerate(tower.resblocks):
             if type(block) is not ResidualAttentionBlock:
-                kind = type(block).__name__
-                _refuse(f"block {index} of the {name} tower is a {kind}, not a ResidualAttentionBlock")
-
-
-def _refuse(reason: str) -> NoReturn:
-    raise ValueError(f"{reason}; use one of open_clip's plain ViT models, such as ViT-B-16-quickgelu")
+                yield f"block {index} of the {name} tower is a {type(block).__name__}, not a ResidualAttentionBlock"

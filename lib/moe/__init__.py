@@ -6,18 +6,3 @@ from lib.moe.mixture import Mixture
 from lib.moe.model import MoECLIP, Prompts
 from lib.moe.router import Router, Routing, balance_loss
 from lib.moe.tower import Encoded
-
-__all__ = [
-    "Blocks",
-    "Encoded",
-    "Experts",
-    "FreezeRule",
-    "Mixture",
-    "MoECLIP",
-    "MoEConfig",
-    "Prompts",
-    "Router",
-    "RouterOf",
-    "Routing",
-    "balance_loss",
-]

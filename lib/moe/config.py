@@ -1,4 +1,4 @@
-"""The sizes and switches of a mixture: what the paper says, and what the released code does."""
+"""The sizes and switches of a mixture (paper, Sec. 3.3): what the paper says, and what the released code does."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -15,11 +15,11 @@ FreezeRule = Literal["most_used", "most_weighted", "all_used", "all_but_fresh"]
 class MoEConfig:
     """A mixture in chosen blocks of both towers. The defaults are the paper's. Bad values raise ValueError.
 
-    experts, top_k: E and K (paper, Sec. 3.2). With one expert there is no router: it is a plain adapter.
+    experts, top_k: E and K (paper, Sec. 3.3). With one expert there is no router: it is a plain adapter.
     bottleneck: R, the width of an expert's hidden layer. dropout: after its ReLU, as in the released code.
     noise: whether the gates are noisy in training. The paper has no noise in its equation; the released code has it.
     text_router_token: which token of a prompt the router reads. The released code reads "start". The text tower is
-        causal, so that token is the same for all prompts, and they all go to the same experts. "end" depends on them.
+        causal, so that token is the same for all prompts, and they all go to the same experts. "end" has read the prompt.
     image_blocks, text_blocks: "all" (paper), only the "first" or "last" block, "none", or a list of block numbers.
     router: one for each "task" (paper, Sec. 3.3), or one "shared" by all tasks, which goes on learning.
     freeze: how many experts each block freezes after a task (paper, Sec. 3.3). The released code has 2, whatever K is.

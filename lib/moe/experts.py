@@ -1,4 +1,4 @@
-"""Bottleneck experts, of which each sample uses K (paper, Sec. 3.2; Houlsby et al. 2019).
+"""Bottleneck experts, of which each sample uses K (paper, Sec. 3.3; Houlsby et al. 2019).
 
     expert(x) = scale * (ReLU(x A + a) B + b),  output = sum over the K chosen experts of gate * expert(x)
 

@@ -1,4 +1,4 @@
-"""The mixture of one block: its experts, a router for each task, and activate-freeze (paper, Sec. 3.2 and 3.3).
+"""The mixture of one block: its experts, a router for each task, and activate-freeze (paper, Sec. 3.3).
 
 Experts exist from the start and all tasks share them. After a task the ones it used most are frozen for good; later
 tasks may still choose them. An expert that is frozen already takes a place among the most used, as in the released

@@ -91,20 +91,22 @@ class MoECLIP(nn.Module):
         if task is None:
             return Encoded(self.clip.encode_text(tokens.tokens if isinstance(tokens, Prompts) else tokens), {})
         self._check_task(task)
-        if isinstance(tokens, Tensor):
-            start = self.text_adapters.start(towers.text_pass(self.clip, tokens, whole=True))
-            return self.text_adapters.finish(start, task, noise)
+        prompts = self.prepare(tokens, whole=True) if isinstance(tokens, Tensor) else tokens
         parts = []
-        for rows, start in zip(tokens.rows, tokens.starts, strict=True):
+        for rows, start in zip(prompts.rows, prompts.starts, strict=True):
             draws = None if noise is None else {block: drawn[rows] for block, drawn in noise.items()}
             parts.append(self.text_adapters.finish(start, task, draws))
-        return parts[0] if len(parts) == 1 else _join(parts, torch.cat(tokens.rows).argsort())
+        return parts[0] if len(parts) == 1 else _join(parts, torch.cat(prompts.rows).argsort())
 
     @torch.no_grad()
-    def prepare(self, tokens: Tensor) -> Prompts:
-        """Groups tokens (C, L) by length, and computes once what no task changes."""
-        rows = towers.by_length(tokens, towers.WORTH[self.top_k.device.type])
-        starts = [self.text_adapters.start(towers.text_pass(self.clip, tokens[group])) for group in rows]
+    def prepare(self, tokens: Tensor, whole: bool = False) -> Prompts:
+        """Groups tokens (C, L) by length, and computes once what no task changes.
+
+        whole=True makes one group and computes all its tokens in the last block.
+        """
+        worth = towers.WORTH[self.top_k.device.type]
+        rows = [torch.arange(len(tokens))] if whole else towers.by_length(tokens, worth)
+        starts = [self.text_adapters.start(towers.text_pass(self.clip, tokens[group], whole)) for group in rows]
         return Prompts(tokens, rows, starts)
 
     def _check_task(self, task: int) -> None:

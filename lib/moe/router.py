@@ -1,4 +1,4 @@
-"""Noisy top-K routing: which K of E experts a sample goes to (paper, Sec. 3.2; Shazeer et al. 2017, Sec. 2.1).
+"""Noisy top-K routing: which K of E experts a sample goes to (paper, Sec. 3.3; Shazeer et al. 2017, Sec. 2.1).
 
     c = x0 W,  s = softplus(x0 W_noise) + 0.01,  l = c + eps * s in training, l = c otherwise
     gates = softmax over the K largest of l, zero elsewhere

@@ -1,4 +1,4 @@
-"""One tower with mixtures beside the MLPs of its blocks (paper, Sec. 3.2).
+"""One tower with mixtures beside the MLPs of its blocks (paper, Sec. 3.2 and 3.3).
 
     x = x + MHA(LN1(x))
     x = x + MLP(LN2(x)) + sum over the K chosen experts of gate * expert(x)

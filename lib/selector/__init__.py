@@ -3,17 +3,3 @@
 from lib.selector.ddas import CLIP, DDAS, Autoencoder, Decision, SelectorSettings, count_routes
 from lib.selector.features import AlexNetFeatures, ClsToken, extract, selector_features
 from lib.selector.gaussian import GaussianSelector
-
-__all__ = [
-    "CLIP",
-    "DDAS",
-    "AlexNetFeatures",
-    "Autoencoder",
-    "ClsToken",
-    "Decision",
-    "GaussianSelector",
-    "SelectorSettings",
-    "count_routes",
-    "extract",
-    "selector_features",
-]
