@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from lib.clip import compute, load_clip
-from lib.data import frozen as features
 from lib.data import folders, tasks
+from lib.data import frozen as features
 from lib.methods import method_class
 from lib.methods.base import Lesson
 from lib.study import params
@@ -24,7 +24,7 @@ from lib.study.train import learn_task
 
 def study(root: Path, names: list[str]) -> params.Study:
     """The study mtil with pictures of folders, a few of each class, one step a task, and random weights."""
-    made = params.load("studies/mtil/params.yaml")
+    made = params.load("studies/mtil.yaml")
     folders = {"source": "folder", "root": str(root), "train_per_class": 2, "test_per_class": 1}
     wanted = replace(made.tasks, **folders, templates=["a photo of a {}."], orders={"I": names})
     train, selector = replace(made.train, steps=1, warmup=0), replace(made.selector, steps=20)

@@ -56,7 +56,7 @@ class LongRun:
     """The method, and what each task took. home: where its checkpoint lies."""
 
     def __init__(self, steps: int, home: Path) -> None:
-        self.study, self.steps = open_study("studies/short/params.yaml"), steps
+        self.study, self.steps = open_study("studies/short.yaml"), steps
         self.folder = home / "checkpoint"
         self.method = self.new_method()
 

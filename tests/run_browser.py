@@ -21,7 +21,7 @@ import pytest
 from selenium import webdriver
 
 from lib.study.paths import DATA, NOTEBOOKS, ROOT
-from tools.stages.dvc_process import end_with_parent
+from tools.stages.processes import end_with_parent
 
 WHOLE = bool(os.environ.get("ALL"))
 FEW = ["course/1_forgetting.ipynb", "course/solutions/7_metrics.ipynb"]  # these need no pictures

@@ -3,12 +3,14 @@
 Learning never changes them. So they are computed once for a study, and every run reads them.
 """
 
+import hashlib
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -63,6 +65,28 @@ def class_features(backbone: Backbone, task: Task) -> Tensor:
 def save(features: Features, file: Path) -> None:
     """Writes the features of a task. Raises DiskError for a full or read-only disk."""
     _write({name: value.contiguous() for name, value in vars(features).items()}, file)
+
+
+def manifest(backbone: Backbone, kind: str, tasks: dict[str, Path], features: dict[str, Path]) -> dict[str, Any]:
+    """Of what features were computed: the backbone, the selector's kind, each prepared file, and the shapes.
+
+    The features themselves differ between machines by rounding. The manifest does not, so stages depend on it.
+    """
+    return {
+        "backbone": backbone.fingerprint,
+        "selector": kind,
+        "tasks": {name: {"sha256": _sha256(file), "shapes": _shapes(features[name])} for name, file in tasks.items()},
+    }
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _shapes(file: Path) -> dict[str, list[int]]:
+    with safe_open(file, "pt") as opened:
+        return {name: opened.get_slice(name).get_shape() for name in sorted(opened.keys())}
 
 
 def save_reference(features: Tensor, file: Path) -> None:

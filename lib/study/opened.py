@@ -31,7 +31,8 @@ from lib.settings import ParamsError
 from lib.study import params
 from lib.study.checkpoint import About
 from lib.study.paths import ROOT
-from lib.study.plan import find, main_order
+from lib.study.plan import find, main_order, manifest
+from lib.study.results import write_json
 from lib.study.stage import Curriculum, Stage
 
 REFERENCE = "_reference"  # the file name of the reference set beside the tasks, and of its features
@@ -102,7 +103,15 @@ class OpenStudy:
         for task in self.sequence(self.main_order):
             computed.append(frozen.compute(self.backbone, task, kind))
             frozen.save(computed[-1], self.feature_file(task.name))
+        self._write_manifest()
         return computed
+
+    def _write_manifest(self) -> None:
+        names = [*tasks.names(self.params.tasks), *([REFERENCE] if self.params.selector.reference else [])]
+        prepared = {name: self.task_file(name) for name in names}
+        features = {name: self.feature_file(name) for name in names}
+        content = frozen.manifest(self.backbone, self.params.selector.features, prepared, features)
+        write_json(self.root / manifest(self.name), content)
 
     def ensure(self) -> None:
         """Prepares tasks and features if some are missing, as when a notebook is opened by itself."""

@@ -14,7 +14,7 @@ from lib.data.tasks import TaskError, TaskSettings
 from lib.methods.base import TrainSettings
 from lib.selector.ddas import SelectorSettings
 from lib.settings import Count, Name, ParamsError, Positive, Rate, Rule, build, each_once, shown
-from lib.strict_yaml import read_yaml
+from lib.study import studies
 from lib.study.paths import ROOT
 
 __all__ = ["ParamsError", "build", "load"]
@@ -96,10 +96,7 @@ class Study:
 
 def load(path: str | Path = "params.yaml") -> Study:
     """The study of a params file (relative paths start at the project's root). Raises ParamsError."""
-    if not (ROOT / path).is_file():
-        there = ", ".join(["mini", *sorted(p.parent.name for p in ROOT.glob("studies/*/params.yaml"))])
-        raise ParamsError(f"there is no params file {path}; the studies here are: {there}")
-    return parse(read_yaml(ROOT / path, str(path)), str(path))
+    return parse(studies.read(ROOT / path), str(path))
 
 
 def parse(raw: Any, where: str) -> Study:

@@ -1,17 +1,22 @@
 """The plan: the flat list of learning stages that `dvc.yaml` unfolds, made from a study's params.
 
-`python -m lib.study.plan` writes plan.yaml for the default study and for each folder of studies/, and copies dvc.yaml there:
-all studies have the same stages. `python -m lib.study.plan --check` only says whether the files are in step.
+`python -m lib.study.plan` writes plan.yaml of the default study, which is committed. With the names of other studies it
+also writes their folders studies/<name>, from which DVC reads them: all params, the plan and a copy of dvc.yaml. These
+folders are not committed, and not ignored by git either: DVC refuses a dvc.yaml that git ignores.
 """
 
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from lib.study import params
+from lib.study import params, studies
 from lib.study.paths import ROOT
+
+HEAD = "# made by `python -m lib.study.plan`: do not edit\n"
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Item:
     seed: int
     first: int
     stop: int
-    parent: str  # the checkpoint it starts from; for a run's first stage the features of the frozen CLIP
+    parent: str  # the checkpoint it starts from; for a run's first stage the manifest of the features
     checkpoint: str
     result: str
 
@@ -61,16 +66,21 @@ def tasks_of(study: params.Study, run: str, order: str) -> list[str]:
     return names if cut == 1 else [f"{name}.{part + 1}" for name in names for part in range(cut)]
 
 
+def manifest(study: str) -> str:
+    """The file that says of what the features of the frozen CLIP were computed; the same on every machine."""
+    return f"data/{study}/features/manifest.json"
+
+
 def _stages(study: str, run: str, chained: bool, order: str, names: list[str], seed: int) -> dict[str, Item]:
     """One stage for the whole sequence, or a chain with one for each task."""
     name, home, method = f"{run}--{order}--s{seed}", f"data/{study}/runs", params.method_of(run)
     final = f"reports/results/{study}/{name}.json"
-    features = f"data/{study}/features"
+    first = manifest(study)
     if not chained:
-        whole = Item(run, method, order, seed, 0, len(names), features, f"{home}/{name}", final)
+        whole = Item(run, method, order, seed, 0, len(names), first, f"{home}/{name}", final)
         return {name: whole}
     chain: dict[str, Item] = {}
-    parent = features
+    parent = first
     for number, task in enumerate(names):
         key = f"{name}--{number}-{task}"
         last = number == len(names) - 1
@@ -95,65 +105,58 @@ def final(study: params.Study, run: str) -> Item | None:
     return next((item for item in mine if item.result.startswith("reports")), None)
 
 
-def studies() -> dict[str, Path]:
-    """Every study by name, with the folder (relative to the root) that holds its params.yaml."""
-    return {"mini": Path()} | {
-        p.parent.name: p.parent.relative_to(ROOT) for p in sorted(ROOT.glob("studies/*/params.yaml"))
+def weights(study: params.Study) -> str:
+    """The folder or file of the backbone's weights; empty for a CLIP that open_clip downloads by its name."""
+    places = [study.backbone.pretrained, study.backbone.model]
+    return next((p for p in places if p and (("/" in p and ":" not in p) or (ROOT / p).exists())), "")
+
+
+def files(name: str, root: Path = ROOT) -> dict[Path, str]:
+    """What DVC reads of a study: the content of each file that has to be generated."""
+    numbers = studies.read(studies.file_of(name, root))
+    study = params.load(studies.file_of(name, root))
+    if name == "mini":
+        return {root / "plan.yaml": HEAD + _yaml(_variables(study, ".", "params.yaml", "reports/index.html"))}
+    folder = root / "studies" / name
+    plan = _variables(study, "../..", f"studies/{name}/params.yaml", f"reports/{name}/index.html")
+    return {
+        folder / "params.yaml": HEAD + _yaml(numbers),
+        folder / "plan.yaml": HEAD + _yaml(plan),
+        folder / "dvc.yaml": HEAD + (root / "dvc.yaml").read_text(),
     }
 
 
-def folder_of(name: str) -> Path:
-    """The folder of a study. Raises ParamsError, naming the studies there are, if it is unknown."""
-    known = studies()
-    if name not in known:
-        raise params.ParamsError(f"there is no study {name!r}; there are: {', '.join(known)}")
-    return known[name]
+def _variables(study: params.Study, root: str, file: str, page: str) -> dict[str, Any]:
+    """The variables of dvc.yaml. A dep that this study lacks is one that the stage has anyway."""
+    method = final(study, "moe_adapters")  # the notebook of ablations asks its experts
+    return {
+        "root": root,
+        "file": file,
+        "page": page,
+        "method": method.checkpoint if method else manifest(study.study),
+        "weights": weights(study) or "data/code/data.json",
+        "pictures": study.tasks.root if study.tasks.source == "folder" else f"data/{study.study}/data.json",
+        "learn": {key: asdict(item) for key, item in items(study).items()},
+    }
 
 
-def files(folder: Path) -> dict[Path, str]:
-    """What plan.yaml, and outside the root dvc.yaml, of a study's folder must hold."""
-    study = params.load(folder / "params.yaml")
-    if folder.parts and study.study != folder.name:  # else it would write over another study's files
-        raise params.ParamsError(
-            f"{folder}/params.yaml: study is {study.study!r}; it must be its folder's name, {folder.name!r}"
-        )
-    up = "/".join([".."] * len(folder.parts)) or "."
-    head = "# made by `python -m lib.study.plan` from params.yaml: do not edit\n"
-    page = f"reports/{study.study}/index.html" if folder.parts else "reports/index.html"
-    method = final(study, "moe_adapters")  # whose experts the notebook of ablations asks
-    checkpoint = method.checkpoint if method else f"data/{study.study}/features"
-    local = [place for place in (study.backbone.pretrained, study.backbone.model) if (ROOT / place).exists() and place]
-    content = {"root": up, "file": str(folder / "params.yaml"), "page": page, "method": checkpoint}
-    content["weights"] = local[0] if local else "data/catalogue"  # a CLIP that is known by name is no file
-    plan = content | {"learn": {key: asdict(item) for key, item in items(study).items()}}
-    wanted = {ROOT / folder / "plan.yaml": head + yaml.safe_dump(plan, sort_keys=False)}
-    if folder.parts:
-        wanted[ROOT / folder / "dvc.yaml"] = (ROOT / "dvc.yaml").read_text()
-    return wanted
+def _yaml(content: dict[str, Any]) -> str:
+    return yaml.safe_dump(content, sort_keys=False)
 
 
-def write() -> list[str]:
-    """Brings the plans of all studies in step; returns the files that were not."""
-    stale = out_of_step()
+def write(*names: str, root: Path = ROOT) -> list[str]:
+    """Brings what DVC reads in step with the params: of mini, of these studies, and of those that have a folder."""
+    stale = {path: text for name in {"mini": 0, **dict.fromkeys(names)} for path, text in files(name, root).items()}
+    for name in studies.names(root):
+        if (root / "studies" / name / "dvc.yaml").exists() and name not in names:
+            with suppress(params.ParamsError):  # the error of a study that nobody asked for
+                stale |= files(name, root)
+    stale = {path: text for path, text in stale.items() if not path.exists() or path.read_bytes() != text.encode()}
     for path, text in stale.items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    return [str(path.relative_to(ROOT)) for path in stale]
-
-
-def out_of_step() -> dict[Path, str]:
-    """The plan files that are missing or not what the params say, with what they should hold."""
-    wanted = {path: text for folder in studies().values() for path, text in files(folder).items()}
-    return {p: text for p, text in wanted.items() if not p.exists() or p.read_bytes() != text.encode()}
-
-
-def main(arguments: list[str]) -> str | int:
-    """The command line; returns an exit status, or what is wrong."""
-    if "--check" in arguments:
-        stale = ", ".join(str(path.relative_to(ROOT)) for path in out_of_step())
-        return f"out of step with the params: {stale}; run `python -m lib.study.plan`" if stale else 0
-    print("\n".join(f"written: {path}" for path in write()) or "all plans are in step")
-    return 0
+    return [str(path.relative_to(root)) for path in stale]
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    print("\n".join(f"written: {path}" for path in write(*sys.argv[1:])) or "all plans are in step")

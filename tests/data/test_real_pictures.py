@@ -32,7 +32,7 @@ def test_real_pictures_from_folder_to_result(tmp_path: Path) -> None:
     for name in SETS:
         unpack(name, tmp_path / "data" / "pictures", {"train": 8, "test": 4})
     (tmp_path / "data" / "backbone").symlink_to(ROOT / "data" / "backbone")
-    given = params.load("studies/folder/params.yaml")
+    given = params.load("studies/folder.yaml")
     study = replace(
         given,
         tasks=replace(given.tasks, orders={"I": SETS}),

@@ -11,17 +11,15 @@ import torch
 from PIL import Image
 
 from lib import clip
-from lib.study import params, plan
+from lib.study import plan
 from tests.support import bad_input as bad
 from tests.support.bad_input import (
     Maker,
     classes,
     given,
     mixture,
-    notebook,
     number,
     only,
-    parameters,
     picture,
     prepared,
     result,
@@ -195,13 +193,6 @@ OTHERS: dict[str, tuple[Maker, list[str]]] = {
         result(accuracy={"sample": [[1.0]]}),
         ["accuracy.sample has rows", AGAIN],
     ),
-    "a notebook that is none": (notebook("{"), ["own.ipynb is not a notebook", "restore it with git"]),
-    "a parameter without a type": (notebook(parameters("a = 1")), ["own.ipynb", "`name: type = default`"]),
-    "a parameter that is not there": (
-        notebook(parameters("a: int = 1"), b="1"),
-        ["no parameter b", "a (int)"],
-    ),
-    "a parameter of another type": (notebook(parameters("a: int = 1"), a="x"), ["a is 'x'", "must be int"]),
     "a backbone that is not there": (
         lambda _: clip.load_clip("nowhere"),
         ["no folder nowhere", "near matches"],
@@ -231,15 +222,10 @@ def test_bad_input_is_refused_by_its_name_and_with_the_cure(tmp_path: Path, case
     assert len(str(caught.value)) < 1500
 
 
-def test_a_plan_out_of_step_is_named_with_the_command_that_mends_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plan_out_of_step_is_written_again(tmp_path: Path) -> None:
     number("tasks.seed", 1)(tmp_path)  # a good one
-    for module in (plan, params):
-        monkeypatch.setattr(module, "ROOT", tmp_path)
     for left in (None, b"", b"\xff\x00", b"learn: {}\n"):
         if left is not None:
             (tmp_path / "plan.yaml").write_bytes(left)
-        assert plan.main(["--check"]) == "out of step with the params: plan.yaml; run `python -m lib.study.plan`"
-    assert plan.main([]) == 0
-    assert plan.main(["--check"]) == 0
+        assert plan.write(root=tmp_path) == ["plan.yaml"]
+    assert plan.write(root=tmp_path) == []

@@ -31,7 +31,7 @@ from tests.support import small_disk, small_study
 from tests.support.small_run import held, result, stop_at, study
 from tools.datasets import decode
 from tools.datasets.splits import Split
-from tools.stages import dvc_process as process
+from tools.stages import processes
 
 KEY = "moe_adapters--I--s0"
 
@@ -264,7 +264,7 @@ def test_a_kill_while_dvc_writes_its_lock_leaves_the_last_whole_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dvcfile, "modify_yaml", dvcfile.modify_yaml)  # to be put back
-    process.keep_locks_whole()
+    processes.keep_locks_whole()
     lock = tmp_path / "dvc.lock"
     for name in ("first", "second"):
         with dvcfile.modify_yaml(str(lock)) as data:

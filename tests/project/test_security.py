@@ -20,12 +20,12 @@ from lib.data import frozen as features
 from lib.data import reference, tasks
 from lib.report import tables
 from lib.study import checkpoint, provenance
+from lib.study.code_digests import cells
 from lib.study.paths import ROOT
 from tests.support import small_study
 from tools.datasets import download
 from tools.datasets.catalogue import NAMES, catalogue
 from tools.miniworld import pretrain
-from tools.stages import notebooks
 
 # what runs code that it is given, and the one place of each that may
 UNSAFE = {"pickle.load", "pickle.loads", "torch.load", "joblib.load", "dill.load", "os.system", "os.popen"}
@@ -51,7 +51,7 @@ def sources() -> dict[str, str]:
     files = [path for room in ("lib", "tools", "tests") for path in ROOT.glob(f"{room}/**/*.py")]
     found = {str(path.relative_to(ROOT)): path.read_text() for path in files}
     for path in ROOT.glob("notebooks/**/*.ipynb"):
-        found[str(path.relative_to(ROOT))] = "\n".join(source for source, _ in notebooks.code_cells(path))
+        found[str(path.relative_to(ROOT))] = "\n".join(cells(path))
     return found
 
 
@@ -135,7 +135,6 @@ READERS: list[tuple[Callable[..., object], str]] = [
     (a_reference_set, "_reference.safetensors is no reference set.*the stage `tasks` makes it again"),
     (lambda home, plant: tasks.load(plant(home / "red.safetensors")), "red.safetensors is no prepared task"),
     (lambda home, plant: features.load(plant(home / "red.safetensors")), "red.safetensors holds no features"),
-    (lambda home, plant: notebooks.parameters_of(plant(home / "a.ipynb")), "a.ipynb is not a notebook"),
 ]
 
 
@@ -163,20 +162,6 @@ def test_every_download_of_the_catalogue_is_https_with_a_checksum(name: str) -> 
 
 
 # --- notebooks
-
-
-@pytest.mark.parametrize("form", ["{}", "notebooks/../../{}", "data/link.ipynb"])
-def test_a_notebook_from_outside_of_the_project_is_not_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], form: str
-) -> None:
-    project, outside = tmp_path / "project", tmp_path / "outside.ipynb"
-    (project / "data").mkdir(parents=True)
-    (project / "data" / "link.ipynb").symlink_to(outside)
-    (project / "notebooks").mkdir()
-    outside.write_text(json.dumps({"cells": []}))
-    monkeypatch.setattr(notebooks, "ROOT", project)
-    with pytest.raises(notebooks.NotebookError, match="lies outside of .*project; only the project's own"):
-        notebooks.run(project / form.format(outside if form == "{}" else outside.name), {})
 
 
 def test_jupyterlab_listens_on_this_machine_alone_and_asks_for_its_token() -> None:
@@ -219,6 +204,6 @@ def test_the_origin_of_a_number_names_neither_user_nor_machine(monkeypatch: pyte
 
 
 def test_params_hold_no_word_that_a_secret_would_have() -> None:
-    for path in [ROOT / "params.yaml", *ROOT.glob("studies/*/params.yaml")]:
+    for path in [ROOT / "params.yaml", *ROOT.glob("studies/*.yaml")]:
         names = re.findall(r"[\w-]+", json.dumps(yaml.safe_load(path.read_text())).lower())
         assert not {"password", "secret", "api_key", "apikey", "credential"} & set(names)

@@ -16,6 +16,10 @@ stages:
   one: {cmd: cp source one.txt, deps: [source], outs: [one.txt]}
   two: {cmd: cp one.txt two.txt, deps: [one.txt], outs: [two.txt]}
   aside: {cmd: cp other aside.txt, deps: [other], outs: [aside.txt]}
+  result:
+    cmd: mkdir -p reports && cp one.txt reports/result
+    deps: [one.txt]
+    outs: [reports/result: {cache: false}]
 """
 
 
@@ -42,6 +46,7 @@ def repository(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     home = tmp_path / "repository"
     shutil.copytree(finished, home)
     monkeypatch.setattr(graph, "ROOT", home)
+    monkeypatch.setattr(graph, "REPORTS", home / "reports")
     monkeypatch.chdir(home)
     return home
 
@@ -67,16 +72,51 @@ def test_a_lost_output_is_made_again(repository: Path) -> None:
 
 def test_a_stage_whose_input_came_out_as_it_was_has_not_changed(repository: Path) -> None:
     (repository / "source").write_text("changed")
-    told = Graph(["two", "aside"])
-    assert [told.changed(stage) for stage in ("one", "two", "aside")] == [True, False, False]
+    made = Graph(["two", "aside"])
+    assert [made.has_to_run(stage) for stage in ("one", "two", "aside")] == [True, False, False]
     (repository / "one.txt").write_text("changed too")
-    assert told.changed("two")
+    assert made.has_to_run("two")
 
 
-def test_what_cannot_be_told_is_left_to_dvc(repository: Path) -> None:
-    told = Graph(["two"])
+def test_what_cannot_be_decided_is_left_to_dvc(repository: Path) -> None:
+    made = Graph(["two"])
     (repository / ".dvc" / "tmp" / "rwlock").write_text("{")
-    assert told.changed("two")
+    assert made.has_to_run("two")
+
+
+# --- taking over
+
+
+@pytest.fixture
+def clone(repository: Path) -> Path:
+    """The repository as a fresh clone has it: only what git holds is there."""
+    for name in ("one.txt", "two.txt", "aside.txt"):
+        (repository / name).unlink()
+    shutil.rmtree(repository / ".dvc" / "cache")
+    return repository
+
+
+def test_what_has_a_committed_result_is_taken_over(clone: Path) -> None:
+    everything = ["two", "aside", "result"]
+    assert Graph(everything).outdated() == {"one", "two", "aside", "result"}
+    made = Graph(everything, take_over=True)
+    assert made.outdated() == set()
+    assert (made.has_outputs("two"), made.has_outputs("result")) == (False, True)
+
+
+def test_a_missing_result_is_made_and_so_is_what_it_needs(clone: Path) -> None:
+    (clone / "reports" / "result").unlink()
+    made = Graph(["two", "aside", "result"], take_over=True)
+    assert made.outdated() == {"result"}
+    assert made.makers_of_missing_inputs("result") == {"one"}
+    (clone / "one.txt").write_text("source")
+    assert made.makers_of_missing_inputs("result") == set()
+
+
+@pytest.mark.parametrize(("file", "stages"), [("reports/result", {"result"}), ("source", {"one", "two", "result"})])
+def test_what_was_changed_is_not_taken_over(clone: Path, file: str, stages: set[str]) -> None:
+    (clone / file).write_text("changed")
+    assert Graph(["two", "aside", "result"], take_over=True).outdated() == stages
 
 
 def test_an_unknown_target_is_named(repository: Path) -> None:

@@ -3,16 +3,18 @@
 import json
 import re
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 import yaml
 
 from lib.study import code_digests as sources
-from lib.study import params, plan
+from lib.study import params, plan, studies
 from lib.study.paths import NOTEBOOKS, ROOT
-from tools.stages.notebooks import parameters_of
+from tools.stages.engine import StudyEngine, parameters_of
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 SHARED = yaml.safe_load((ROOT / "studies" / "dvc.yaml").read_text())["stages"]
@@ -59,18 +61,36 @@ def test_a_stage_depends_on_the_code_of_its_notebook_and_of_no_other(name: str) 
 def test_the_code_that_stages_depend_on_is_digested() -> None:
     made = {f"data/code/{name}" for name in digests()}
     asked = {dep for stage in stages().values() for dep in stage["deps"] if dep.startswith("data/code/")}
-    for folder in plan.studies().values():
-        study = params.load(folder / "params.yaml")
+    for name in studies.names():
+        study = params.load(studies.file_of(name))
         wanted = {filled(dep, item) for dep in asked for item in plan.items(study).values()}
         assert wanted <= made
     assert SHARED["code"]["cmd"] == "python -m lib.study.code_digests"
-    assert {"lib", "notebooks"} <= set(SHARED["code"]["deps"])
+    assert {"lib", "notebooks", "tools"} <= set(SHARED["code"]["deps"])
 
 
 @pytest.mark.parametrize("name", BY_NOTEBOOK)
 def test_a_stage_passes_only_parameters_that_its_notebook_has(name: str) -> None:
     stage, notebook = BY_NOTEBOOK[name]
-    assert set(re.findall(r"-p (\w+) ", stage["cmd"])) <= set(parameters_of(notebook))
+    assert set(re.findall(r"-p (\w+) ", stage["cmd"])) <= set(parameters_of(nbformat.read(notebook, as_version=4)))
+
+
+def test_a_notebooks_stage_is_papermill_with_the_projects_engine() -> None:
+    for name, (stage, notebook) in BY_NOTEBOOK.items():
+        assert stage["cmd"].startswith(f"papermill notebooks/{notebook.name} reports/notebooks/"), name
+        assert "--engine study " in stage["cmd"]
+    (engine,) = entry_points(group="papermill.engine", name="study")
+    assert engine.load() is StudyEngine
+
+
+def test_nothing_that_learns_depends_on_the_bytes_of_features() -> None:
+    for name, stage in stages().items():
+        assert not [dep for dep in stage["deps"] if dep.endswith("/features")], name
+    assert "data/${study}/features/manifest.json" in stages()["learn"]["deps"]
+
+
+def test_costs_are_measured_without_results() -> None:
+    assert not [dep for dep in stages()["cost"]["deps"] if dep.startswith("reports")]
 
 
 def tracked(stage: dict) -> list[str]:
@@ -86,13 +106,12 @@ def has(raw: Any, path: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("study", plan.studies())
+@pytest.mark.parametrize("study", studies.names())
 def test_every_number_that_a_stage_watches_is_in_the_params(study: str) -> None:
-    folder = plan.studies()[study]
-    raw = yaml.safe_load((ROOT / folder / "params.yaml").read_text())
+    raw = studies.read(studies.file_of(study))
     plain = {name: stage for name, stage in STAGES.items() if "foreach" not in stage}
     wanted = {(name, key) for name, stage in plain.items() for key in tracked(stage)}
-    for key, item in plan.items(params.load(folder / "params.yaml")).items():
+    for key, item in plan.items(params.load(studies.file_of(study))).items():
         wanted |= {(key, filled(path, item)) for path in tracked(STAGES["learn"]["do"])}
     assert not [(name, path) for name, path in wanted if not has(raw, path)]
 
@@ -110,10 +129,6 @@ def test_every_dep_exists_or_is_made() -> None:
         for dep in stage["deps"]:
             inside = any(dep.startswith(f"{out}/") for out in made)
             assert "${" in dep or dep in made or inside or (ROOT / dep).exists(), f"{name}: {dep}"
-
-
-def test_plans_are_in_step_with_the_params() -> None:
-    assert plan.out_of_step() == {}
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOK_FILES, ids=lambda p: p.stem)

@@ -12,7 +12,7 @@ import yaml
 
 from lib.settings import LARGEST, Count, ParamsError, Rate, build
 from lib.strict_yaml import read_yaml
-from lib.study import params, plan
+from lib.study import params, studies
 from lib.study.check import check
 from lib.study.paths import ROOT
 from tests.support import small_study
@@ -64,7 +64,7 @@ def test_a_missing_file_or_study_names_those_there_are(tmp_path: Path) -> None:
         with pytest.raises(ParamsError, match=f"{missing}; .* mini"):
             params.load(missing)
     with pytest.raises(ParamsError, match="'mni'; .*mini"):
-        plan.folder_of("mni")
+        studies.file_of("mni")
 
 
 # --- build

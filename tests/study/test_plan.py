@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib.study import params, plan
+from lib.study import params, plan, studies
 from lib.study.params import Run
 from lib.study.plan import Item
 from tests.support import small_study
@@ -31,7 +31,7 @@ def test_a_whole_run_is_one_stage() -> None:
         seed=3,
         first=0,
         stop=3,
-        parent="data/tiny/features",
+        parent="data/tiny/features/manifest.json",
         checkpoint="data/tiny/runs/finetune--I--s3",
         result="reports/results/tiny/finetune--I--s3.json",
     )
@@ -63,7 +63,7 @@ def test_a_chain_has_a_stage_for_each_task_from_the_one_before() -> None:
     keys = [f"{name}--0-red", f"{name}--1-green", f"{name}--2-blue"]
     chain = [found[key] for key in keys]
     assert [(item.first, item.stop) for item in chain] == [(0, 1), (1, 2), (2, 3)]
-    assert [item.parent for item in chain] == ["data/tiny/features", *(i.checkpoint for i in chain[:2])]
+    assert [item.parent for item in chain] == ["data/tiny/features/manifest.json", *(i.checkpoint for i in chain[:2])]
     assert [item.checkpoint for item in chain] == [f"data/tiny/runs/{key}" for key in keys]
     assert [item.result for item in chain] == [
         f"data/tiny/runs/{keys[0]}.json",
@@ -80,9 +80,9 @@ def test_a_chain_has_a_stage_for_each_task_from_the_one_before() -> None:
 
 
 def test_parents_come_before_children_and_no_output_is_written_twice() -> None:
-    for folder in plan.studies().values():
-        study = params.load(folder / "params.yaml")
-        made = {f"data/{study.study}/features"}
+    for name in studies.names():
+        study = params.load(studies.file_of(name))
+        made = {f"data/{study.study}/features/manifest.json"}
         found = plan.items(study).values()
         for item in found:
             assert item.parent in made
@@ -98,39 +98,50 @@ def test_the_main_story_is_the_first_seed_in_the_first_order_of_the_runs_that_be
     assert plan.main_story(study) == ["finetune--I--s7", *chain]
 
 
-def test_the_committed_plans_are_in_step() -> None:
-    assert plan.out_of_step() == {}
+def test_the_committed_plan_is_in_step_and_names_what_dvc_unfolds() -> None:
+    ((path, text),) = plan.files("mini").items()
+    assert path.read_text() == text, "run `python -m lib.study.plan`"
+    variables = yaml.safe_load(text)
+    assert (variables["root"], variables["file"], variables["page"]) == (".", "params.yaml", "reports/index.html")
+    assert list(variables["learn"]) == list(plan.items(params.load()))
 
 
-def test_a_plan_file_names_what_dvc_unfolds() -> None:
-    text = plan.files(Path())[plan.ROOT / "plan.yaml"]
-    held = yaml.safe_load(text)
-    assert (held["root"], held["file"], held["page"]) == (".", "params.yaml", "reports/index.html")
-    assert list(held["learn"]) == list(plan.items(params.load()))
-
-
-def test_another_study_gets_its_plan_and_its_dvc_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "ROOT", tmp_path)
-    monkeypatch.setattr(params, "ROOT", tmp_path)
-    own = tmp_path / "studies" / "tiny"
-    own.mkdir(parents=True)
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with the default study and one that extends it."""
+    (tmp_path / "studies").mkdir()
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(small_study.RAW | {"study": "mini"}))
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
-    (own / "params.yaml").write_text(yaml.safe_dump(small_study.RAW))
-    wanted = ["plan.yaml", "studies/tiny/plan.yaml", "studies/tiny/dvc.yaml"]
-    assert plan.write() == wanted
-    assert plan.out_of_step() == {}
-    held = yaml.safe_load((own / "plan.yaml").read_text())
-    assert (held["root"], held["page"]) == ("../..", "reports/tiny/index.html")
-    assert (own / "dvc.yaml").read_text() == "stages: {}\n"
-    (own / "plan.yaml").write_text("stale")
-    assert plan.write() == wanted[1:2]
+    (tmp_path / "studies" / "few.yaml").write_text("extends: mini\ntrain: {steps: 3, warmup: 1}\n")
+    return tmp_path
 
 
-def test_a_study_must_be_named_like_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "ROOT", tmp_path)
-    monkeypatch.setattr(params, "ROOT", tmp_path)
-    (tmp_path / "studies" / "mine").mkdir(parents=True)
-    (tmp_path / "studies" / "mine" / "params.yaml").write_text(yaml.safe_dump(small_study.RAW))
-    with pytest.raises(params.ParamsError, match="studies/mine/params.yaml: study is 'tiny'; .* 'mine'"):
-        plan.files(Path("studies/mine"))
+def test_another_study_gets_a_folder_when_it_is_wanted(project: Path) -> None:
+    assert plan.write(root=project) == ["plan.yaml"]
+    wanted = ["studies/few/params.yaml", "studies/few/plan.yaml", "studies/few/dvc.yaml"]
+    assert plan.write("few", root=project) == wanted
+    variables = yaml.safe_load((project / "studies/few/plan.yaml").read_text())
+    assert (variables["root"], variables["page"]) == ("../..", "reports/few/index.html")
+    assert params.load(project / "studies/few/params.yaml") == params.load(project / "studies/few.yaml")
+    assert "stages: {}" in (project / "studies/few/dvc.yaml").read_text()
+
+
+def test_a_folder_that_is_there_is_kept_in_step(project: Path) -> None:
+    plan.write("few", root=project)
+    (project / "studies/few/plan.yaml").write_text("stale")
+    assert plan.write(root=project) == ["studies/few/plan.yaml"]
+
+
+def test_a_study_that_nobody_asked_for_may_be_broken(project: Path) -> None:
+    plan.write("few", root=project)
+    (project / "studies/few.yaml").write_text("extends: nowhere\n")
+    assert plan.write(root=project) == []
+    with pytest.raises(params.ParamsError, match="nowhere"):
+        plan.write("few", root=project)
+
+
+def test_stages_depend_on_the_pictures_of_a_folder_study() -> None:
+    folder, mini = small(), params.load()
+    assert folder.tasks.source == "folder"
+    for study, pictures in ((folder, folder.tasks.root), (mini, "data/mini/data.json")):
+        assert plan._variables(study, ".", "params.yaml", "page")["pictures"] == pictures

@@ -25,7 +25,6 @@ from lib.study.evaluate import Row
 from lib.study.paths import ROOT
 from tests.support import made_results, small_study
 from tools.datasets import archive
-from tools.stages import notebooks
 
 Maker = Callable[[Path], Any]  # given an empty folder, asks for what must be refused
 
@@ -226,7 +225,7 @@ def mixture(width: int = 32, change: Callable[[dict], object] = lambda _: None, 
     return make
 
 
-# --- prepared tasks, results, notebooks
+# --- prepared tasks, results
 
 
 def prepared(**changes: torch.Tensor) -> Maker:
@@ -253,19 +252,3 @@ def result(text: str | None = None, **changes: Any) -> Maker:
         tables.read(folder / "results" / "mini")
 
     return make
-
-
-def notebook(content: str, **values: str) -> Maker:
-    """A notebook with that text, asked for parameters."""
-
-    def make(folder: Path) -> None:
-        (folder / "own.ipynb").write_text(content)
-        notebooks.typed(folder / "own.ipynb", values)
-
-    return make
-
-
-def parameters(line: str) -> str:
-    """A notebook whose parameters cell has this line."""
-    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": line}
-    return json.dumps({"cells": [cell]})

@@ -75,7 +75,7 @@ def class_operations(entry: Entry, tokenizer: Any) -> tuple[int, int]:
 
 def evaluation(again: float) -> dict[str, Any]:
     """Passes and operations of MTIL's evaluation in both ways if a share `again` of the pictures runs again."""
-    entries = [catalogue(name) for name in params.load(f"studies/{STUDY}/params.yaml").tasks.orders[ORDER]]
+    entries = [catalogue(name) for name in params.load(f"studies/{STUDY}.yaml").tasks.orders[ORDER]]
     tokenizer = open_clip.get_tokenizer(MODEL)
     tasks, pictures = len(entries), np.array([entry.test for entry in entries])
     later = np.arange(tasks - 1, -1, -1)  # (T,) tasks after each

@@ -1,156 +1,124 @@
-"""The stages on several machines: one coordinator walks DVC's graph, and Dask runs the notebooks' commands elsewhere.
+"""The stages on several machines: DVC stays with the coordinator, and Dask runs the notebooks' commands elsewhere.
 
-Why all of DVC's work stays with the coordinator: DVC's locks hold the numbers of processes of one machine. Another
-machine does not know these, takes the locks for left over and removes them; and those of a machine that was switched
-off would block everyone. Also only DVC knows, once a stage's parents have run, whether there is anything left to do.
-So each stage becomes a task of Dask's after its parents; what a worker sees is a command and the shared folder.
+DVC's locks hold process numbers of one machine. Another machine takes such a lock for left over and removes it, so only
+the coordinator runs DVC. What a worker gets is a command line; it sees the project's folder under the same path.
 """
 
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import cloudpickle
-from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster
+from distributed import Client, KilledWorker, LocalCluster
 from distributed.client import FutureCancelledError
 
-import tools
 from lib.settings import Count, ParamsError, Positive, build
 from lib.strict_yaml import read_yaml
 from lib.study.paths import ROOT
 from tools.stages import worker
-from tools.stages.lock import LOCK
-from tools.stages.slots import GRACE, PLACE, environment
+from tools.stages.processes import GRACE, environment
+from tools.stages.slots import PLACE
 
+HOLDER = ROOT / ".dvc" / "tmp" / "study.holder"  # the coordinator's note, by which a worker knows the folder
 CONNECT = 20  # seconds
-DASHBOARD = 8787  # the port; another one is taken where this is in use
+DASHBOARD = 8787  # the port; Dask takes another one if this is in use
+# Ctrl-C in a terminal reaches every process; the coordinator is the one that acts on it
+IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
 class ClusterError(ValueError):
     """A cluster that cannot be used; the message says what to do."""
 
 
-# --- settings
-
-
-@dataclass(frozen=True)
-class Slurm:
-    """What a job of SLURM's asks for, and how many there are; cluster.yaml says more."""
-
-    queue: str | None
-    account: str | None
-    interface: str | None
-    cores: Positive
-    memory: str
-    walltime: str
-    directives: list[str]
-    prologue: list[str]
-    minimum: Count
-    maximum: Positive
-
-
 @dataclass(frozen=True)
 class Settings:
-    """cluster.yaml: futures at a time, workers that may be lost under a stage, SLURM's jobs."""
+    """cluster.yaml: stages at a time, workers that may be lost under a stage, SLURM's jobs and their arguments."""
 
     stages_at_once: Positive
     lost_workers: Count
-    slurm: Slurm
+    minimum: Count
+    maximum: Positive
+    slurm: dict[str, Any]
 
 
-def load(file: Any = ROOT / "cluster.yaml") -> Settings:
-    """Reads the settings. Raises ParamsError if the file cannot be read or has a wrong key or value."""
+def load(file: Path = ROOT / "cluster.yaml") -> Settings:
+    """Reads the settings. Raises ParamsError for a missing file, an unknown key or a wrong value."""
     settings = build(Settings, read_yaml(file, file.name), file.name)
-    jobs = settings.slurm
-    if jobs.maximum < jobs.minimum:
-        raise ParamsError(f"{file.name}: slurm: maximum is {jobs.maximum}; it must be {jobs.minimum} or more")
+    if settings.maximum < settings.minimum:
+        raise ParamsError(f"{file.name}: maximum is {settings.maximum}; it must be {settings.minimum} or more")
     return settings
 
 
-# --- the cluster
-
-
 @contextmanager
-def ready(where: str, settings: Settings, jobs: int, gpus: Sequence[str] = ()) -> Iterator[str]:
-    """The address of a scheduler whose workers, so far, can run stages; what was started for it ends with the context.
+def ready(where: str, settings: Settings, jobs: int) -> Iterator[str]:
+    """The address of a scheduler whose workers can run stages; what is started for it ends with the context.
 
-    where: local (`jobs` workers here, each with a group of `gpus`), slurm, or a scheduler's address.
-    Raises ClusterError if the scheduler is not reached, or a worker cannot run stages.
+    where: local (`jobs` workers here), slurm, or a scheduler's address. Raises ClusterError if no scheduler answers,
+    or a worker cannot run stages.
     """
     if where not in ("local", "slurm") and ":" not in where:
         raise ClusterError(f"the cluster is {where!r}; it must be local, slurm or an address as tcp://HOST:8786")
-    started = {"local": lambda: local(settings, jobs, gpus), "slurm": lambda: slurm(settings)}
-    with started.get(where, nullcontext)() as cluster:
+    start = {"local": lambda: local(settings, jobs), "slurm": lambda: slurm(settings)}
+    with start.get(where, nullcontext)() as cluster:
         address = cluster.scheduler_address if cluster else where
         inspect(address)
         yield address
 
 
-def local(settings: Settings, jobs: int, gpus: Sequence[str] = ()) -> SpecCluster:
-    """A scheduler here and `jobs` workers, each with its share of the cores and a group of the GPUs."""
-    quiet: dict[str, Any] = {"silence_logs": logging.ERROR}
-    alike = {"nthreads": 1, "memory_limit": 0, "dashboard": False, "preload": [IGNORE_CTRL_C]} | quiet
-    threads = {"OMP_NUM_THREADS": environment(jobs)["OMP_NUM_THREADS"]}
-    seen = [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(jobs)]
-    workers = {i: {"cls": Nanny, "options": alike | {"env": threads | seen[i]}} for i in range(jobs)}
-    where = {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{DASHBOARD}"}
-    scheduler = {"cls": Scheduler, "options": where | {"allowed_failures": settings.lost_workers}}
-    return SpecCluster(workers, scheduler, name="local", **quiet)
-
-
-# Ctrl-C in a terminal reaches every process; the coordinator is the one that acts on it
-IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+def local(settings: Settings, jobs: int) -> LocalCluster:
+    """A scheduler and `jobs` workers on this machine, which share its cores."""
+    return LocalCluster(
+        n_workers=jobs,
+        threads_per_worker=1,
+        memory_limit=0,
+        dashboard_address=f"127.0.0.1:{DASHBOARD}",
+        scheduler_kwargs={"allowed_failures": settings.lost_workers},
+        silence_logs=logging.ERROR,
+        preload=[IGNORE_CTRL_C],
+        env={"OMP_NUM_THREADS": environment(jobs)["OMP_NUM_THREADS"]},
+    )
 
 
 def slurm(settings: Settings) -> Any:
     """A scheduler here, and a job for each stage that is ready, up to `maximum`."""
     from dask_jobqueue.slurm import SLURMCluster
 
-    jobs = settings.slurm
-    cluster = SLURMCluster(
-        queue=jobs.queue,
-        account=jobs.account,
-        interface=jobs.interface,
-        cores=1,  # threads of a worker: one stage at a time
-        processes=1,
-        job_cpu=jobs.cores,
-        memory=jobs.memory,
-        walltime=jobs.walltime,
-        job_extra_directives=jobs.directives,
-        job_script_prologue=[f"export OMP_NUM_THREADS={jobs.cores}", *jobs.prologue],
-        python=sys.executable,
-        log_directory=str(LOCK.parent / "slurm"),
-        scheduler_options={
-            "dashboard_address": f":{DASHBOARD}",
-            "allowed_failures": settings.lost_workers,
-        },
-    )
-    cluster.adapt(minimum=jobs.minimum, maximum=jobs.maximum, target_duration="100ms")  # no two stages share a job
+    scheduler = {"dashboard_address": f":{DASHBOARD}", "allowed_failures": settings.lost_workers}
+    fixed = {"cores": 1, "processes": 1, "python": sys.executable, "log_directory": str(HOLDER.parent / "slurm")}
+    try:
+        cluster = SLURMCluster(scheduler_options=scheduler, **fixed, **settings.slurm)  # cores: threads of a worker
+    except (TypeError, ValueError) as error:
+        raise ClusterError(f"cluster.yaml: slurm: {error}") from error
+    # two stages never share a job
+    cluster.adapt(minimum=settings.minimum, maximum=settings.maximum, target_duration="100ms")
     return cluster
 
 
 def inspect(address: str) -> None:
-    """Says what there is. Raises ClusterError if no scheduler answers, or names the workers that cannot run stages."""
+    """Prints what there is. Raises ClusterError if no scheduler answers or a worker cannot run stages."""
     with connected(address) as client:
         print(f"scheduler {address}, dashboard {client.dashboard_link}", flush=True)
-        given = (str(LOCK), LOCK.read_text(), worker.versions())
-        found: Any = client.run(BySource(worker.unfit), *given)
-    wrong = [f"worker {name}: {why}" for name, why in found.items() if why]
-    if wrong:
+        reasons: Any = client.run(worker.unfit, *note())
+    if wrong := [f"worker {name}: {why}" for name, why in reasons.items() if why]:
         raise ClusterError("; ".join(wrong))
-    by_hand = f"jobs of SLURM come by themselves, others by `dask worker {address} --nthreads 1`"
-    more = "" if found else f"; stages wait until there is one: {by_hand}"
-    print(f"{len(found)} worker{'s' * (len(found) != 1)}{more}", flush=True)
+    by_hand = f"SLURM's jobs come by themselves, others by `dask worker {address} --nthreads 1`"
+    more = "" if reasons else f"; stages wait until there is one: {by_hand}"
+    print(f"{len(reasons)} worker{'s' * (len(reasons) != 1)}{more}", flush=True)
+
+
+def note() -> tuple[str, str, dict[str, str]]:
+    """By what a worker sees that it has the coordinator's folder and packages: a file, its text, and versions."""
+    return str(HOLDER), HOLDER.read_text(), worker.versions()
 
 
 def connected(address: str) -> Client:
     """A client of the scheduler. Raises ClusterError if none answers there."""
-    for name in ("distributed", "distributed.client"):  # what they log is told here in a line
+    for name in ("distributed", "distributed.client"):  # the errors below say it in a line
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         return Client(address, timeout=CONNECT, set_as_default=False)
@@ -160,34 +128,15 @@ def connected(address: str) -> Client:
         ) from error
 
 
-class BySource:
-    """A function of lib that is sent whole, so that a worker need not find it by its name."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-
-    def __call__(self, *given: Any) -> Any:
-        """Calls it."""
-        return self.function(*given)
-
-    def __reduce__(self) -> tuple:
-        """What pickle writes: the function as cloudpickle writes those of a module that it must not import."""
-        cloudpickle.register_pickle_by_value(tools)
-        return cloudpickle.loads, (cloudpickle.dumps(self.function),)
-
-
-# --- a stage
-
-
-def send(address: str, name: str, command: list[str]) -> int:
-    """Runs Python with this command line on a worker, in the project's root; passes on what it prints.
+def run_on_worker(address: str, name: str, command: list[str]) -> int:
+    """Runs Python with this command line on a worker, in the project's root, and prints what it prints.
 
     name: for the dashboard, the same whenever the stage is run. Returns the exit status. Raises ClusterError if the
-    scheduler is lost, too many workers were, or the one that was chosen cannot run stages. Ctrl-C ends the command.
+    scheduler or too many workers are lost, or the chosen worker cannot run stages. Ctrl-C ends the command.
     """
     key, placed, ended = f"{name}-{uuid4().hex}", threading.Event(), threading.Event()
 
-    def heard(event: tuple[float, str | None]) -> None:
+    def hear(event: tuple[float, str | None]) -> None:
         line = event[1]
         if line is None:
             return ended.set()
@@ -198,9 +147,8 @@ def send(address: str, name: str, command: list[str]) -> int:
         print(line, flush=True)
 
     with connected(address) as client:
-        client.subscribe_topic(key, heard)
-        note = (str(LOCK), LOCK.read_text(), worker.versions())
-        future = client.submit(BySource(worker.execute), name, command, str(ROOT), *note, key=key, pure=False)
+        client.subscribe_topic(key, hear)
+        future = client.submit(worker.execute, name, command, str(ROOT), *note(), key=key, pure=False)
         try:
             return future.result()
         except KilledWorker as error:
@@ -210,7 +158,7 @@ def send(address: str, name: str, command: list[str]) -> int:
             ) from error
         except FutureCancelledError as error:
             raise ClusterError(f"the scheduler at {address} has gone; the next run goes on from there") from error
-        except RuntimeError as error:
+        except (RuntimeError, ImportError) as error:
             raise ClusterError(str(error)) from error
         except KeyboardInterrupt:
             future.cancel()

@@ -1,51 +1,87 @@
 """Runs a study through DVC, independent stages side by side, and shows where it is and how long it will take.
 
-`python -m tools.stages.run` runs the main story (the first seed of its runs) and reports what is there; `--all` runs every
-run and seed; `--target STAGE` runs one stage and what it needs. The stages and their order are dvc.yaml's; this module
-only starts `dvc repro --single-item` for one stage after the other, as many at a time as there are slots; with
-`--cluster` their notebooks are run by the workers of a cluster (tools/stages/cluster.py). Ctrl-C and SIGTERM end everything that
-was started; the next call goes on where this one was.
+`python -m tools.stages.run` runs the main story (the first seed of its runs) and then the report of all results that
+are there. `--all` is every run and seed: a stage runs only if what it reads has changed or if its committed result is
+missing; all others are taken over. `--target STAGE` is one stage and what it needs. Each stage is run by
+`dvc repro --single-item`; with `--cluster` the workers of a cluster run the notebooks. Ctrl-C and SIGTERM end all that
+was started, and the next call goes on from there.
 """
 
 import argparse
 import os
 import signal
+import socket
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from importlib.util import find_spec
+from pathlib import Path
 from types import FrameType
 
-from lib.study import plan
-from lib.study.check import check
-from lib.study.params import ParamsError, Study, load
-from lib.study.paths import ROOT
-from tools.stages.graph import Graph, address
-from tools.stages.lock import alone
-from tools.stages.slots import Slots, gpu_groups
+from filelock import FileLock, Timeout
 
-SHARED = {
-    "code": "studies/dvc.yaml:code",
-    "pretrain": "studies/dvc.yaml:pretrain",
-}  # the stages of all studies
+from lib.study import plan, studies
+from lib.study.params import Study, load
+from lib.study.paths import ROOT
+from tools.stages.checks import check, settle_without_git
+from tools.stages.graph import CODE, LEARN, PRETRAIN, Graph, address, learning_stage
+from tools.stages.schedule import Schedule
+from tools.stages.slots import Slots, short, visible_gpus
+
+SHARED = {"code": CODE, "pretrain": PRETRAIN}  # the stages of all studies
 STORY = ["tasks", "zero_shot", "start_here", "router_and_experts", "selector"]  # besides the learning stages
 REPORT = ["results", "report"]
 EVERYTHING = ["ablations", "cost"]  # what only the whole study has
 STOPPED = "stopped; what was finished is kept, the same command goes on from there"
 SLOT_BYTES = 2 * 2**30  # memory that a stage may need
+LOCK = ROOT / ".dvc" / "tmp" / "study.lock"
+HOLDER = LOCK.with_name("study.holder")  # who holds the lock, for people and for workers
 
 
-def default_jobs(threads: int, groups: int = 0) -> int:
-    """As many stages at a time as there are groups of GPUs; without any, as cores for their threads, and memory."""
-    if groups:
-        return groups
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.stages.run", description="Run a study.")
+    parser.add_argument("--study", default="mini", help="mini, or a file of studies/ without its ending")
+    parser.add_argument("--all", action="store_true", help="every run and seed, not only the main story")
+    parser.add_argument("--target", help="one stage, and what it needs")
+    parser.add_argument("--force", action="store_true", help="run the target even if nothing changed")
+    parser.add_argument("--jobs", type=int, default=0, help="stages side by side; 0 = as many as there are cores")
+    parser.add_argument(
+        "--cluster", default="", help="local, slurm, or a Dask scheduler's address; its workers run the stages"
+    )
+    return parser.parse_args()
+
+
+@contextmanager
+def alone(lock: Path = LOCK, holder: Path = HOLDER) -> Iterator[None]:
+    """Holds the lock of the one coordinator. Raises ValueError while another process does.
+
+    The kernel lets go of the lock when its holder ends, in whatever way.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock, timeout=0):
+            holder.write_text(
+                f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%d %B, %H:%M:%S}"
+            )
+            yield
+    except Timeout:
+        who = holder.read_text() if holder.exists() else "another process"
+        raise ValueError(f"a study runs here already: {who}. Wait for it, or stop it (Ctrl-C there)") from None
+
+
+def default_jobs(threads: int, gpus: int = 0) -> int:
+    """A stage for each GPU; without any, as many stages as cores for their threads, and memory, allow."""
+    if gpus:
+        return gpus
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(len(os.sched_getaffinity(0)) // threads, memory // SLOT_BYTES))
 
 
 def weight(study: Study, stage: str) -> float:
-    """What a stage weighs in the time left: one for each task that it learns, and a half for being started."""
-    key = stage.partition("learn@")[2]
-    item = plan.items(study).get(key)
+    """What a stage counts in the time left: one for each task that it learns, and a half for being started."""
+    item = plan.items(study).get(learning_stage(stage))
     return 0.5 + (item.stop - item.first) * (item.method != "zero_shot") if item else 1.0
 
 
@@ -55,67 +91,78 @@ def targets(asked: argparse.Namespace, study: Study, folder: str) -> tuple[list[
         stage = SHARED.get(asked.target) or address(folder, asked.target)
         return ([], [stage]) if asked.target in REPORT or asked.force else ([stage], [])
     if asked.all:
-        names = [*STORY, *(f"learn@{key}" for key in plan.items(study)), *EVERYTHING, *REPORT]
+        names = [*STORY, *(LEARN + key for key in plan.items(study)), *EVERYTHING, *REPORT]
         return [address(folder, name) for name in names], []
-    names = [*STORY, *(f"learn@{key}" for key in plan.main_story(study))]
+    names = [*STORY, *(LEARN + key for key in plan.main_story(study))]
     return [address(folder, name) for name in names], [address(folder, name) for name in REPORT]
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tools.stages.run", description="Run a study.")
-    parser.add_argument("--study", default="mini", help="mini, or a folder of studies/")
-    parser.add_argument("--all", action="store_true", help="every run and seed, not only the main story")
-    parser.add_argument("--target", help="one stage, and what it needs")
-    parser.add_argument("--force", action="store_true", help="run the target even if nothing changed")
-    parser.add_argument("--jobs", type=int, default=0, help="stages side by side; 0 = as many as there are cores")
-    parser.add_argument(
-        "--cluster",
-        default="",
-        help="local, slurm, or a Dask scheduler's address; its workers run the stages",
-    )
-    return parser.parse_args()
+def coordinate(asked: argparse.Namespace, held: ExitStack) -> int:
+    """Runs what was asked for; returns the exit status. Raises ValueError for what cannot be run.
 
-
-def prepared(asked: argparse.Namespace, held: ExitStack) -> tuple[Slots, dict[str, set[str]], list[str]]:
-    """The slots, the stages to look at with those that each waits for, and the stages to run after them.
-
-    held: keeps the lock, and the cluster if one is asked for. Raises ValueError for what cannot be run.
+    held: keeps the lock, and the cluster if there is one.
     """
-    folder = str(plan.folder_of(asked.study))
-    study = load(f"{folder}/params.yaml")
+    file = studies.file_of(asked.study)
+    study, folder = load(file), "." if asked.study == "mini" else f"studies/{asked.study}"
     check(study)
     held.enter_context(alone())
-    plan.write()
+    settle_without_git()
+    plan.write(asked.study)
     wanted, after = targets(asked, study, folder)
-    graph = Graph(wanted)
-    waiting, stale = graph.waits_for(), graph.outdated()
-    gpus = [] if study.compute.device == "cpu" else gpu_groups(1)
+    graph = Graph([CODE, *wanted], asked.all)
+    gpus = [] if study.compute.device == "cpu" else visible_gpus()
     jobs, scheduler = asked.jobs or default_jobs(study.compute.threads, len(gpus)), ""
     if asked.cluster:
-        jobs, scheduler = sent(asked, jobs, gpus, held)
-    print(
-        f"{len(waiting) - len(stale)} stages are up to date, {len(stale)} to look at, {jobs} at a time",
-        flush=True,
-    )
-    weights = {stage: weight(study, stage) for stage in [*stale, *after]}
-    slots = Slots(jobs, weights, asked.force, [] if scheduler else gpus, scheduler, graph.changed)
-    return slots, {stage: waiting[stage] & stale for stage in stale}, after
+        jobs, scheduler = join_cluster(asked, jobs, held)
+    slots = Slots(jobs, [] if scheduler else gpus, scheduler, asked.force)
+    end_on_signals(slots)
+    schedule = Schedule(slots, graph, {stage: weight(study, stage) for stage in graph.stages})
+    run_stages(schedule, graph, after)
+    return schedule.summary()
 
 
-def sent(asked: argparse.Namespace, jobs: int, gpus: list[str], held: ExitStack) -> tuple[int, str]:
+def run_stages(schedule: Schedule, graph: Graph, after: list[str]) -> None:
+    """Runs the stage `code`, then what is outdated, then the stages `after` one by one."""
+    schedule.run({CODE: set()}, {CODE})
+    if schedule.failed:
+        return
+    waiting = graph.waits_for()
+    for stage in waiting:
+        if short(stage) == "cost":  # shows the times of the learning stages, which are no input: they always differ
+            waiting[stage] |= {other for other in waiting if learning_stage(other)}
+    outdated = graph.outdated() - {CODE}
+    say_what_there_is(schedule, graph, waiting, outdated)
+    schedule.run(waiting, outdated)
+    for stage in after:
+        if schedule.failed:
+            schedule.skipped.append(stage)
+        else:
+            schedule.run({stage: set()}, {stage})
+
+
+def say_what_there_is(schedule: Schedule, graph: Graph, waiting: dict[str, set[str]], outdated: set[str]) -> None:
+    """Prints how many stages are up to date, taken over, and to look at."""
+    current = set(waiting) - outdated
+    taken_over = [stage for stage in current if learning_stage(stage) and not graph.has_outputs(stage)]
+    if taken_over:
+        print(f"{len(taken_over)} learning stages are taken over from the committed results", flush=True)
+    jobs = schedule.slots.jobs
+    print(f"{len(current)} stages are up to date, {len(outdated)} to look at, {jobs} at a time", flush=True)
+
+
+def join_cluster(asked: argparse.Namespace, jobs: int, held: ExitStack) -> tuple[int, str]:
     """The number of stages to send to a cluster at a time, and its scheduler's address."""
     if find_spec("distributed") is None:
         raise ValueError("a study on a cluster needs dask.distributed: .venv/bin/pip install '.[cluster]'")
-    from tools.stages import cluster  # late: most runs have none
+    from tools.stages import cluster
 
     settings = cluster.load()
-    address = held.enter_context(cluster.ready(asked.cluster, settings, jobs, gpus))
+    address = held.enter_context(cluster.ready(asked.cluster, settings, jobs))
     return jobs if asked.cluster == "local" else asked.jobs or settings.stages_at_once, address
 
 
 def end_on_signals(slots: Slots) -> None:
-    """Has Ctrl-C and SIGTERM end all stages, then this process."""
+    """Makes Ctrl-C and SIGTERM end all stages, then this process."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
         slots.stop()
@@ -126,27 +173,19 @@ def end_on_signals(slots: Slots) -> None:
 
 
 def main() -> int:
-    """Runs what was asked for; returns the exit status."""
+    """The command; returns its exit status."""
     asked = arguments()
-    for number in (signal.SIGINT, signal.SIGTERM):  # until there are stages: what is being prepared is closed
+    os.chdir(ROOT)
+    for number in (signal.SIGINT, signal.SIGTERM):  # until there are stages: close what is being prepared
         signal.signal(number, signal.default_int_handler)
     with ExitStack() as held:
         try:
-            slots, waiting, after = prepared(asked, held)
+            return coordinate(asked, held)
         except KeyboardInterrupt:
             sys.exit(f"\n{STOPPED}")
-        except (ParamsError, ValueError) as error:
+        except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-        end_on_signals(slots)
-        os.chdir(ROOT)
-        slots.run(waiting)
-        for stage in after:
-            if slots.failed:
-                slots.skipped.append(stage)
-            else:
-                slots.run({stage: set()})
-        return slots.summary()
 
 
 if __name__ == "__main__":

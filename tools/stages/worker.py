@@ -1,11 +1,6 @@
-"""What runs on a worker of the cluster: a stage's command, in a process group of its own, as long as it is wanted.
-
-These functions are sent as source, not by name: a worker needs Dask and the packages of the lock, and finds the code
-of the project where the command does, in the shared folder.
-"""
+"""What runs on a worker of the cluster: a stage's command, in a process group of its own, as long as it is wanted."""
 
 import fcntl
-import os
 import signal
 import socket
 import subprocess
@@ -20,38 +15,39 @@ from typing import Any, TextIO
 from distributed import Status, get_worker
 
 from lib.study.provenance import PACKAGES
-from tools.stages.dvc_process import end_with_parent
-from tools.stages.slots import GRACE, PLACE, SCHEDULER, environment
+from tools.stages.processes import GRACE, SCHEDULER, end_groups, end_with_parent, environment
+from tools.stages.slots import PLACE
 
 PATIENCE = 30.0  # seconds in which a shared file system shows on one machine what another has written
 POLL = 0.3  # seconds
 
 
 def versions() -> dict[str, str]:
-    """The packages that numbers depend on, and Python, by name; 'missing' for a package that is not there."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "missing"
-    return found
+    """Python and the packages that numbers depend on, by name; 'missing' for a package that is not there."""
+    return {"python": ".".join(map(str, sys.version_info[:3]))} | {name: _version(name) for name in PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
 
 
 def unfit(note: str, text: str, wanted: dict[str, str], patience: float = PATIENCE) -> str:
-    """Why this worker cannot run stages, or an empty string.
+    """Why this worker cannot run stages; empty if it can.
 
-    note: a file of the coordinator's folder, which must hold `text` here as well. wanted: as `versions` gives it.
+    note: a file of the coordinator's folder, which must hold `text` here as well. wanted: the coordinator's `versions`.
     """
     until = time.monotonic() + patience
-    while not (seen := Path(note).is_file() and Path(note).read_text() == text):
+    while not (Path(note).is_file() and Path(note).read_text() == text):
         if time.monotonic() > until:
-            break
+            return (
+                f"it does not see the coordinator's {note}: start it where that folder is mounted under the same path"
+            )
         time.sleep(POLL)
-    if not seen:
-        return f"it does not see the coordinator's {note}: start it where that folder is mounted, under the same path"
     here = versions()
-    other = [f"{name} {here[name]} instead of {mine}" for name, mine in wanted.items() if here[name] != mine]
+    other = [f"{name} {here[name]} instead of {wanted[name]}" for name in wanted if here[name] != wanted[name]]
     return f"it has {', '.join(other)}: install requirements.lock there" if other else ""
 
 
@@ -63,8 +59,7 @@ def execute(name: str, command: list[str], root: str, note: str, text: str, want
     """
     worker: Any = get_worker()
     key, host = worker.get_current_task(), socket.gethostname()
-    why = unfit(note, text, wanted)
-    if why:
+    if why := unfit(note, text, wanted):
         raise RuntimeError(f"worker {worker.address} on {host}: {why}")
     worker.log_event(key, f"{PLACE}{host} ({worker.address}) since {datetime.now():%H:%M}")
     locks = Path(note).parent / "stages"
@@ -85,17 +80,16 @@ def is_wanted(worker: Any, key: str) -> bool:
 
 def _has(lock: TextIO, worker: Any, key: str) -> bool:
     """Waits for an earlier process of the stage, perhaps on a lost worker, to end; False if no longer wanted."""
-    told = False
+    announced = False
     while is_wanted(worker, key):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not told:
-                worker.log_event(key, "waits for an earlier process of this stage to end")
-            told = True
-            time.sleep(POLL)
-        else:
             return True
+        except BlockingIOError:
+            if not announced:
+                worker.log_event(key, "waits for an earlier process of this stage to end")
+            announced = True
+            time.sleep(POLL)
     return False
 
 
@@ -103,11 +97,11 @@ def _run(command: list[str], root: str, lock: TextIO, worker: Any, key: str) -> 
     with subprocess.Popen(
         [sys.executable, *command],
         cwd=root,
-        env=environment(1) | {SCHEDULER: ""},  # here it is run, not sent on
+        env=environment(1) | {SCHEDULER: ""},  # here it runs, and is not sent on
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,  # a group of its own, to be ended as one
+        start_new_session=True,  # a group of its own, which is ended as one
         preexec_fn=end_with_parent,  # also when this worker is killed
         pass_fds=[lock.fileno()],  # the command holds the lock, whatever becomes of this worker
     ) as process:
@@ -115,7 +109,7 @@ def _run(command: list[str], root: str, lock: TextIO, worker: Any, key: str) -> 
         listener.start()
         while process.poll() is None:
             if not is_wanted(worker, key):
-                end(process)
+                end_groups(process)
             time.sleep(POLL)
         listener.join(GRACE)
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
@@ -124,13 +118,3 @@ def _run(command: list[str], root: str, lock: TextIO, worker: Any, key: str) -> 
 def _pass_on(lines: TextIO, worker: Any, key: str) -> None:
     for line in lines:
         worker.log_event(key, line.rstrip("\n"))
-
-
-def end(process: subprocess.Popen) -> None:
-    """Ends a process with its whole group: asked first, and after the grace without asking."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(GRACE)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue

@@ -1,0 +1,77 @@
+"""Studies by name. `mini` is params.yaml; every other study is a short file studies/<name>.yaml.
+
+The short file holds what differs from the study that its key `extends` names. Mappings are merged key by key, and
+anything else, lists too, replaces what the other study has. Its key `without` lists what is first left out of the
+other study:
+
+    extends: mini
+    without: [runs, methods.joint]
+    train: {steps: 12}
+"""
+
+from pathlib import Path
+from typing import Any
+
+from lib.settings import ParamsError
+from lib.strict_yaml import read_yaml
+from lib.study.paths import ROOT
+
+
+def names(root: Path = ROOT) -> list[str]:
+    """The studies that there are, the default one first."""
+    return ["mini", *sorted(file.stem for file in root.glob("studies/*.yaml") if file.stem != "dvc")]
+
+
+def file_of(name: str, root: Path = ROOT) -> Path:
+    """The file that a person edits. Raises ParamsError, with the names that exist, for an unknown study."""
+    if name not in names(root):
+        raise ParamsError(f"there is no study {name!r}; there are: {', '.join(names(root))}")
+    return root / "params.yaml" if name == "mini" else root / "studies" / f"{name}.yaml"
+
+
+def read(file: Path) -> Any:
+    """All numbers of a study's file, with those of the study that it extends.
+
+    Raises ParamsError for a file that is missing, is not YAML or extends what is not there.
+    """
+    return _read(file, ())
+
+
+def _read(file: Path, extended: tuple[Path, ...]) -> Any:
+    raw = _raw(file)
+    if not isinstance(raw, dict) or "extends" not in raw:
+        return raw
+    if file in extended:
+        raise ParamsError(f"{_shown(file)} extends itself; `extends` must lead to mini")
+    base, left_out = raw.pop("extends"), raw.pop("without", [])
+    numbers = _read(file_of(base, file.parent.parent), (*extended, file))
+    for key in left_out:
+        _remove(numbers, key, f"{_shown(file)}: without: {key!r} is no key of {base}")
+    if raw.get("study", file.stem) != file.stem:  # else it would write over another study's files
+        raise ParamsError(f"{_shown(file)}: study is {raw['study']!r}; leave it out, the file's name is the study's")
+    return _merged(numbers, raw | {"study": file.stem})
+
+
+def _raw(file: Path) -> Any:
+    if not file.is_file():
+        raise ParamsError(f"there is no params file {_shown(file)}; the studies are: {', '.join(names())}")
+    return read_yaml(file, str(_shown(file)))
+
+
+def _remove(numbers: dict[str, Any], key: str, message: str) -> None:
+    *path, last = str(key).split(".")
+    for name in path:
+        numbers = numbers.get(name, {})
+    if last not in numbers:
+        raise ParamsError(message)
+    del numbers[last]
+
+
+def _merged(base: Any, changes: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(changes, dict)):
+        return changes
+    return base | {key: _merged(base[key], value) if key in base else value for key, value in changes.items()}
+
+
+def _shown(file: Path) -> Path:
+    return file.relative_to(ROOT) if file.is_relative_to(ROOT) else file

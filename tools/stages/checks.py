@@ -1,0 +1,42 @@
+"""What is checked before a study starts: methods and tasks (lib.study.check), pictures, backbone, git."""
+
+from pathlib import Path
+
+from lib.study import studies
+from lib.study.check import check as check_study
+from lib.study.params import ParamsError, Study
+from lib.study.paths import ROOT
+from lib.study.plan import weights
+
+
+def check(study: Study, root: Path = ROOT) -> None:
+    """Raises ValueError, with one line, for the first thing that would stop the study later."""
+    if study.tasks.source == "folder":
+        _check_pictures(study, root)
+    check_study(study)
+    place = weights(study)
+    if place and not (root / place).exists():
+        raise ParamsError(f"study {study.study}: the backbone {place} is missing; `git checkout data` brings it back")
+
+
+def _check_pictures(study: Study, root: Path) -> None:
+    """Raises ParamsError if the folder of pictures is missing or lacks a task of an order."""
+    home, file = study.tasks.root, studies.file_of(study.study, root).relative_to(root)
+    if not (root / home).is_dir():
+        raise ParamsError(
+            f"there is no folder {home}: put pictures in {home}/<task>/{{train,test}}/<class>/*.png (or .jpg), "
+            f"and name the tasks in tasks.orders of {file}"
+        )
+    there = sorted(folder.name for folder in (root / home).iterdir() if folder.is_dir())
+    for order, tasks in study.tasks.orders.items():
+        if missing := [name for name in tasks if name not in there]:
+            raise ParamsError(
+                f"{file}: tasks.orders.{order} has {', '.join(missing)}; {home} has: {', '.join(there) or 'no folders'}"
+            )
+
+
+def settle_without_git(root: Path = ROOT) -> None:
+    """Tells DVC that there is no git, if the project is a copy without it, such as a downloaded archive."""
+    local = root / ".dvc" / "config.local"
+    if not (root / ".git").exists() and not local.exists():
+        local.write_text("[core]\n    no_scm = true\n    autostage = false\n")
