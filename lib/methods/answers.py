@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lib.data.tasks import Task
-from lib.methods.state import joined, under
+from lib.methods.base import joined, under
 from lib.moe.model import MoECLIP
 
 ANSWERED = "answered."  # the prefix of the answers in the state dict

@@ -152,3 +152,13 @@ class Method:
 def stored_bytes(state: dict[str, Tensor]) -> int:
     """The bytes of the tensors of a state dict."""
     return sum(v.numel() * v.element_size() for v in state.values())
+
+
+def joined(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of a state dict, with a prefix before their names."""
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+def under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of a state dict whose names begin with a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

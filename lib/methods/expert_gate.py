@@ -21,10 +21,9 @@ from torch import Tensor, nn
 
 from lib.data.frozen import Features
 from lib.data.tasks import Task
-from lib.methods.base import Context, Lesson, Predictions
+from lib.methods.base import Context, Lesson, Predictions, joined, under
 from lib.methods.finetune import FineTune
 from lib.methods.scoring import three_decisions
-from lib.methods.state import joined, under
 from lib.selector import CLIP, DDAS
 
 
@@ -64,7 +63,6 @@ class ExpertGate(FineTune):
         self.model.load_state_dict(weights, strict=False)
 
     def end_task(self, lesson: Lesson) -> None:
-        """Keeps the expert."""
         self.experts.append({name: p.detach().clone() for name, p in self.trained().items()})
 
     @torch.no_grad()
@@ -78,13 +76,11 @@ class ExpertGate(FineTune):
         return three_decisions(self.gates, features, number, len(self.experts), ask)
 
     def size(self) -> dict[str, int]:
-        """All experts, and beside them the parameters of the gates."""
         size, gates = super().size(), self.gates.tasks.parameters() if self.gates else ()
         size["trainable_parameters"] *= len(self.experts)
         return size | {"selector_parameters": sum(p.numel() for p in gates)}
 
     def state(self) -> dict[str, Tensor]:
-        """The trained tensors of every expert, from where each started, and the gates."""
         state = {"started": torch.tensor(self.started, dtype=torch.long)}
         for number, expert in enumerate(self.experts):
             state |= joined(f"experts.{number}.", expert)

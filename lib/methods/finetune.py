@@ -42,7 +42,6 @@ class FineTune(Method):
         return parameters
 
     def trained(self) -> dict[str, nn.Parameter]:
-        """The parameters that are trained, by name."""
         return {name: p for name, p in self.model.named_parameters() if not name.startswith(FIXED)}
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -60,7 +59,6 @@ class FineTune(Method):
 
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
-        """The answers of the model as it is now."""
         return Predictions({"sample": self.ask(task, task.test.images)}, {})
 
     def ask(self, task: Task, images: Tensor) -> Tensor:
@@ -89,7 +87,6 @@ class FineTuneSingle(FineTune):
     models = torch.tensor(0)  # how many there were; only the last one is kept
 
     def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
-        """Starts from CLIP again."""
         self.models = torch.tensor(lesson.number + 1)
         self.model = copy.deepcopy(self.backbone.model)
         return super().begin_task(lesson)

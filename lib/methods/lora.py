@@ -62,7 +62,6 @@ class LoRA(FineTune):
                 self.updates[f"{tower}_{index}"] = update
 
     def trained(self) -> dict[str, nn.Parameter]:
-        """A and B of every block."""
         return dict(self.updates.named_parameters())
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -71,12 +70,10 @@ class LoRA(FineTune):
             return super().loss(images, labels)
 
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
-        """The answers of the model as it is now."""
         with parametrize.cached():
             return super().predict(task, features, number)
 
     def state(self) -> dict[str, Tensor]:
-        """The updates."""
         return self.updates.state_dict()
 
     def restore(self, state: dict[str, Tensor]) -> None:

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 from lib.clip.backbone import encode_text
 from lib.clip.towers import image_tower, text_tower
-from lib.methods.base import Context, Lesson
+from lib.methods.base import Context, Lesson, under
 from lib.methods.finetune import FineTune
 from lib.methods.scoring import distillation, logits
-from lib.methods.state import listed, numbered
 from lib.settings import Positive, Rate, Weight
 
 EARLIER = "earlier."  # the prefix of the earlier tasks' prompts in the state dict
@@ -96,11 +95,11 @@ class LwF(Student):
         self.earlier.append(self.prompts)
 
     def state(self) -> dict[str, Tensor]:
-        """The model and the prompts of the tasks so far."""
-        return super().state() | numbered(EARLIER, self.earlier)
+        return super().state() | {f"{EARLIER}{number}": prompts for number, prompts in enumerate(self.earlier)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self.earlier = listed(EARLIER, state)
+        earlier = under(EARLIER, state)
+        self.earlier = [earlier[str(number)] for number in range(len(earlier))]
         super().restore(state)
 
 

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from lib.clip.towers import image_tower, text_tower
-from lib.methods.base import Context, Lesson
+from lib.methods.base import Context, Lesson, joined, under
 from lib.methods.finetune import FineTune
-from lib.methods.state import joined, under
 from lib.settings import Positive, Weight
 
 OMEGA = "omega."  # the prefix of the importances in the state dict
@@ -57,7 +56,6 @@ class MAS(FineTune):
         self.omega: dict[str, Tensor] = {}  # empty before the first task is learned
 
     def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
-        """Copies the parameters as they are before the task."""
         parameters = super().begin_task(lesson)
         self.before = {name: p.detach().clone() for name, p in self.trained().items()}
         return parameters
@@ -88,7 +86,6 @@ class MAS(FineTune):
         return of_images | importance(lambda sample: text_tower(self.model, sample), self.prompts, text)
 
     def state(self) -> dict[str, Tensor]:
-        """The model and the importances."""
         return super().state() | joined(OMEGA, self.omega)
 
     def restore(self, state: dict[str, Tensor]) -> None:

@@ -19,10 +19,9 @@ from lib.clip.backbone import zero_shot_classifier
 from lib.data.frozen import Features
 from lib.data.tasks import Task
 from lib.methods.answers import AnswerMemory, RoutedTower, key
-from lib.methods.base import Context, Lesson, Predictions, stored_bytes
+from lib.methods.base import Context, Lesson, Predictions, joined, stored_bytes, under
 from lib.methods.scoring import answers_by_route, encode_images, nearest, three_decisions
 from lib.methods.single_adapter import SingleAdapter
-from lib.methods.state import joined, under
 from lib.moe.config import FreezeRule, MoEConfig, RouterOf
 from lib.moe.router import balance_loss
 from lib.selector import DDAS, GaussianSelector
@@ -141,7 +140,6 @@ class MoEAdapters(SingleAdapter):
         return size | {"selector_parameters": sum(v.numel() for v in coders.values())}
 
     def state(self) -> dict[str, Tensor]:
-        """The mixture's state, the selector's, and the final answers."""
         selector = self.selector.state_dict() if self.selector else {}
         return super().state() | joined("selector.", selector) | self.memory.state()
 

@@ -97,7 +97,6 @@ class RAIL(Method):
         return task > learned
 
     def trained(self) -> dict[str, Tensor]:
-        """The coefficients."""
         return {"coefficients": self.coefficients}
 
 

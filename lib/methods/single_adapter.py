@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from lib.data.frozen import Features
 from lib.data.tasks import Task
 from lib.methods.answers import RoutedTower
-from lib.methods.base import Context, Lesson, Method, Predictions
+from lib.methods.base import Context, Lesson, Method, Predictions, joined, under
 from lib.methods.scoring import classify, cross_entropy
-from lib.methods.state import joined, under
 from lib.moe.config import Blocks, MoEConfig
 from lib.moe.model import MoECLIP
 from lib.moe.router import Routing
@@ -80,11 +79,9 @@ class SingleAdapter(Method):
         return classify(image, text, self.backbone, task.test.images[places], task)
 
     def trained(self) -> dict[str, nn.Parameter]:
-        """The experts, and the routers of all tasks."""
         return {name: p for name, p in self.model.named_parameters() if not name.startswith("clip.")}
 
     def state(self) -> dict[str, Tensor]:
-        """Experts, routers, which experts are frozen, and how often each was chosen."""
         return joined("moe.", self.model.adapter_state())
 
     def restore(self, state: dict[str, Tensor]) -> None:

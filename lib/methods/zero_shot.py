@@ -9,9 +9,7 @@ class ZeroShot(Method):
     """The frozen CLIP. All rows of its accuracy matrix are the same."""
 
     def settled(self, task: int, learned: int) -> bool:
-        """Its answers never change."""
         return True
 
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
-        """The answers that were computed once for the study."""
         return Predictions({"sample": features.zero_shot}, {})

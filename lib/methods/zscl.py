@@ -70,7 +70,6 @@ class ZSCL(FineTune):
         return parameters
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy of the current task plus the weighted distillation."""
         return super().loss(images, labels) + self.settings.weight * self.drift()
 
     def drift(self) -> Tensor:
@@ -98,7 +97,6 @@ class ZSCL(FineTune):
 
     @torch.no_grad()
     def end_task(self, lesson: Lesson) -> None:
-        """The average becomes the model."""
         if self.settings.average_every:
             for mean, now in zip(self.average, self.trained().values(), strict=True):
                 now.copy_(mean)

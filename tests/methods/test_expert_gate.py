@@ -6,14 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.clip import backbone as clip
-from lib.clip.towers import image_tower, text_tower
 from lib.methods.base import Predictions
 from lib.methods.expert_gate import relatedness
 from lib.selector import CLIP, DDAS, Decision
 from tests.support import small_study
-
-HALF = (0.5, 0.5, 0.5)
 
 
 def predicted(method: Any, number: int) -> Predictions:
@@ -46,7 +42,7 @@ def test_an_expert_starts_from_the_most_related(
     errors: list[float], start: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     method = begun_with(errors, monkeypatch)
-    assert method.started == [CLIP, 0, start]
+    assert method.report()["started_from"] == [CLIP, 0, start]
     assert not differs(method, method.experts[start])
     assert differs(method, method.experts[1 - start])
 
@@ -89,21 +85,13 @@ def test_no_picture_goes_to_clip_but_the_oracles_of_tasks_to_come() -> None:
 
 
 def test_answers_are_those_of_the_routed_experts(monkeypatch: pytest.MonkeyPatch) -> None:
-    method, task, route = small_study.learned("expert_gate"), small_study.task(0), torch.arange(12) % 2
+    method, route = small_study.learned("expert_gate"), torch.arange(12) % 2
     monkeypatch.setattr(method.gates, "decide", lambda _: Decision(route, 1 - route))
     answers = predicted(method, 0)
-    everyone = []
+    plain, everyone = small_study.method("finetune"), []
     for expert in method.experts:
-        method.model.load_state_dict(expert, strict=False)
-        images = clip.preprocess(task.test.images, HALF, HALF)
-        with torch.no_grad():
-            names = clip.zero_shot_classifier(
-                lambda t: text_tower(method.model, t),
-                small_study.backbone().tokenizer,
-                task.classes,
-                task.templates,
-            )
-            everyone.append((image_tower(method.model, images) @ names.T).argmax(dim=1))
+        plain.restore(expert)
+        everyone.append(plain.predict(*(each[0] for each in small_study.sequence()), 0).classes["sample"])
     both = torch.stack(everyone)  # (2, N)
     assert torch.equal(answers.classes["sample"], both.gather(0, route[None])[0])
     assert torch.equal(answers.classes["batch"], both.gather(0, 1 - route[None])[0])
@@ -130,9 +118,3 @@ def test_all_experts_and_gates_are_counted() -> None:
     assert size["selector_parameters"] == 2 * gate
     # a gate has a threshold of four bytes; the gates' width and each expert's start are int64
     assert size["stored_bytes"] == 4 * (size["trainable_parameters"] + 2 * (gate + 1)) + 8 + 2 * 8
-
-
-def test_the_report_names_where_experts_started() -> None:
-    started = small_study.learned("expert_gate", 3).report()["started_from"]
-    assert started[:2] == [CLIP, 0]
-    assert started[2] in (0, 1)

@@ -6,17 +6,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
 from torch import Tensor
 
 from lib.clip import backbone as clip
 from lib.clip.towers import image_tower, text_tower
 from lib.methods import icarl
+from lib.methods.finetune import FineTune
 from lib.methods.icarl import herding
 from lib.settings import ParamsError
 from tests.support import small_lessons, small_study
-
-HALF = (0.5, 0.5, 0.5)
 
 
 def begun(count: int, **settings: Any) -> Any:
@@ -27,16 +25,13 @@ def begun(count: int, **settings: Any) -> Any:
     return method
 
 
-def normalised(images: Tensor) -> Tensor:
-    return clip.preprocess(images, HALF, HALF)
-
-
 @torch.no_grad()
 def unit(model: Any, images: Tensor) -> Tensor:
-    return F.normalize(image_tower(model, normalised(images)))
+    return F.normalize(image_tower(model, small_study.backbone().pixels(images)))
 
 
-def test_herding_by_hand() -> None:
+def test_herding_by_hand_and_no_more_than_there_are() -> None:
+    assert herding(torch.ones(3, 2), 5).tolist() == [0, 1, 2]
     # mean 2: nearest is 1; then (1 + 5) / 2 = 3 is nearer to 2 than (1 + 0) / 2; then what is left
     assert herding(torch.tensor([[0.0], [1.0], [5.0]]), 3).tolist() == [1, 2, 0]
 
@@ -51,10 +46,6 @@ def test_herding_equals_a_brute_force_pick(seed: int) -> None:
         miss = [np.linalg.norm(features.mean(0) - features[[*picked, i]].mean(0)) for i in left]
         picked.append(left[int(np.argmin(miss))])
     assert herding(torch.from_numpy(features), 8).tolist() == picked
-
-
-def test_herding_picks_no_picture_twice_and_no_more_than_there_are() -> None:
-    assert herding(torch.ones(3, 2), 5).tolist() == [0, 1, 2]
 
 
 def test_the_budget_is_shared_by_all_classes_and_lists_are_cut_from_the_end() -> None:
@@ -73,14 +64,9 @@ def test_exemplars_are_herded_by_the_model_after_the_task() -> None:
     train = small_study.sequence()[0][1].train
     phi = unit(method.model, train.images)
     for label in range(3):
-        mine = train.images[train.labels == label]
-        expected = mine[herding(phi[train.labels == label], 2)]
+        own = train.images[train.labels == label]
+        expected = own[herding(phi[train.labels == label], 2)]
         assert torch.equal(method.images[method.labels == 3 + label], expected)
-
-
-def test_the_first_task_is_finetune() -> None:
-    kept, plain = (small_study.teach(small_study.method(name), 0) for name in ("icarl", "finetune"))
-    assert save(kept.model.state_dict()) == save(plain.model.state_dict())
 
 
 def test_the_replay_is_by_hand_the_mean_over_the_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +81,7 @@ def test_the_replay_is_by_hand_the_mean_over_the_drawn(monkeypatch: pytest.Monke
         prompts = method.tokens(small_study.lessons()[task].task)
         student, teacher = (
             model.logit_scale.exp()
-            * F.normalize(image_tower(model, normalised(method.images[index : index + 1])))
+            * F.normalize(image_tower(model, method.backbone.pixels(method.images[index : index + 1])))
             @ F.normalize(text_tower(model, prompts)).T
             for model in (method.model, method.teacher)
         )
@@ -108,25 +94,19 @@ def test_the_replay_is_by_hand_the_mean_over_the_drawn(monkeypatch: pytest.Monke
 
 
 def test_the_loss_adds_the_replay_to_the_current_task() -> None:
-    method, (images, labels) = begun(1), small_study.shown(1)
-    current = method.cross_entropy(image_tower(method.model, images), text_tower(method.model, method.prompts), labels)
+    method, shown = begun(1), small_study.shown(1)
     method.replayed = lambda: torch.tensor(5.0)
-    torch.testing.assert_close(method.loss(images, labels), current + 5)
+    torch.testing.assert_close(method.loss(*shown), FineTune.loss(method, *shown) + 5)
 
 
-def test_nothing_is_distilled_until_a_step_is_made() -> None:
+def test_the_replay_teaches_both_towers_by_the_model_before_the_task() -> None:
     one, two = begun(1, weight=0.0), begun(1, weight=100.0)
-    torch.testing.assert_close(one.replayed(), two.replayed(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(one.replayed(), two.replayed(), rtol=0, atol=1e-4)  # nothing to distil before a step
     assert clip.fingerprint(two.teacher) == clip.fingerprint(two.model)
-
-
-def test_both_towers_are_taught_by_the_replay_and_the_teacher_is_not() -> None:
-    method = begun(1)
-    method.model.zero_grad()
-    method.replayed().backward()
-    assert method.model.visual.proj.grad.any()
-    assert method.model.text_projection.grad.any()
-    assert not any(parameter.requires_grad for parameter in method.teacher.parameters())
+    two.replayed().backward()
+    assert two.model.visual.proj.grad.any()
+    assert two.model.text_projection.grad.any()
+    assert not any(parameter.requires_grad for parameter in two.teacher.parameters())
 
 
 def test_a_learned_task_is_answered_by_the_nearest_mean_of_its_exemplars() -> None:
@@ -141,22 +121,9 @@ def test_a_learned_task_is_answered_by_the_nearest_mean_of_its_exemplars() -> No
 
 
 def test_a_task_not_learned_is_answered_by_the_models_own_text() -> None:
-    method, backbone = small_study.learned("icarl"), small_study.backbone()
-    task, features = small_study.sequence()[0][2], small_study.sequence()[1][2]
-    with torch.no_grad():
-        names = clip.zero_shot_classifier(
-            lambda t: text_tower(method.model, t), backbone.tokenizer, task.classes, task.templates
-        )
-    expected = (unit(method.model, task.test.images) @ names.T).argmax(dim=1)
+    method, task, features = small_study.learned("icarl"), small_study.sequence()[0][2], small_study.sequence()[1][2]
+    expected = FineTune.predict(method, task, features, 2).classes["sample"]
     assert torch.equal(method.predict(task, features, 2).classes["sample"], expected)
-
-
-def test_the_exemplars_are_counted() -> None:
-    plain, method = small_study.learned("finetune").size(), small_study.learned("icarl").size()
-    pictures, prompts = 6 * 3, 2 * 3 * small_study.CONFIG["context"]  # 20 // 6 of each class; int64 tokens
-    own = pictures * (3 * 32 * 32 + 8) + prompts * 8
-    assert method["stored_bytes"] == plain["stored_bytes"] + own
-    assert method["trainable_parameters"] == plain["trainable_parameters"]
 
 
 def test_fewer_exemplars_than_classes_are_refused_before_training() -> None:

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
 from torch import Tensor
 
 from lib.clip import backbone as clip
 from lib.clip.towers import image_tower, text_tower
+from lib.methods.finetune import FineTune
 from tests.support import small_lessons, small_study
 
 BOTH = ["lwf", "lwf_vr"]
@@ -24,11 +24,6 @@ def answers(model: Any, images: Tensor, prompts: Tensor, temperature: float) -> 
     """Probabilities (B, C) of prompts at CLIP's scale and a temperature."""
     image, text = F.normalize(image_tower(model, images)), F.normalize(text_tower(model, prompts))
     return (model.logit_scale.exp() * image @ text.T / temperature).softmax(dim=1)
-
-
-def test_lwf_learns_its_first_task_as_finetune_does() -> None:
-    lwf, plain = (small_study.teach(small_study.method(name), 0) for name in ("lwf", "finetune"))
-    assert save(lwf.model.state_dict()) == save(plain.model.state_dict())
 
 
 @torch.no_grad()
@@ -59,11 +54,8 @@ def test_lwf_vr_has_one_softmax_over_the_drawn_captions() -> None:
 
 
 def test_the_loss_is_cross_entropy_plus_the_weighted_distillation() -> None:
-    method, (images, labels) = small_lessons.begun("lwf", 0, weight=3.0), small_study.shown(1)
-    small_lessons.stir(method)
-    image, text = image_tower(method.model, images), text_tower(method.model, method.prompts)
-    expected = method.cross_entropy(image, text, labels) + 3 * method.forgotten(images, image)
-    torch.testing.assert_close(method.loss(images, labels), expected)
+    method, shown = small_lessons.stir(small_lessons.begun("lwf", 0, weight=3.0)), small_study.shown(1)
+    torch.testing.assert_close(method.loss(*shown), FineTune.loss(method, *shown) + 3 * forgotten(method, 1))
 
 
 @pytest.mark.parametrize(("name", "before"), [("lwf", [0]), ("lwf_vr", []), ("lwf_vr", [0])])
@@ -80,8 +72,7 @@ def test_nothing_is_forgotten_until_a_step_is_made(name: str, before: list[int])
 
 @pytest.mark.parametrize("name", BOTH)
 def test_both_towers_of_the_student_are_taught_and_the_teacher_is_not(name: str) -> None:
-    method = small_lessons.begun(name, 0)
-    small_lessons.stir(method)
+    method = small_lessons.stir(small_lessons.begun(name, 0))
     forgotten(method, 1).backward()
     assert all(parameter.grad is not None for parameter in method.trained().values())
     assert method.model.visual.proj.grad.any()
@@ -105,10 +96,3 @@ def test_captions_are_drawn_anew_at_each_step_and_by_the_lessons_seed() -> None:
     assert all(len(set(drawn)) == 4 for drawn in draws[0])
     assert len({tuple(drawn) for drawn in draws[0]}) > 1
     assert len(small_lessons.begun("lwf_vr", sentences=100).groups()[0]) == len(small_study.others().tokens)
-
-
-def test_lwf_stores_a_model_and_the_prompts() -> None:
-    plain, lwf = small_study.learned("finetune"), small_study.learned("lwf")
-    prompts = 2 * 3 * small_study.CONFIG["context"] * 8  # two tasks, three classes, int64
-    assert lwf.size()["stored_bytes"] == plain.size()["stored_bytes"] + prompts
-    assert lwf.size()["trainable_parameters"] == plain.size()["trainable_parameters"]

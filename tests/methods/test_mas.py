@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from safetensors.torch import save
 from torch import nn
 
 from lib.clip.towers import text_tower
@@ -79,9 +78,7 @@ def test_importances_add_up_over_the_tasks() -> None:
     assert any(new.any() for new in second.values())
 
 
-def test_the_first_task_is_finetune_and_the_next_is_held() -> None:
-    held, plain = (small_study.teach(small_study.method(name), 0) for name in ("mas", "finetune"))
-    assert save(held.model.state_dict()) == save(plain.model.state_dict())
+def test_the_next_task_is_held() -> None:
     moved = []
     for weight in (0.0, 100.0):
         method = small_study.teach(small_study.method("mas", weight=weight), 0)
