@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lib.data.tasks import Task
 from lib.methods.base import joined, under
-from lib.moe.model import MoECLIP
+from lib.moe import MoECLIP
 
 ANSWERED = "answered."  # the prefix of the answers in the state dict
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from lib.clip.backbone import Backbone
+from lib.clip import Backbone
 from lib.data.frozen import Features
 from lib.data.reference import ReferenceSet
 from lib.data.tasks import Task

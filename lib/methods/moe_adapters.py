@@ -15,15 +15,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lib.clip.backbone import zero_shot_classifier
+from lib.clip import zero_shot_classifier
 from lib.data.frozen import Features
 from lib.data.tasks import Task
 from lib.methods.answers import AnswerMemory, RoutedTower, key
 from lib.methods.base import Context, Lesson, Predictions, joined, stored_bytes, under
 from lib.methods.scoring import answers_by_route, encode_images, nearest, three_decisions
 from lib.methods.single_adapter import SingleAdapter
-from lib.moe.config import FreezeRule, MoEConfig, RouterOf
-from lib.moe.router import balance_loss
+from lib.moe import FreezeRule, MoEConfig, RouterOf, balance_loss
 from lib.selector import DDAS, GaussianSelector
 from lib.settings import Count, Positive, Weight
 

@@ -11,9 +11,7 @@ from lib.data.tasks import Task
 from lib.methods.answers import RoutedTower
 from lib.methods.base import Context, Lesson, Method, Predictions, joined, under
 from lib.methods.scoring import classify, cross_entropy
-from lib.moe.config import Blocks, MoEConfig
-from lib.moe.model import MoECLIP
-from lib.moe.router import Routing
+from lib.moe import Blocks, MoECLIP, MoEConfig, Routing
 from lib.settings import Positive, Rate
 
 

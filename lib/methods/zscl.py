@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.clip.backbone import encode_text
+from lib.clip import encode_text
 from lib.clip.towers import image_tower, text_tower
 from lib.data.reference import ReferenceSet
 from lib.methods.base import Context, Lesson
