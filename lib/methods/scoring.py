@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.clip import Backbone, Encode, zero_shot_classifier
+from lib.clip.backbone import Backbone, Encode, zero_shot_classifier
 from lib.clip.compute import single_precision
 from lib.data.frozen import Features
 from lib.data.tasks import Task
