@@ -34,9 +34,9 @@ def no_window() -> Iterator[None]:
 @pytest.fixture
 def note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The coordinator's note, by which a worker knows that it sees the same folder."""
-    path = tmp_path / "study.lock"
+    path = tmp_path / "study.holder"
     path.write_text("process 1 on here")
-    monkeypatch.setattr("tools.stages.cluster.LOCK", path)
+    monkeypatch.setattr("tools.stages.cluster.HOLDER", path)
     return path
 
 

@@ -28,6 +28,7 @@ SILENT = {
     "lib.study.plan",
     "lib.study.progress",
     "lib.study.provenance",
+    "lib.study.studies",
 }
 SOURCES = {"lib.data.folders", "tools.datasets.decode", "tools.miniworld.mini_tasks"}  # as in lib.data.sources
 # Modules that draw or read the tasks' pictures. Later notebooks get the pictures as files.

@@ -16,33 +16,33 @@ import yaml
 from lib.settings import ParamsError
 from lib.study.paths import ROOT
 from tests.support.loopback import SLEEPER, has_ended, seen, until
-from tools.stages import cluster, notebooks
+from tools.stages import cluster, engine
 from tools.stages.cluster import ClusterError
-from tools.stages.slots import SCHEDULER
+from tools.stages.processes import SCHEDULER
 
 # a coordinator with a local cluster of one worker, which runs a command
 COORDINATOR = """
 import signal, sys
 from pathlib import Path
-from lib import cluster
-cluster.LOCK, cluster.DASHBOARD = Path(sys.argv[1]), 0
+from tools.stages import cluster
+cluster.HOLDER, cluster.DASHBOARD = Path(sys.argv[1]), 0
 signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background it is ignored
 if __name__ == "__main__":
     with cluster.ready("local", cluster.load(), 1) as address:
-        cluster.send(address, "stage", ["-c", *sys.argv[2:]])
+        cluster.run_on_worker(address, "stage", ["-c", *sys.argv[2:]])
 """
 
 
 def test_a_notebook_is_sent_as_the_command_that_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     sent = []
-    monkeypatch.setattr(cluster, "send", lambda *given: sent.append(given) or 7)
-    monkeypatch.setattr(notebooks, "end_with_parent", lambda: None)
-    monkeypatch.setattr(notebooks.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(cluster, "run_on_worker", lambda *given: sent.append(given) or 7)
     monkeypatch.setenv(SCHEDULER, "tcp://there:8786")
-    given = ["-p", "params", "studies/short/params.yaml", "-p", "item", "one"]
-    arguments = ["run", "notebooks/05_learn.ipynb", *given]
-    assert notebooks.main(arguments) == 7
-    assert sent == [("tcp://there:8786", "short--05_learn--one", ["-m", "tools.stages.notebooks", *arguments])]
+    arguments = ["notebooks/05_learn.ipynb", "reports/notebooks/short/05_learn--one.ipynb", "--engine", "study"]
+    monkeypatch.setattr(sys, "argv", ["papermill", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        engine._run_on_cluster(Path(arguments[1]))
+    assert ended.value.code == 7
+    assert sent == [("tcp://there:8786", "short--05_learn--one", ["-m", "papermill", *arguments])]
 
 
 def test_without_workers_yet_it_is_said_how_to_start_one(
@@ -51,25 +51,17 @@ def test_without_workers_yet_it_is_said_how_to_start_one(
     client = SimpleNamespace(dashboard_link="there", run=lambda *_: {})
     monkeypatch.setattr(cluster, "connected", lambda _: nullcontext(client))
     cluster.inspect("tcp://host:1")
-    said = capsys.readouterr().out
-    assert "0 workers; stages wait until there is one: " in said
-    assert "`dask worker tcp://host:1 --nthreads 1`" in said
+    assert "`dask worker tcp://host:1 --nthreads 1`" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("where", "message"),
-    [
-        ("slrum", "the cluster is 'slrum'; it must be local, slurm or an address as tcp://HOST:8786"),
-        ("tcp://127.0.0.1:1", "no scheduler answers at tcp://127.0.0.1:1: start one .dask scheduler."),
-    ],
+    [("slrum", "'slrum'; it must be local, slurm or an address"), ("tcp://127.0.0.1:1", "no scheduler answers at tcp")],
 )
 def test_a_scheduler_that_is_not_there(where: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "CONNECT", 0.5)
     with pytest.raises(ClusterError, match=message), cluster.ready(where, cluster.load(), 1):
         pytest.fail("there is none")
-
-
-# --- a cluster of its own
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name)
@@ -85,64 +77,46 @@ def test_a_local_cluster_ends_with_its_coordinator(note: Path, tmp_path: Path, n
             coordinator.kill()
         else:
             os.killpg(coordinator.pid, number)  # as a terminal does it
-        said, errors = coordinator.communicate(timeout=60)
-    assert "dashboard http://127.0.0.1:" in said
-    assert errors.count("Traceback") <= 1, f"a worker says something too: {errors}"
+        output, errors = coordinator.communicate(timeout=60)
+    assert "dashboard http://127.0.0.1:" in output
+    assert errors.count("Traceback") <= 1, f"a worker prints something too: {errors}"
     until(lambda: all(has_ended(process) for process in seen(file)[0]))
-
-
-def test_workers_of_a_local_cluster_share_cores_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "SpecCluster", lambda workers, *_, **__: workers)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    made: Any = cluster.local(cluster.load(), 2, ["0,1", "2,3"])
-    assert [made[i]["options"]["env"] for i in (0, 1)] == [
-        {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "0,1"},
-        {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "2,3"},
-    ]
-    assert all(made[i]["options"]["nthreads"] == 1 for i in made)
 
 
 def test_a_job_of_slurm_asks_for_what_the_settings_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cluster, "DASHBOARD", 0)
-    monkeypatch.setattr(cluster, "LOCK", tmp_path / "study.lock")
+    monkeypatch.setattr(cluster, "HOLDER", tmp_path / "study.holder")
     settings = cluster.load()
-    jobs = replace(settings.slurm, queue="gpu", interface="lo", prologue=["module load cuda"])
-    with cluster.slurm(replace(settings, slurm=jobs, lost_workers=5)) as made:
+    more = {"queue": "gpu", "interface": "lo", "job_script_prologue": ["module load cuda"]}
+    with cluster.slurm(replace(settings, slurm=settings.slurm | more, lost_workers=5)) as made:
         script = made.job_script().splitlines()
         assert made.scheduler.allowed_failures == 5
     for line in ("-p gpu", "--cpus-per-task=8", "--mem=30G", "-t 24:00:00", "--gres=gpu:1"):
         assert f"#SBATCH {line}" in script
-    assert {"export OMP_NUM_THREADS=8", "module load cuda"} <= set(script)
+    assert "module load cuda" in script
     assert "--nthreads 1" in script[-1]
     assert sys.executable in script[-1]
-
-
-# --- settings
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stages_at_once": 0}, "cluster.yaml: stages_at_once is 0"),
-        ({"lost_workers": "some"}, "cluster.yaml: lost_workers is 'some'"),
-        ({"workers": 3}, "cluster.yaml: unknown key workers"),
-        ({"slurm": {}}, "cluster.yaml: missing key slurm.queue"),
-        ({"slurm.walltime": 86400}, "slurm.walltime is 86400"),
-        ({"slurm.minimum": 4, "slurm.maximum": 3}, "slurm: maximum is 3; it must be 4 or more"),
+        ({"stages_at_once": 0}, "stages_at_once.*0"),
+        ({"lost_workers": "some"}, "lost_workers.*some"),
+        ({"workers": 3}, "workers"),
+        ({"slurm": 3}, "slurm.*3"),
+        ({"minimum": 4, "maximum": 3}, "maximum is 3; it must be 4 or more"),
     ],
 )
-def test_settings_are_read_strictly(change: dict, message: str, tmp_path: Path) -> None:
-    raw = yaml.safe_load((ROOT / "cluster.yaml").read_text())
-    for key, value in change.items():
-        place, _, name = key.rpartition(".")
-        (raw[place] if place else raw)[name] = value
+def test_settings_are_read_strictly(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     file = tmp_path / "cluster.yaml"
-    file.write_text(yaml.safe_dump(raw))
-    with pytest.raises(ParamsError, match=message):
+    file.write_text(yaml.safe_dump(yaml.safe_load((ROOT / "cluster.yaml").read_text()) | change))
+    with pytest.raises(ParamsError, match=f"cluster.yaml.*{message}"):
         cluster.load(file)
 
 
-def test_missing_settings_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match="cluster.yaml cannot be read"):
-        cluster.load(tmp_path / "cluster.yaml")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Dask's own, of half a cluster
+def test_an_unknown_argument_of_slurm_is_named() -> None:
+    settings = cluster.load()
+    with pytest.raises(ClusterError, match="colour"):
+        cluster.slurm(replace(settings, slurm=settings.slurm | {"colour": "red"}))

@@ -6,7 +6,6 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +13,8 @@ from lib.study.paths import ROOT
 from tests.support.loopback import DASK, LOOPBACK, SLEEPER, has_ended, scheduler, seen, sender, until
 from tools.stages import cluster, worker
 from tools.stages.cluster import ClusterError
-from tools.stages.slots import PLACE, SCHEDULER
+from tools.stages.processes import SCHEDULER
+from tools.stages.slots import PLACE
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +64,12 @@ print(os.getcwd() == {str(ROOT)!r}, os.getpgid(0) == os.getpid(), repr(os.enviro
 print("last words", file=sys.stderr)
 sys.exit(3)
 """
-    assert cluster.send(address, "stage", ["-c", source]) == 3
+    assert cluster.run_on_worker(address, "stage", ["-c", source]) == 3
     place, *said = capsys.readouterr().out.splitlines()
     assert place.startswith(PLACE)
     assert "(tcp://127.0.0.1:" in place
     assert said == ["first", "True True ''", "last words"]
-    assert cluster.send(address, "stage", ["-c", "import os; os.kill(os.getpid(), 9)"]) == 128 + 9
+    assert cluster.run_on_worker(address, "stage", ["-c", "import os; os.kill(os.getpid(), 9)"]) == 128 + 9
 
 
 def test_a_killed_worker_leaves_no_orphan_and_the_command_is_run_elsewhere(
@@ -152,7 +152,7 @@ def test_a_command_waits_for_an_earlier_process_of_its_stage(
 
 
 def test_a_worker_is_fit_if_it_sees_the_folder_and_has_the_same_packages(tmp_path: Path) -> None:
-    note, here = tmp_path / "study.lock", worker.versions()
+    note, here = tmp_path / "study.holder", worker.versions()
     assert "does not see the coordinator's" in worker.unfit(str(note), "one", here, patience=0)
     note.write_text("one")
     assert worker.unfit(str(note), "one", here, patience=0) == ""
@@ -166,9 +166,10 @@ def test_a_worker_that_is_not_fit_is_named(
     address: str, workers: Callable, note: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workers(1)
-    mine = SimpleNamespace(versions=lambda: {"python": "2.7"}, unfit=worker.unfit, execute=worker.execute)
-    monkeypatch.setattr(cluster, "worker", mine)
-    with pytest.raises(ClusterError, match=r"^worker tcp://127.0.0.1:\d+ on .*: it has python 3.11.*instead of 2.7"):
-        cluster.send(address, "stage", ["-c", "print('never')"])
-    with pytest.raises(ClusterError, match=r"worker tcp://127.0.0.1:\d+: it has python 3.11"):
-        cluster.inspect(address)
+    monkeypatch.setattr(worker, "versions", lambda: {"python": "2.7"})  # here: the worker has the true ones
+    for ask in (
+        lambda: cluster.run_on_worker(address, "stage", ["-c", "print('never')"]),
+        lambda: cluster.inspect(address),
+    ):
+        with pytest.raises(ClusterError, match=r"^worker tcp://127.0.0.1:\d+.*: it has python 3.11.*instead of 2.7"):
+            ask()

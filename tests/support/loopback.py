@@ -16,10 +16,10 @@ LOOPBACK = ["--host", "127.0.0.1", "--no-dashboard", "--dashboard-address", "127
 SENDER = """
 import sys
 from pathlib import Path
-from lib import cluster
-cluster.LOCK = Path(sys.argv[2])
+from tools.stages import cluster
+cluster.HOLDER = Path(sys.argv[2])
 try:
-    sys.exit(cluster.send(sys.argv[1], "stage", ["-c", *sys.argv[3:]]))
+    sys.exit(cluster.run_on_worker(sys.argv[1], "stage", ["-c", *sys.argv[3:]]))
 except cluster.ClusterError as error:
     sys.exit(f"error: {error}")
 """
