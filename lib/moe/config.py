@@ -19,7 +19,7 @@ class MoEConfig:
     bottleneck: R, the width of an expert's hidden layer. dropout: after its ReLU, as in the released code.
     noise: whether the gates are noisy in training. The paper has no noise in its equation; the released code has it.
     text_router_token: which token of a prompt the router reads. The released code reads "start". The text tower is
-        causal, so that token is the same for all prompts, and they all go to the same experts. "end" has read the prompt.
+        causal, so that token is the same for all prompts, and they all go to the same experts. "end" has read them.
     image_blocks, text_blocks: "all" (paper), only the "first" or "last" block, "none", or a list of block numbers.
     router: one for each "task" (paper, Sec. 3.3), or one "shared" by all tasks, which goes on learning.
     freeze: how many experts each block freezes after a task (paper, Sec. 3.3). The released code has 2, whatever K is.

@@ -117,7 +117,6 @@ class Trained(NamedTuple):
     """The model after three steps, its steps, and the first step's gradients by parameter."""
 
     model: MoECLIP
-    before: dict[str, Tensor]
     steps: list[Step]
     gradients: dict[str, Tensor]
 
@@ -128,7 +127,6 @@ def trained(golden: Golden, make_tiny: Callable[[], open_clip.CLIP]) -> Trained:
     model = released(golden, make_tiny(), 2).train()
     for name, adapter in model.adapters().items():
         adapter.frozen[FROZEN[name.split("_")[0]]] = True
-    before = {name: value.clone() for name, value in model.adapter_state().items()}
     parameters = model.trainable_parameters(1)
     optimizer = torch.optim.AdamW([p for _, p in parameters], lr=1e-2, weight_decay=0.0)
     steps, gradients = [], {}
@@ -140,7 +138,7 @@ def trained(golden: Golden, make_tiny: Callable[[], open_clip.CLIP]) -> Trained:
         if number == 0:
             gradients = {name: p.grad.clone() for name, p in parameters if p.grad is not None}
         optimizer.step()
-    return Trained(model, before, steps, gradients)
+    return Trained(model, steps, gradients)
 
 
 # AdamW turns rounding in tiny gradients into whole steps, so later steps agree less
@@ -190,15 +188,3 @@ def test_three_steps_of_adamw_reach_the_released_weights(golden: Golden, trained
     assert len(every) == 90_130
     assert every.max() < 4e-3  # three steps move a weight by 3e-2
     assert every.quantile(0.99) < 2e-4
-
-
-def test_frozen_experts_and_the_other_router_stay_bit_for_bit(trained: Trained) -> None:
-    after, moved = trained.model.adapter_state(), 0
-    for name, before in trained.before.items():
-        frozen = FROZEN[name.split("_")[0]] if "adapters" in name else []
-        if ".experts." in name:
-            assert torch.equal(after[name][frozen], before[frozen]), name
-            moved += int((after[name] != before).sum())
-        elif ".routers.0." in name:
-            assert torch.equal(after[name], before), name
-    assert moved > 50_000
