@@ -86,7 +86,7 @@ def build(cls: Any, raw: Any, where: str) -> Any:
 def _in_words(cls: Any, errors: list[Any]) -> str:
     """One clause for every key that is wrong. A value that fits none of several types has an error for each of them."""
     clauses: dict[tuple[str, ...], str] = {}
-    for error in errors:
+    for error in sorted(errors, key=lambda error: error["type"] == "missing"):  # a misspelt key comes first
         path = tuple(str(part) for part in error["loc"] if not _TYPE.search(str(part)))
         other = error["msg"].removeprefix("Input should be ")
         clauses[path] = f"{clauses[path]} or {other}" if path in clauses else _clause(cls, error, path)

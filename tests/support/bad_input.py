@@ -4,7 +4,6 @@ import copy
 import io
 import json
 import struct
-import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,25 +16,25 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from lib.data import folders, tasks
-from lib.moe import MoECLIP, MoEConfig
 from lib.report import tables
-from lib.study import checkpoint, params, plan
+from lib.study import checkpoint, params
 from lib.study.checkpoint import About
 from lib.study.evaluate import Row
 from lib.study.paths import ROOT
-from tests.support import made_results, small_study
-from tools.datasets import archive
+from tests.support import small_study
+from tests.support.made_results import result as made_result
 
 Maker = Callable[[Path], Any]  # given an empty folder, asks for what must be refused
 
 COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text())
+GONE = object()  # in place of a value: without the key
 
 
-# --- params and plan
+# --- params
 
 
 def given(text: str | bytes) -> Maker:
-    """A params file that reads so."""
+    """A params file with this text."""
 
     def make(folder: Path) -> None:
         (folder / "params.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -53,6 +52,8 @@ def number(path: str, value: object, *more: tuple[str, object]) -> Maker:
         for key in parents:
             place = place[key]
         place[last] = what
+        if what is GONE:
+            del place[last]
     return given(yaml.safe_dump(raw, sort_keys=False))
 
 
@@ -61,35 +62,24 @@ def setting(name: str, **changes: Any) -> Maker:
     return lambda _: small_study.method(name, **changes)
 
 
-def study_folder(study: str, folder: str) -> Maker:
-    """A study whose name is not that of its folder."""
-
-    def make(home: Path) -> None:
-        (home / "studies" / folder).mkdir(parents=True)
-        (home / "studies" / folder / "params.yaml").write_text(yaml.safe_dump(COMMITTED | {"study": study}))
-        plan.files(home / "studies" / folder)
-
-    return make
-
-
 # --- pictures and classes
 
 
 def task(*changes: Callable[[Path], object], **settings: Any) -> Maker:
     """The small study's red task, after changes to its folder of pictures."""
 
-    def make(folder: Path) -> None:
-        small_study.write_pictures(folder)
+    def make(home: Path) -> None:
+        small_study.write_pictures(home / "pictures")
         for change in changes:
-            change(folder / "red")
-        wanted = small_study.study({"tasks.root": "."} | {f"tasks.{k}": v for k, v in settings.items()})
-        made = folders.make("red", wanted.tasks, 32, folder)
+            change(home / "pictures" / "red")
+        wanted = small_study.study({f"tasks.{key}": value for key, value in settings.items()})
+        made = folders.make("red", wanted.tasks, 32, home)
         tasks.check_prompts(made, small_study.backbone().tokenizer)
 
     return make
 
 
-def picture(content: bytes | Image.Image, name: str = "0.png", **how: Any) -> Maker:
+def picture(content: bytes | Image.Image, name: str = "0.png") -> Maker:
     """One training picture of the class upright is this."""
 
     def change(red: Path) -> None:
@@ -97,13 +87,13 @@ def picture(content: bytes | Image.Image, name: str = "0.png", **how: Any) -> Ma
         if isinstance(content, bytes):
             file.write_bytes(content)
         else:
-            content.save(file, **how)
+            content.save(file)
 
     return task(change)
 
 
 def png_header(wide: int, high: int) -> bytes:
-    """A PNG that says it has so many pixels, and holds next to none."""
+    """A PNG that declares so many pixels, and holds next to none."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -114,10 +104,10 @@ def png_header(wide: int, high: int) -> bytes:
 
 def packed(kind: str) -> bytes:
     """A whole picture as the bytes of a file."""
-    held = io.BytesIO()
+    file = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(held, kind)
-    return held.getvalue()
+    Image.fromarray(noise).save(file, kind)
+    return file.getvalue()
 
 
 def classes(*names: str) -> Callable[[Path], None]:
@@ -132,59 +122,28 @@ def classes(*names: str) -> Callable[[Path], None]:
     return change
 
 
-def only(count: int) -> Callable[[Path], None]:
-    """Just the first classes stay."""
-
-    def change(red: Path) -> None:
-        for split in ("train", "test"):
-            for folder in sorted((red / split).iterdir())[count:]:
-                folder.rename(red / f"{split}-{folder.name}")
-
-    return change
-
-
-# --- archives
-
-
-def tar(name: str, **changes: Any) -> Maker:
-    """A tar with one member."""
-
-    def make(folder: Path) -> None:
-        member = tarfile.TarInfo(name)
-        for key, value in changes.items():
-            setattr(member, key, value)
-        with tarfile.open(folder / "set.tar", "w") as made:
-            made.addfile(member)
-        archive.unpack(folder / "set.tar", folder / "out", "tar")
-
-    return make
-
-
-def not_a_tar(folder: Path) -> None:
-    """An error page that was saved as an archive."""
-    (folder / "set.tgz").write_text("<html>")
-    archive.unpack(folder / "set.tgz", folder / "out", "tar")
-
-
 # --- checkpoints
-
-STATE = {"experts": torch.ones(2, 3)}
 
 
 def about(**changes: Any) -> About:
-    """What a good checkpoint says."""
+    """The JSON of a good checkpoint."""
     row = Row({"sample": [50.0]}, {})
-    held: dict[str, Any] = {"study": "s", "run": "adapter", "order": "I", "seed": 0, "backbone": "a" * 64}
-    held |= {"settings": {"lr": 0.1}, "tasks": ["red"], "rows": [row], "losses": [[1.0]]}
-    return About(**held | changes)
+    fields: dict[str, Any] = {"study": "s", "run": "adapter", "order": "I", "seed": 0, "backbone": "a" * 64}
+    fields |= {"settings": {"lr": 0.1}, "tasks": ["red"], "rows": [row], "losses": [[1.0]]}
+    return About(**fields | changes)
 
 
-def stored(state: dict[str, torch.Tensor] | None = None, **changes: Any) -> Maker:
-    """A checkpoint that says something else than is asked for."""
+def loaded(folder: Path) -> tuple[About, dict[str, torch.Tensor]]:
+    """The checkpoint in a folder, as a run asks for it whose `about` this is."""
+    return checkpoint.load(folder, "a" * 64, "adapter", {"lr": 0.1})
 
-    def make(folder: Path) -> None:
-        checkpoint.save(folder / "run", about(**changes), state or STATE)
-        checkpoint.load(folder / "run", "a" * 64, "adapter", {"lr": 0.1})
+
+def stored(weight: float = 1.0, **changes: Any) -> Maker:
+    """A checkpoint with another `about` than is asked for."""
+
+    def make(home: Path) -> None:
+        checkpoint.save(home / "run", about(**changes), {"x": torch.full((3,), weight)})
+        loaded(home / "run")
 
     return make
 
@@ -192,63 +151,41 @@ def stored(state: dict[str, torch.Tensor] | None = None, **changes: Any) -> Make
 def spoilt(file: str, change: Callable[[bytes], bytes]) -> Maker:
     """A checkpoint with one file changed afterwards."""
 
-    def make(folder: Path) -> None:
-        checkpoint.save(folder / "run", about(), STATE)
-        path = folder / "run" / file
+    def make(home: Path) -> None:
+        checkpoint.save(home / "run", about(), {"x": torch.ones(3)})
+        path = home / "run" / file
         path.write_bytes(change(path.read_bytes()))
-        checkpoint.load(folder / "run", "a" * 64, "adapter", {"lr": 0.1})
+        loaded(home / "run")
 
     return make
 
 
-def said(**changes: Any) -> Callable[[bytes], bytes]:
-    """Other values in a checkpoint's about.json."""
-    return lambda raw: json.dumps(json.loads(raw) | changes).encode()
+def replaced(**changes: Any) -> Callable[[bytes], bytes]:
+    """Other values in a JSON; GONE: without the key."""
+    return lambda raw: json.dumps({k: v for k, v in (json.loads(raw) | changes).items() if v is not GONE}).encode()
 
 
-def mixture(width: int = 32, change: Callable[[dict], object] = lambda _: None, **shape: Any) -> Maker:
-    """The state of a mixture of another shape, given to one of 4 experts, K = 2, R = 4, D = 32."""
-
-    def model(width: int, **changes: Any) -> MoECLIP:
-        config = small_study.CONFIG | {"width": width}
-        clip = small_study.tiny_clip.build(config, seed=0)
-        known: dict[str, Any] = {"experts": 4, "top_k": 2, "bottleneck": 4}
-        made = MoECLIP(clip, MoEConfig(**known | changes))
-        made.add_task()
-        return made
-
-    def make(_: Path) -> None:
-        state = model(width, **shape).adapter_state()
-        change(state)
-        model(32).load_adapter_state(state)
-
-    return make
-
-
-# --- prepared tasks, results
+# --- prepared tasks and results
 
 
 def prepared(**changes: torch.Tensor) -> Maker:
     """A prepared task with other tensors."""
 
-    def make(folder: Path) -> None:
-        tasks.save(small_study.task(0), folder / "red.safetensors")
-        made = tasks.load(folder / "red.safetensors")
-        held = {f"{s}_{p}": getattr(getattr(made, s), p).clone() for s in tasks.SPLITS for p in ("images", "labels")}
-        said_of_it = {"name": made.name, "classes": made.classes, "templates": made.templates}
-        save_file(held | changes, folder / "red.safetensors", {"task": json.dumps(said_of_it)})
-        tasks.load(folder / "red.safetensors")
+    def make(home: Path) -> None:
+        made = small_study.task(0)
+        parts = {f"{s}_{p}": getattr(getattr(made, s), p) for s in tasks.SPLITS for p in ("images", "labels")}
+        described = {"name": made.name, "classes": made.classes, "templates": made.templates}
+        save_file(parts | changes, home / "red.safetensors", {"task": json.dumps(described)})
+        tasks.load(home / "red.safetensors")
 
     return make
 
 
-def result(text: str | None = None, **changes: Any) -> Maker:
-    """A result with other values (None: without the key), or another text."""
+def result(change: Callable[[bytes], bytes]) -> Maker:
+    """A result file that was changed."""
 
-    def make(folder: Path) -> None:
-        content = {k: v for k, v in (made_results.result("finetune") | changes).items() if v is not None}
-        (folder / "results" / "mini").mkdir(parents=True)
-        (folder / "results" / "mini" / "finetune--I--s0.json").write_text(text or json.dumps(content))
-        tables.read(folder / "results" / "mini")
+    def make(home: Path) -> None:
+        (home / "one.json").write_bytes(change(json.dumps(made_result("finetune")).encode()))
+        tables.read(home)
 
     return make
