@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.clip.loading import load_clip
+from lib.clip import load_clip
 from tests.support import bad_input as bad
 from tests.support.bad_input import (
     GONE,

@@ -128,11 +128,8 @@ def test_params_whose_aliases_would_fill_the_memory_are_refused_in_few_words(tmp
 def test_a_plan_of_any_bytes_is_out_of_step_and_written_anew(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(RAW, sort_keys=False))
     (tmp_path / "plan.yaml").write_bytes(content)
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (plan, params):
-            patch.setattr(module, "ROOT", tmp_path)
-        assert plan.write() == ["plan.yaml"]
-        assert plan.write() == []
+    assert plan.write(root=tmp_path) == ["plan.yaml"]
+    assert plan.write(root=tmp_path) == []
     assert "learn" in yaml.safe_load((tmp_path / "plan.yaml").read_text())
 
 
