@@ -24,6 +24,12 @@ def tiny_clip() -> open_clip.CLIP:
 
 
 @pytest.fixture
+def own_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder study has two tasks, though nobody has put pictures there."""
+    monkeypatch.setattr("lib.data.folders.task_names", lambda home: ["hats", "shoes"])
+
+
+@pytest.fixture
 def no_window() -> Iterator[None]:
     """Figures are drawn without a window, and closed after the test."""
     matplotlib.use("Agg")

@@ -101,7 +101,7 @@ def load(path: str | Path = "params.yaml") -> Study:
 
 def parse(raw: Any, where: str) -> Study:
     """The study of a mapping as a params file holds it. Raises ParamsError, which begins with `where`."""
-    study = build(Study, _with_orders(raw, where), where)
+    study = build(Study, with_orders(raw, where), where)
     _check_sections(study, where)
     for name, grid in study.tuning.items():
         if set(grid) - set(study.methods.get(name, ())) or name not in study.methods:
@@ -111,13 +111,13 @@ def parse(raw: Any, where: str) -> Study:
     return study
 
 
-def _with_orders(raw: Any, where: str) -> Any:
-    """The mapping; if a study of folders names no order, with one of all its tasks, sorted by name."""
+def with_orders(raw: Any, where: str, root: Path = ROOT) -> Any:
+    """The mapping of a params file. If a folder study names no order, it gets one: all its tasks, sorted by name."""
     tasks = raw.get("tasks") if isinstance(raw, dict) else None
     if not isinstance(tasks, dict) or (tasks.get("source"), tasks.get("orders")) != ("folder", {}):
         return raw
     try:
-        names = folders.task_names(ROOT / str(tasks.get("root")))
+        names = folders.task_names(root / str(tasks.get("root")))
     except TaskError as error:
         raise ParamsError(f"{where}: {error}") from error
     return raw | {"tasks": tasks | {"orders": {"I": names}}}

@@ -113,8 +113,9 @@ def weights(study: params.Study) -> str:
 
 def files(name: str, root: Path = ROOT) -> dict[Path, str]:
     """What DVC reads of a study: the content of each file that has to be generated."""
-    numbers = studies.read(studies.file_of(name, root))
-    study = params.load(studies.file_of(name, root))
+    file = studies.file_of(name, root)
+    numbers = params.with_orders(studies.read(file), str(file.relative_to(root)), root)
+    study = params.parse(numbers, str(file.relative_to(root)))
     if name == "mini":
         return {root / "plan.yaml": HEAD + _yaml(_variables(study, ".", "params.yaml", "reports/index.html"))}
     folder = root / "studies" / name

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from lib.study import params, plan
+from lib.study import params, plan, studies
 from lib.study.opened import OpenStudy
 from lib.study.paths import ROOT
 
 REAL = ROOT.parent / "shared" / "realdata"
-SETS = ["mnist", "dtd10", "sun8"]
+SETS = ["dtd10", "mnist", "sun8"]
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="no real pictures beside the project (../shared/realdata)")
 
 
@@ -32,10 +32,9 @@ def test_real_pictures_from_folder_to_result(tmp_path: Path) -> None:
     for name in SETS:
         unpack(name, tmp_path / "data" / "pictures", {"train": 8, "test": 4})
     (tmp_path / "data" / "backbone").symlink_to(ROOT / "data" / "backbone")
-    given = params.load("studies/folder.yaml")
+    given = params.parse(params.with_orders(studies.read(studies.file_of("folder")), "folder", tmp_path), "folder")
     study = replace(
         given,
-        tasks=replace(given.tasks, orders={"I": SETS}),
         train=replace(given.train, steps=5, batch=8),
         selector=replace(given.selector, steps=20, batch=16),
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.data.tasks import TaskError
 from lib.study import params, plan, studies
 from lib.study.params import ParamsError, load
 from lib.study.paths import ROOT
@@ -119,7 +120,7 @@ def folder_study(*tasks: str) -> params.Study:
 def test_a_study_of_pictures_says_what_to_put_where(tmp_path: Path) -> None:
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "mine.yaml").touch()
-    with pytest.raises(ParamsError, match=r"no folder pictures: put pictures in pictures/<task>/.*studies/mine.yaml"):
+    with pytest.raises(TaskError, match="pictures has no task; put your pictures at .*pictures/<task>/"):
         checks.check(folder_study("red"), tmp_path)
     (tmp_path / "pictures" / "red").mkdir(parents=True)
     with pytest.raises(ParamsError, match=r"orders.I has rde; pictures has: red"):

@@ -58,6 +58,7 @@ def test_a_stage_depends_on_the_code_of_its_notebook_and_of_no_other(name: str) 
     assert not [dep for dep in stage["deps"] if dep.endswith((".py", ".ipynb"))]  # digests stand for them
 
 
+@pytest.mark.usefixtures("own_pictures")
 def test_the_code_that_stages_depend_on_is_digested() -> None:
     made = {f"data/code/{name}" for name in digests()}
     asked = {dep for stage in stages().values() for dep in stage["deps"] if dep.startswith("data/code/")}
@@ -106,9 +107,10 @@ def has(raw: Any, path: str) -> bool:
     return True
 
 
+@pytest.mark.usefixtures("own_pictures")
 @pytest.mark.parametrize("study", studies.names())
 def test_every_number_that_a_stage_watches_is_in_the_params(study: str) -> None:
-    raw = studies.read(studies.file_of(study))
+    raw = params.with_orders(studies.read(studies.file_of(study)), study)
     plain = {name: stage for name, stage in STAGES.items() if "foreach" not in stage}
     wanted = {(name, key) for name, stage in plain.items() for key in tracked(stage)}
     for key, item in plan.items(params.load(studies.file_of(study))).items():

@@ -79,6 +79,7 @@ def test_a_chain_has_a_stage_for_each_task_from_the_one_before() -> None:
     ]  # other seeds are one stage
 
 
+@pytest.mark.usefixtures("own_pictures")
 def test_parents_come_before_children_and_no_output_is_written_twice() -> None:
     for name in studies.names():
         study = params.load(studies.file_of(name))
@@ -124,6 +125,15 @@ def test_another_study_gets_a_folder_when_it_is_wanted(project: Path) -> None:
     assert (variables["root"], variables["page"]) == ("../..", "reports/few/index.html")
     assert params.load(project / "studies/few/params.yaml") == params.load(project / "studies/few.yaml")
     assert "stages: {}" in (project / "studies/few/dvc.yaml").read_text()
+
+
+def test_a_folder_study_without_orders_gets_one_of_all_its_folders(project: Path) -> None:
+    (project / "studies/own.yaml").write_text("extends: mini\nwithout: [tasks.orders]\ntasks: {orders: {}}\n")
+    for task in ("shoes", "hats", ".git"):
+        (project / "pictures" / task).mkdir(parents=True)
+    plan.write("own", root=project)
+    held = yaml.safe_load((project / "studies/own/params.yaml").read_text())  # where DVC watches the order
+    assert held["tasks"]["orders"] == {"I": ["hats", "shoes"]}
 
 
 def test_a_folder_that_is_there_is_kept_in_step(project: Path) -> None:

@@ -59,6 +59,7 @@ def test_a_file_that_cannot_be_merged_is_named_with_the_value(home: Path, text: 
         studies.read(write(home, "few", text))
 
 
+@pytest.mark.usefixtures("own_pictures")
 @pytest.mark.parametrize("name", studies.names())
 def test_every_study_of_the_project_can_be_read(name: str) -> None:
     assert params.load(studies.file_of(name)).study == name

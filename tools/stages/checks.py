@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lib.data.folders import task_names
 from lib.study import studies
 from lib.study.check import check as check_study
 from lib.study.params import ParamsError, Study
@@ -20,19 +21,12 @@ def check(study: Study, root: Path = ROOT) -> None:
 
 
 def _check_pictures(study: Study, root: Path) -> None:
-    """Raises ParamsError if the folder of pictures is missing or lacks a task of an order."""
+    """Raises ValueError if the folder of pictures is missing, is empty or lacks a task of an order."""
     home, file = study.tasks.root, studies.file_of(study.study, root).relative_to(root)
-    if not (root / home).is_dir():
-        raise ParamsError(
-            f"there is no folder {home}: put pictures in {home}/<task>/{{train,test}}/<class>/*.png (or .jpg), "
-            f"and name the tasks in tasks.orders of {file}"
-        )
-    there = sorted(folder.name for folder in (root / home).iterdir() if folder.is_dir())
+    there = task_names(root / home)
     for order, tasks in study.tasks.orders.items():
         if missing := [name for name in tasks if name not in there]:
-            raise ParamsError(
-                f"{file}: tasks.orders.{order} has {', '.join(missing)}; {home} has: {', '.join(there) or 'no folders'}"
-            )
+            raise ParamsError(f"{file}: tasks.orders.{order} has {', '.join(missing)}; {home} has: {', '.join(there)}")
 
 
 def settle_without_git(root: Path = ROOT) -> None:
