@@ -29,7 +29,7 @@ from lib.methods.base import Context, Lesson, Method, TrainSettings
 from lib.selector.features import extract, selector_features
 from lib.settings import ParamsError
 from lib.study import params
-from lib.study.checkpoint import About
+from lib.study.checkpoint import About, check_fingerprint
 from lib.study.paths import ROOT
 from lib.study.plan import find, main_order, manifest
 from lib.study.results import write_json
@@ -55,7 +55,7 @@ class OpenStudy:
         """The frozen CLIP. Raises ValueError if its weights are not those with which the study began."""
         chosen = self.params.backbone
         backbone = load_clip(chosen.model, chosen.pretrained, self.root).to(self.device)
-        _check_fingerprint(backbone, self.data / "backbone.json")
+        check_fingerprint(backbone, self.data / "backbone.json")
         return backbone
 
     @property
@@ -243,16 +243,3 @@ def open_study(file: str | Path | params.Study = "params.yaml") -> OpenStudy:
     if isinstance(file, params.Study):
         return OpenStudy(file)
     return OpenStudy(params.load(file), file=str(file))
-
-
-def _check_fingerprint(backbone: Backbone, file: Path) -> None:
-    """Raises ValueError if the weights are not those that the stage `data` wrote down, if it has."""
-    try:
-        expected = str(json.loads(file.read_text())["fingerprint"]) if file.exists() else backbone.fingerprint
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file} has no fingerprint of a CLIP ({error!r}); the stage `data` makes it again") from error
-    if expected != backbone.fingerprint:
-        raise ValueError(
-            f"{backbone.name} has other weights ({backbone.fingerprint[:12]}) than when the study began "
-            f"({expected[:12]}, {file}); restore those weights, or run the stage `data` to begin the study again"
-        )
