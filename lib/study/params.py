@@ -61,8 +61,8 @@ class Run:
     """One line of the comparison, named <method> or <method>+<variant>.
 
     set: the settings of the method that differ, and those of SPECIAL. orders: empty = the first. story: whether the
-    run is part of the main story. by_task: whether the first seed learns each task in a stage of its own, which leaves
-    a checkpoint after every task.
+    run is part of the main story. by_task: whether the first seed
+    leaves a checkpoint of every task.
     """
 
     seeds: Annotated[list[Count], Rule("one seed or more, each once", lambda seeds: bool(seeds) and each_once(seeds))]

@@ -21,28 +21,38 @@ HEAD = "# made by `python -m lib.study.plan`: do not edit\n"
 
 @dataclass(frozen=True)
 class Item:
-    """A stage: learn tasks number `first` to `stop` - 1 of a run, from a parent checkpoint."""
+    """A learning stage: a run's tasks in one order, with one seed.
+
+    tasks: how many. checkpoint: the folder of the last checkpoint; with every_task the checkpoints after the tasks
+    before lie inside it, by task number.
+    """
 
     run: str
     method: str
     order: str
     seed: int
-    first: int
-    stop: int
-    parent: str  # the checkpoint it starts from; for a run's first stage the manifest of the features
+    tasks: int
+    every_task: bool
     checkpoint: str
     result: str
 
+    @property
+    def moments(self) -> list[str]:
+        """The folders of all checkpoints that the stage leaves, in the order of learning."""
+        before = [f"{self.checkpoint}/{number}" for number in range(self.tasks - 1)] if self.every_task else []
+        return [*before, self.checkpoint]
+
 
 def items(study: params.Study) -> dict[str, Item]:
-    """Every learning stage of a study by name, parents before children."""
+    """Every learning stage of a study by name."""
     plan: dict[str, Item] = {}
     for run, settings in study.runs.items():
         for order in settings.orders or [main_order(study)]:
-            names = tasks_of(study, run, order)
+            count = len(tasks_of(study, run, order))
             for seed in settings.seeds:
-                chained = settings.by_task and seed == settings.seeds[0]
-                plan |= _stages(study.study, run, chained, order, names, seed)
+                name, every_task = f"{run}--{order}--s{seed}", settings.by_task and seed == settings.seeds[0]
+                places = (f"data/{study.study}/runs/{name}", f"reports/results/{study.study}/{name}.json")
+                plan[name] = Item(run, params.method_of(run), order, seed, count, every_task, *places)
     return plan
 
 
@@ -71,25 +81,6 @@ def manifest(study: str) -> str:
     return f"data/{study}/features/manifest.json"
 
 
-def _stages(study: str, run: str, chained: bool, order: str, names: list[str], seed: int) -> dict[str, Item]:
-    """One stage for the whole sequence, or a chain with one for each task."""
-    name, home, method = f"{run}--{order}--s{seed}", f"data/{study}/runs", params.method_of(run)
-    final = f"reports/results/{study}/{name}.json"
-    first = manifest(study)
-    if not chained:
-        whole = Item(run, method, order, seed, 0, len(names), first, f"{home}/{name}", final)
-        return {name: whole}
-    chain: dict[str, Item] = {}
-    parent = first
-    for number, task in enumerate(names):
-        key = f"{name}--{number}-{task}"
-        last = number == len(names) - 1
-        target = final if last else f"{home}/{key}.json"
-        chain[key] = Item(run, method, order, seed, number, number + 1, parent, f"{home}/{key}", target)
-        parent = f"{home}/{key}"
-    return chain
-
-
 def main_story(study: params.Study) -> list[str]:
     """The names of the stages of the first seed, in the first order, of every run that is part of the story."""
     return [
@@ -99,10 +90,9 @@ def main_story(study: params.Study) -> list[str]:
     ]
 
 
-def final(study: params.Study, run: str) -> Item | None:
-    """The stage that ends a run of the main order's first seed; None if the study has no such run."""
-    mine = [i for i in items(study).values() if i.run == run and i.order == main_order(study)]
-    return next((item for item in mine if item.result.startswith("reports")), None)
+def first_of(study: params.Study, run: str) -> Item | None:
+    """The stage of a run's first seed in the main order; None if the study has no such run."""
+    return next((i for i in items(study).values() if (i.run, i.order) == (run, main_order(study))), None)
 
 
 def weights(study: params.Study) -> str:
@@ -129,7 +119,7 @@ def files(name: str, root: Path = ROOT) -> dict[Path, str]:
 
 def _variables(study: params.Study, root: str, file: str, page: str) -> dict[str, Any]:
     """The variables of dvc.yaml. A dep that this study lacks is one that the stage has anyway."""
-    method = final(study, "moe_adapters")  # the notebook of ablations asks its experts
+    method = first_of(study, "moe_adapters")  # the notebook of ablations asks its experts
     return {
         "root": root,
         "file": file,

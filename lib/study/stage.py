@@ -49,13 +49,14 @@ class Stage:
         for lesson in self.curriculum.lessons:
             self.method.learning_rate(lesson.task)  # a task without one is an error now, not after hours
         about = self.about
-        if self.item.first:
-            about = self._restored(self.root / self.item.parent, self.item.first)
         scratch = self.root / "data" / about.study / "scratch" / Path(self.item.checkpoint).name
         saved = scratch / self._progress_key(about)
-        for number in range(self.item.first, self.item.stop):
+        for number in range(self.item.tasks):
             about = self._learn_or_resume(saved / str(number), about, number)
-        checkpoint.save(self.root / self.item.checkpoint, about, self.method.state())
+        *before, last = (self.root / folder for folder in self.item.moments)
+        checkpoint.save(last, about, self.method.state())
+        for number, folder in enumerate(before):
+            shutil.copytree(saved / str(number), folder)
         result = self._result(about)
         results.write_json(self.root / self.item.result, result)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -64,7 +65,7 @@ class Stage:
     def _learn_or_resume(self, saved: Path, about: About, number: int) -> About:
         """Learns task `number` and saves a checkpoint, unless an interrupted call has done both."""
         if saved.exists():
-            print(f"{about.run}: task {number + 1}/{self.item.stop} was finished before", flush=True)
+            print(f"{about.run}: task {number + 1}/{self.item.tasks} was finished before", flush=True)
             return self._restored(saved, number + 1)
         self._learn_task(about, number)
         checkpoint.save(saved, about, self.method.state())

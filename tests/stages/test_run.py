@@ -87,7 +87,7 @@ def test_a_target_is_one_stage_and_a_report_runs_nothing_for_it() -> None:
 def test_a_learning_stage_weighs_the_tasks_that_it_learns() -> None:
     mini = load()
     assert run.weight(mini, "learn@finetune--I--s0") == len(mini.tasks.orders["I"]) + 0.5
-    assert run.weight(mini, "studies/x/dvc.yaml:learn@moe_adapters--I--s0--0-digits") == 1.5
+    assert run.weight(mini, "studies/x/dvc.yaml:learn@moe_adapters--I--s0") == 8.5
     assert run.weight(mini, "learn@zero_shot--I--s0") == 0.5
     assert run.weight(mini, "tasks") == 1
 

@@ -1,7 +1,8 @@
-"""A whole small study: results, chains, interruptions, determinism."""
+"""A whole small study: results, interruptions, determinism."""
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import torch
 
 from lib.data import frozen, tasks
 from lib.data.tasks import Pictures, Task
-from lib.study import code_digests, results
+from lib.study import checkpoint, code_digests, plan, results
 from lib.study.code_digests import Digests
 from lib.study.paths import ROOT
 from tests.support import small_study
-from tests.support.small_run import KEY, begun_by, chain, held, interrupt, learn, result, stop_at, study
+from tests.support.small_run import KEY, begun_by, held, interrupt, learn, result, stop_at, study
 
 KEYS = {
     *("study", "method", "variant", "order", "seed", "tasks", "classes", "accuracy", "transfer", "average"),
@@ -49,14 +50,19 @@ def test_routes_are_counted_for_every_task(home: Path) -> None:
     assert routed["oracle"][1] == [[12, 0, 0], [0, 12, 0], [0, 0, 12]]
 
 
-def test_a_chain_of_stages_gives_the_bytes_of_one_stage(home: Path) -> None:
+def test_a_run_by_task_also_leaves_the_checkpoints_before_the_last(home: Path) -> None:
     learn(home)
     whole = result(home).read_bytes(), held(home)
-    result(home).unlink()
-    for number, key in enumerate(chain()):
-        assert not result(home).exists()
-        assert learn(home, key, study(by_task=True))["tasks"] == small_study.NAMES[: number + 1]
-    assert (result(home).read_bytes(), held(home, chain()[-1])) == whole
+    made = study(by_task=True)
+    learn(home, KEY, made)
+    assert (result(home).read_bytes(), held(home)) == whole
+    for number, folder in enumerate(plan.find(made, KEY).moments):
+        opened = small_study.open_at(home, made)
+        method = opened.method("moe_adapters")
+        settings = json.loads(json.dumps(asdict(method.settings)))
+        about, state = checkpoint.load(home / folder, opened.backbone.fingerprint, "moe_adapters", settings)
+        method.restore(state)
+        assert about.tasks == small_study.NAMES[: number + 1]
 
 
 @pytest.mark.parametrize("run", ["moe_adapters", "finetune_single", "finetune"])

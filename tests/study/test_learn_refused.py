@@ -1,4 +1,4 @@
-"""What a stage of the study refuses before any training: bad input, foreign and damaged parents; and bad losses."""
+"""What a stage of the study refuses before any training: bad input, foreign and damaged progress; and bad losses."""
 
 import dataclasses
 import json
@@ -14,21 +14,23 @@ from lib.study import opened
 from lib.study.checkpoint import CheckpointError
 from lib.study.train import TrainingError
 from tests.support import small_study
-from tests.support.small_run import KEY, chain, held, learn, result, study, untouched
+from tests.support.small_run import KEY, interrupt, learn, result, study, untouched
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_state(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = study(by_task=True)
-    learn(home, chain()[0], made)
-    good = held(home, chain()[0])
+    interrupt(lambda: learn(home), 1)
+    good = progress(home).joinpath("state.safetensors").read_bytes()
     nan = torch.tensor(float("nan"), requires_grad=True)
     monkeypatch.setattr(MoEAdapters, "loss", lambda *_: nan)
     with pytest.raises(TrainingError, match="step 0 of task green"):
-        learn(home, chain()[1], made)
-    assert held(home, chain()[0]) == good
-    assert not (home / "data" / "tiny" / "runs" / chain()[1]).exists()
-    assert not list((home / "data" / "tiny" / "scratch").rglob("*.safetensors"))
+        learn(home)
+    assert progress(home).joinpath("state.safetensors").read_bytes() == good
     assert not result(home).exists()
+
+
+def progress(home: Path, seed: int = 0) -> Path:
+    """The checkpoint of an interrupted run after its first task."""
+    return next(home.glob(f"data/tiny/scratch/moe_adapters--I--s{seed}/*/0"))
 
 
 def run_with(**settings: int) -> dict[str, Any]:
@@ -56,33 +58,30 @@ def test_bad_input_is_refused_before_training(
         learn(home, key, study(changes=changes))
 
 
-def test_a_missing_damaged_or_foreign_parent_is_refused_before_training(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = study(by_task=True)
-    with pytest.raises(CheckpointError, match=f"no checkpoint .*{chain()[0]}"):
-        learn(home, chain()[1], made)
+def test_damaged_or_foreign_progress_is_refused_before_training(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in (0, 1):
-        learn(home, chain(seed)[0], study(by_task=True, seeds=[seed]))
+        interrupt(lambda seed=seed: learn(home, f"moe_adapters--I--s{seed}"), 1)
+    first, other = progress(home), progress(home, 1)
     untouched(monkeypatch)
-    first, other = (home / "data" / "tiny" / "runs" / chain(seed)[0] for seed in (0, 1))
-    with pytest.raises(CheckpointError, match="'lr': 0.01.* not .*'lr': 0.5"):
-        learn(home, chain()[1], study(by_task=True, set={"lr": 0.5}))
-    shutil.copytree(first, first.with_name(chain()[1]))
+    foreign = small_study.open_at(home, study())
+    stage = foreign.stage(KEY)
+    for about, words in (
+        (dataclasses.replace(stage.about, settings={"lr": 0.5}), "'lr': 0.01.* not .*'lr': 0.5"),
+        (dataclasses.replace(stage.about, backbone="f" * 64), "another backbone .*, not ffffffffffff"),
+        (dataclasses.replace(stage.about, order="II"), "'I', 0, .* not .*'II', 0,"),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            dataclasses.replace(stage, about=about)._restored(first, 1)
     with pytest.raises(CheckpointError, match=r"\['red'\]\), not .*\['red', 'green'\]\)"):
-        learn(home, chain()[2], made)
-    foreign = small_study.open_at(home, made)
-    foreign.backbone = dataclasses.replace(small_study.backbone(), fingerprint="f" * 64)
-    with pytest.raises(CheckpointError, match="another backbone .*, not ffffffffffff"):
-        foreign.learn(chain()[1])
+        stage._restored(first, 2)
     state = first / "state.safetensors"
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="state.safetensors is damaged"):
-        learn(home, chain()[1], made)
+        learn(home)
     shutil.rmtree(first)
     shutil.copytree(other, first)
     with pytest.raises(CheckpointError, match="'I', 1, .* not .*'I', 0,"):
-        learn(home, chain()[1], made)
+        learn(home)
 
 
 def test_a_clip_with_other_weights_than_the_study_began_with(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

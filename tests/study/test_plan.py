@@ -1,4 +1,4 @@
-"""The plan: a stage for a whole run or for each task, parents first, and the committed files in step."""
+"""The plan: a stage for each run, order and seed, and the committed files in step."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from lib.study.params import Run
 from lib.study.plan import Item
 from tests.support import small_study
 
-CHAIN = Run([0, 1], {}, ["I", "II"], story=True, by_task=True)
+EVERY = Run([0, 1], {}, ["I", "II"], story=True, by_task=True)
 
 
 def small(**runs: Run) -> params.Study:
@@ -29,9 +29,8 @@ def test_a_whole_run_is_one_stage() -> None:
         method="finetune",
         order="I",
         seed=3,
-        first=0,
-        stop=3,
-        parent="data/tiny/features/manifest.json",
+        tasks=3,
+        every_task=False,
         checkpoint="data/tiny/runs/finetune--I--s3",
         result="reports/results/tiny/finetune--I--s3.json",
     )
@@ -51,52 +50,30 @@ def test_a_task_that_is_cut_counts_as_its_parts() -> None:
     study = small(moe_adapters=Run([0], {"cut": 2}, story=True, by_task=True), finetune=Run([0], {"cut": 2}))
     names = ["red.1", "red.2", "green.1", "green.2", "blue.1", "blue.2"]
     assert plan.tasks_of(study, "moe_adapters", "I") == names
-    found = plan.items(study)
-    assert list(found)[:6] == [f"moe_adapters--I--s0--{i}-{name}" for i, name in enumerate(names)]
-    assert (found["finetune--I--s0"].first, found["finetune--I--s0"].stop) == (0, 6)
+    assert [item.tasks for item in plan.items(study).values()] == [6, 6]
     assert plan.tasks_of(small(finetune=Run([0], {})), "finetune", "II") == ["blue", "red", "green"]
 
 
-def test_a_chain_has_a_stage_for_each_task_from_the_one_before() -> None:
-    found = plan.items(small(moe_adapters=CHAIN))
-    name = "moe_adapters--I--s0"
-    keys = [f"{name}--0-red", f"{name}--1-green", f"{name}--2-blue"]
-    chain = [found[key] for key in keys]
-    assert [(item.first, item.stop) for item in chain] == [(0, 1), (1, 2), (2, 3)]
-    assert [item.parent for item in chain] == ["data/tiny/features/manifest.json", *(i.checkpoint for i in chain[:2])]
-    assert [item.checkpoint for item in chain] == [f"data/tiny/runs/{key}" for key in keys]
-    assert [item.result for item in chain] == [
-        f"data/tiny/runs/{keys[0]}.json",
-        f"data/tiny/runs/{keys[1]}.json",
-        f"reports/results/tiny/{name}.json",  # only the whole sequence is a result
-    ]
-    second = ["moe_adapters--II--s0--0-blue", "moe_adapters--II--s0--1-red", "moe_adapters--II--s0--2-green"]
-    assert list(found) == [
-        *keys,
-        "moe_adapters--I--s1",
-        *second,
-        "moe_adapters--II--s1",
-    ]  # other seeds are one stage
+def test_the_first_seed_of_a_run_by_task_leaves_a_checkpoint_of_every_task() -> None:
+    found = plan.items(small(moe_adapters=EVERY, finetune=Run([0], {})))
+    home = "data/tiny/runs/moe_adapters--I--s0"
+    assert found["moe_adapters--I--s0"].moments == [f"{home}/0", f"{home}/1", home]
+    assert [key for key, item in found.items() if item.every_task] == ["moe_adapters--I--s0", "moe_adapters--II--s0"]
+    assert found["finetune--I--s0"].moments == ["data/tiny/runs/finetune--I--s0"]
 
 
 @pytest.mark.usefixtures("own_pictures")
-def test_parents_come_before_children_and_no_output_is_written_twice() -> None:
+def test_no_two_stages_write_to_the_same_place() -> None:
     for name in studies.names():
-        study = params.load(studies.file_of(name))
-        made = {f"data/{study.study}/features/manifest.json"}
-        found = plan.items(study).values()
-        for item in found:
-            assert item.parent in made
-            made.add(item.checkpoint)
+        found = plan.items(params.load(studies.file_of(name))).values()
         outputs = [path for item in found for path in (item.checkpoint, item.result)]
         assert len(outputs) == len(set(outputs))
 
 
 def test_the_main_story_is_the_first_seed_in_the_first_order_of_the_runs_that_belong_to_it() -> None:
     story = Run([7, 8], {}, ["II", "I"], story=True)
-    study = small(finetune=story, joint=Run([0], {}), moe_adapters=CHAIN, adapter=replace(story, orders=["II"]))
-    chain = [f"moe_adapters--I--s0--{i}-{name}" for i, name in enumerate(("red", "green", "blue"))]
-    assert plan.main_story(study) == ["finetune--I--s7", *chain]
+    study = small(finetune=story, joint=Run([0], {}), moe_adapters=EVERY, adapter=replace(story, orders=["II"]))
+    assert plan.main_story(study) == ["finetune--I--s7", "moe_adapters--I--s0"]
 
 
 def test_the_committed_plan_is_in_step_and_names_what_dvc_unfolds() -> None:

@@ -34,11 +34,6 @@ def held(home: Path, key: str = KEY) -> list[bytes]:
     return [(folder / name).read_bytes() for name in ("about.json", "state.safetensors")]
 
 
-def chain(seed: int = 0) -> list[str]:
-    """The stages of the run that learns task by task."""
-    return [f"moe_adapters--I--s{seed}--{number}-{name}" for number, name in enumerate(small_study.NAMES)]
-
-
 def stop_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:
     """Learning task `number` is interrupted; returns the numbers of the tasks whose training was begun."""
     begun, whole = [], stage.learn_task

@@ -53,7 +53,7 @@ class View:
 def orders(study: OpenStudy) -> dict[str, str]:
     """For each order that the study learns with the unchanged method, the first run that does.
 
-    A run that learns task by task has a moment after every task; other runs only have the end.
+    A run that keeps a checkpoint of every task has a moment after each; other runs only have the end.
     """
     runs: dict[str, str] = {}
     usual = study.params.runs[METHOD].set
@@ -68,22 +68,19 @@ def moments(study: OpenStudy, order: str) -> list[Moment]:
     """An order's moments with its first seed. Raises CheckpointError, with the command to run, if one is missing."""
     run = orders(study)[order]
     seed = study.params.runs[run].seeds[0]
-    items = [
-        item for item in plan.items(study.params).values() if (item.run, item.order, item.seed) == (run, order, seed)
-    ]
-    return [_moment(study, item) for item in items]
+    item = plan.find(study.params, f"{run}--{order}--s{seed}")
+    return [_moment(study, item, folder) for folder in item.moments]
 
 
-def _moment(study: OpenStudy, item: plan.Item) -> Moment:
-    folder, method = study.root / item.checkpoint, study.method(item.run, item.seed)
+def _moment(study: OpenStudy, item: plan.Item, folder: str) -> Moment:
+    method = study.method(item.run, item.seed)
     assert isinstance(method, MoEAdapters)
-    if not folder.exists():
+    if not (study.root / folder).exists():
         raise CheckpointError(
-            f"there is no checkpoint {item.checkpoint}; `make study` makes those of the main order, "
-            "`make study-all` the others"
+            f"there is no checkpoint {folder}; `make study` makes those of the main order, `dvc repro` the others"
         )
     settings = json.loads(json.dumps(asdict(method.settings)))
-    about, state = checkpoint.load(folder, study.backbone.fingerprint, item.run, settings)
+    about, state = checkpoint.load(study.root / folder, study.backbone.fingerprint, item.run, settings)
     method.restore(state)
     return Moment(about.tasks, method)
 

@@ -82,7 +82,7 @@ def default_jobs(threads: int, gpus: int = 0) -> int:
 def weight(study: Study, stage: str) -> float:
     """What a stage counts in the time left: one for each task that it learns, and a half for being started."""
     item = plan.items(study).get(learning_stage(stage))
-    return 0.5 + (item.stop - item.first) * (item.method != "zero_shot") if item else 1.0
+    return 0.5 + item.tasks * (item.method != "zero_shot") if item else 1.0
 
 
 def targets(asked: argparse.Namespace, study: Study, folder: str) -> tuple[list[str], list[str]]:
