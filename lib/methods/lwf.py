@@ -28,8 +28,8 @@ EARLIER = "earlier."  # the prefix of the earlier tasks' prompts in the state di
 DRAWN = 2  # the random stream of the sentences
 
 
-class Student(FineTune):
-    """Fine-tuning that keeps the teacher's answers to the current images, among some sentences."""
+class LwF(FineTune):
+    """Keeps the teacher's answers to the current images, among the class prompts of each earlier task."""
 
     @dataclass(frozen=True)
     class Settings(FineTune.Settings):
@@ -37,6 +37,10 @@ class Student(FineTune):
 
         weight: Weight
         temperature: Rate
+
+    def __init__(self, context: Context, settings: dict) -> None:
+        super().__init__(context, settings)
+        self.earlier: list[Tensor] = []  # the prompts (C, L) of each task
 
     def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
         """Copies the teacher, and encodes all sentences with it once."""
@@ -46,12 +50,13 @@ class Student(FineTune):
         return super().begin_task(lesson)
 
     def all_sentences(self, lesson: Lesson) -> Tensor:
-        """The tokens (N, L) of all sentences that this lesson may use; N can be 0."""
-        raise NotImplementedError
+        """The tokens (N, L) of all sentences that this lesson may use: the earlier prompts. N can be 0."""
+        return torch.cat(self.earlier) if self.earlier else torch.zeros(0, 0)
 
     def groups(self) -> list[Tensor]:
-        """The numbers (n,) of the sentences of each group in this step."""
-        raise NotImplementedError
+        """The numbers (n,) of the sentences of each group in this step: a group for each earlier task."""
+        sizes = [len(prompts) for prompts in self.earlier]
+        return list(torch.arange(sum(sizes)).split(sizes))
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy of the current task plus the weighted distillation."""
@@ -73,23 +78,6 @@ class Student(FineTune):
         ]
         return torch.stack(terms).mean()
 
-
-class LwF(Student):
-    """Keeps the answers among the class prompts of each earlier task."""
-
-    def __init__(self, context: Context, settings: dict) -> None:
-        super().__init__(context, settings)
-        self.earlier: list[Tensor] = []  # the prompts (C, L) of each task
-
-    def all_sentences(self, lesson: Lesson) -> Tensor:
-        """The prompts of all earlier tasks."""
-        return torch.cat(self.earlier) if self.earlier else torch.zeros(0, 0)
-
-    def groups(self) -> list[Tensor]:
-        """One group for each earlier task."""
-        sizes = [len(prompts) for prompts in self.earlier]
-        return list(torch.arange(sum(sizes)).split(sizes))
-
     def end_task(self, lesson: Lesson) -> None:
         """Keeps the prompts of the task."""
         self.earlier.append(self.prompts)
@@ -103,11 +91,11 @@ class LwF(Student):
         super().restore(state)
 
 
-class LwFVR(Student):
-    """Keeps the answers among random captions of the reference set."""
+class LwFVR(LwF):
+    """Keeps the teacher's answers among random captions of the reference set."""
 
     @dataclass(frozen=True)
-    class Settings(Student.Settings):
+    class Settings(LwF.Settings):
         """sentences: captions drawn for a step."""
 
         sentences: Positive
@@ -123,3 +111,6 @@ class LwFVR(Student):
         """One group, drawn anew."""
         count = min(self.settings.sentences, len(self.sentences))
         return [torch.from_numpy(self.rng.choice(len(self.sentences), count, replace=False))]
+
+    def end_task(self, lesson: Lesson) -> None:
+        """Keeps no prompts."""

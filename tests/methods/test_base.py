@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load, save
-from torch import Tensor
 
 from lib.clip.backbone import fingerprint
 from lib.methods import METHODS, method_class
@@ -13,14 +12,10 @@ from lib.methods.answers import ANSWERED
 from lib.methods.base import Method
 from lib.settings import ParamsError
 from tests.support import small_lessons, small_study
+from tests.support.small_lessons import predicted
 
 SELECTING = ["expert_gate", "moe_adapters"]
 LEARNING = sorted(set(METHODS) - {"zero_shot", "joint", "finetune_single", "adapter", "moe_adapters"})
-
-
-def answers(method: Method, number: int) -> dict[str, Tensor]:
-    made, features = small_study.sequence()
-    return method.predict(made[number], features[number], number).classes
 
 
 def test_a_method_is_chosen_by_name() -> None:
@@ -43,7 +38,7 @@ def test_a_restored_method_answers_reports_and_weighs_the_same(name: str) -> Non
     again.restore(load(save(method.state())))
     assert (again.size(), again.report()) == (method.size(), method.report())
     for number in range(3):
-        one, two = answers(method, number), answers(again, number)
+        one, two = (predicted(each, number).classes for each in (method, again))
         assert tuple(one) == tuple(two) == method.decisions
         assert all(torch.equal(one[decision], two[decision]) for decision in one)
         assert all(classes.shape == (12,) and classes.min() >= 0 for classes in one.values())
@@ -53,7 +48,7 @@ def test_a_restored_method_answers_reports_and_weighs_the_same(name: str) -> Non
 def test_answering_in_between_changes_nothing_that_is_learned(name: str) -> None:
     method = small_study.teach(small_study.method(name), 0)
     for number in range(3):
-        answers(method, number)
+        predicted(method, number)
     small_study.teach(method, 1)
     states = [m.state() for m in (method, small_study.teach(small_study.method(name), 0, 1))]
     one, two = (save({k: v for k, v in state.items() if not k.startswith(ANSWERED)}) for state in states)
@@ -62,8 +57,7 @@ def test_answering_in_between_changes_nothing_that_is_learned(name: str) -> None
 
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_with_a_selector_have_three_decisions(name: str) -> None:
-    made, features = small_study.sequence()
-    routes = small_study.learned(name).predict(made[0], features[0], 0).routes
+    routes = predicted(small_study.learned(name), 0).routes
     assert small_study.learned(name).decisions == (("sample", "batch", "oracle") if name in SELECTING else ("sample",))
     assert tuple(routes) == (("sample", "batch", "oracle") if name in SELECTING else ())
 
@@ -79,7 +73,7 @@ def test_it_learns(name: str) -> None:
 @pytest.mark.parametrize("name", SELECTING)
 def test_predicting_before_learning_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="learn one"):
-        answers(small_study.method(name), 0)
+        predicted(small_study.method(name), 0)
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.methods.base import Predictions
 from lib.methods.expert_gate import relatedness
 from lib.selector import CLIP, DDAS, Decision
 from tests.support import small_study
-
-
-def predicted(method: Any, number: int) -> Predictions:
-    made, features = small_study.sequence()
-    return method.predict(made[number], features[number], number)
+from tests.support.small_lessons import predicted
 
 
 def begun_with(errors: list[float], monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -91,7 +86,7 @@ def test_answers_are_those_of_the_routed_experts(monkeypatch: pytest.MonkeyPatch
     plain, everyone = small_study.method("finetune"), []
     for expert in method.experts:
         plain.restore(expert)
-        everyone.append(plain.predict(*(each[0] for each in small_study.sequence()), 0).classes["sample"])
+        everyone.append(predicted(plain, 0).classes["sample"])
     both = torch.stack(everyone)  # (2, N)
     assert torch.equal(answers.classes["sample"], both.gather(0, route[None])[0])
     assert torch.equal(answers.classes["batch"], both.gather(0, 1 - route[None])[0])

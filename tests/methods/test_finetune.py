@@ -87,7 +87,6 @@ def test_methods_that_fine_tune_store_a_model_and_what_they_keep(name: str, extr
         ("lwf", {}),
         ("icarl", {}),
         ("mas", {}),
-        ("zscl", {"weight": 0.0, "average_every": 0}),
         ("wise_ft", {"alpha": 1.0}),
     ],
 )

@@ -1,4 +1,4 @@
-"""LwF and LwF-VR: what they keep, of whom they learn it, and that they still learn."""
+"""LwF and LwF-VR: what they distil, and from which teacher."""
 
 from typing import Any
 

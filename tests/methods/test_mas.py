@@ -1,4 +1,4 @@
-"""MAS: importances against finite differences and by hand, the penalty, and that it learns."""
+"""MAS: importances against finite differences and by hand, and the penalty."""
 
 import pytest
 import torch

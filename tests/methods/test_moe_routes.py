@@ -13,11 +13,7 @@ from lib.methods.moe_adapters import MoEAdapters
 from lib.selector import CLIP, DDAS, GaussianSelector
 from tests.support import small_study
 from tests.support.mixtures import stir
-
-
-def predicted(method: Any, number: int) -> Any:
-    tasks, features = small_study.sequence()
-    return method.predict(tasks[number], features[number], number)
+from tests.support.small_lessons import predicted
 
 
 def answered(method: Any, number: int, routes: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,4 @@
-"""RAIL: recursive and kernel solutions against the closed form, the mixture, what never changes, what is kept."""
-
-from typing import Any
+"""RAIL: recursive and kernel solutions against the closed form, fused answers, what never changes, what is kept."""
 
 import pytest
 import torch
@@ -10,6 +8,7 @@ from torch import Tensor
 from lib.data.frozen import class_features
 from lib.methods import rail
 from tests.support import small_study
+from tests.support.small_lessons import predicted
 
 BOTH = ["rail_primal", "rail_dual"]
 
@@ -20,11 +19,6 @@ def pooled(count: int = 3) -> tuple[Tensor, Tensor]:
     labels = [lesson.task.train.labels + 3 * lesson.number for lesson in lessons]
     x = torch.cat([lesson.features.image_train for lesson in lessons]).double()
     return x, F.one_hot(torch.cat(labels), 3 * count).double()
-
-
-def predicted(method: Any, number: int) -> Tensor:
-    made, features = small_study.sequence()
-    return method.predict(made[number], features[number], number).classes["sample"]
 
 
 @pytest.mark.parametrize("rows", [1, 7, 512])
@@ -59,13 +53,6 @@ def test_the_dual_form_equals_the_closed_form(gamma: float) -> None:
     torch.testing.assert_close(method.scores(x), kernel @ closed, rtol=0, atol=1e-6)
 
 
-def test_the_kernel_by_hand() -> None:
-    method = small_study.method("rail_dual", gamma=0.5)
-    method.features = torch.eye(2)
-    expected = torch.tensor([[1, torch.exp(torch.tensor(-1.0))]], dtype=torch.float64)  # distances 0 and sqrt 2
-    torch.testing.assert_close(method.kernel(torch.tensor([[1.0, 0.0]])), expected)
-
-
 @pytest.mark.parametrize("name", BOTH)
 def test_new_classes_leave_the_earlier_ones_as_if_learned_together(name: str) -> None:
     method = small_study.teach(small_study.method(name), 0)
@@ -79,23 +66,23 @@ def test_new_classes_leave_the_earlier_ones_as_if_learned_together(name: str) ->
 
 @pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
-def test_a_learned_task_is_answered_by_the_mixture(name: str, share: float) -> None:
+def test_a_learned_task_gets_fused_answers(name: str, share: float) -> None:
     method = small_study.teach(small_study.method(name, zero_shot_share=share), 0, 1)
     made, features = small_study.sequence()
     scale = small_study.backbone().model.logit_scale.detach().exp()
     for number, own in ((0, slice(0, 3)), (1, slice(3, 6))):
         names = class_features(small_study.backbone(), made[number]).detach()
-        asked = (scale * features[number].image_test @ names.T).softmax(dim=1)
-        mixed = share * asked + (1 - share) * method.scores(features[number].image_test)[:, own]
-        assert torch.equal(predicted(method, number), mixed.argmax(dim=1))
+        zero_shot = (scale * features[number].image_test @ names.T).softmax(dim=1)
+        fused = share * zero_shot + (1 - share) * method.scores(features[number].image_test)[:, own]
+        assert torch.equal(predicted(method, number).classes["sample"], fused.argmax(dim=1))
         if share == 1:
-            assert torch.equal(predicted(method, number), features[number].zero_shot)
+            assert torch.equal(predicted(method, number).classes["sample"], features[number].zero_shot)
 
 
 @pytest.mark.parametrize("name", BOTH)
 def test_tasks_to_come_are_zero_shots_and_only_they_are_settled(name: str) -> None:
     method, features = small_study.learned(name), small_study.sequence()[1]
-    assert torch.equal(predicted(method, 2), features[2].zero_shot)
+    assert torch.equal(predicted(method, 2).classes["sample"], features[2].zero_shot)
     assert [method.settled(task, 1) for task in range(3)] == [False, False, True]
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import load, save
 
 from lib.data import frozen
 from lib.data.tasks import Pictures, Task
-from lib.methods.base import Lesson
+from lib.methods.base import Lesson, Method, Predictions
 from lib.metrics import accuracy
 from lib.study.train import learn_task
 from tests.support import small_study
@@ -37,6 +37,12 @@ def in_one_go_and_resumed(name: str) -> tuple[bytes, bytes]:
     again = small_study.method(name)
     again.restore(load(save(whole.state())))  # as a checkpoint holds it
     return save(small_study.teach(whole, 2).state()), save(small_study.teach(again, 2).state())
+
+
+def predicted(method: Method, number: int) -> Predictions:
+    """A method's answers on the test pictures of a small task."""
+    tasks, features = small_study.sequence()
+    return method.predict(tasks[number], features[number], number)
 
 
 def begun(name: str, *before: int, **settings: Any) -> Any:
