@@ -11,7 +11,7 @@ READY := $(VENV)/.installed
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the stages of a study share one lock: under `make -j` the targets still run one by one
-.PHONY: help study study-all report pretrain tune bench test course browser faults long-run lint audit lab lock
+.PHONY: help study study-all report pretrain tune bench test course browser faults lint audit lab lock
 
 help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,16 +47,13 @@ browser: $(READY) ## run notebooks in JupyterLab in a browser without a window (
 faults: $(READY) ## kill the study at random moments and break what it stands on (FAULT_KILLS=n, FAULT_SEED=n)
 	$(RUN) pytest -q -s tests/run_faults.py
 
-long-run: $(READY) ## learn a hundred tasks in sequence on a toy: time and memory of each
-	$(VENV)/bin/python tests/long_run.py
-
 lint: $(READY) ## check style and types
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) pyright
 
 audit: $(READY) ## ask whether a locked package has a known vulnerability
-	$(VENV)/bin/python tests/audit.py
+	$(RUN) pip_audit --disable-pip --require-hashes -r requirements.lock
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(RUN) jupyterlab --notebook-dir=. notebooks/00_start_here.ipynb
