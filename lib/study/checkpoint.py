@@ -23,6 +23,7 @@ from lib.settings import Number, build, shown
 from lib.study.evaluate import Row
 
 VERSION = 2  # since 2 the JSON holds its own hash
+AGAIN = "delete it and run the study again"  # the advice of every refusal
 
 
 class CheckpointError(ValueError):
@@ -73,7 +74,7 @@ def load(folder: Path, backbone: str, run: str, settings: dict[str, Any]) -> tup
             raise ValueError(f"it belongs to run {about.run} with {about.settings}, not {run} with {settings}")
         return about, _read_state(folder / "state.safetensors", about.tensors)
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} cannot be used: {error}; delete it and run the study again") from error
+        raise CheckpointError(f"{folder} cannot be used: {error}; {AGAIN}") from error
 
 
 def _read_about(file: Path) -> About:

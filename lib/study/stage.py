@@ -12,7 +12,7 @@ from lib.clip import compute
 from lib.data.label_spaces import LabelSpace
 from lib.methods.base import Lesson, Method, TrainSettings
 from lib.study import checkpoint, code_digests, results
-from lib.study.checkpoint import About
+from lib.study.checkpoint import AGAIN, About, CheckpointError
 from lib.study.evaluate import Row, evaluate, zero_shot_row
 from lib.study.plan import Item
 from lib.study.progress import minutes
@@ -114,15 +114,11 @@ class Stage:
         names = [lesson.task.name for lesson in self.curriculum.lessons[:learned]]
         held, wanted = (about.study, about.order, about.seed, about.tasks), (mine.study, mine.order, mine.seed, names)
         if held != wanted:
-            raise checkpoint.CheckpointError(
-                f"{folder} belongs to (study, order, seed, tasks) {held}, not {wanted}; delete it and run the study again"
-            )
+            raise CheckpointError(f"{folder} belongs to (study, order, seed, tasks) {held}, not {wanted}; {AGAIN}")
         try:
             self.method.restore(state)
         except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
-            raise checkpoint.CheckpointError(
-                f"{folder} does not fit the run's method ({error}); delete it and run the study again"
-            ) from error
+            raise CheckpointError(f"{folder} does not fit the run's method ({error}); {AGAIN}") from error
         return about
 
     def _progress_key(self, about: About) -> str:

@@ -44,6 +44,8 @@ def _read(file: Path, extended: tuple[Path, ...]) -> Any:
     if file in extended:
         raise ParamsError(f"{_shown(file)} extends itself; `extends` must lead to mini")
     base, left_out = raw.pop("extends"), raw.pop("without", [])
+    if not isinstance(left_out, list):
+        raise ParamsError(f"{_shown(file)}: without is {left_out!r}; it must be a list of keys")
     numbers = _read(file_of(base, file.parent.parent), (*extended, file))
     for key in left_out:
         _remove(numbers, key, f"{_shown(file)}: without: {key!r} is no key of {base}")

@@ -26,14 +26,12 @@ from lib.files import DiskError
 from lib.report import tables
 from lib.study import checkpoint, code_digests, results
 from lib.study.checkpoint import CheckpointError
-from tests.study.test_checkpoint import about
 from tests.support import small_disk, small_study
-from tests.support.small_run import held, result, stop_at, study
+from tests.support.bad_input import about
+from tests.support.small_run import KEY, begun_by, held, interrupt, learn, result
 from tools.datasets import decode
 from tools.datasets.splits import Split
 from tools.stages import processes
-
-KEY = "moe_adapters--I--s0"
 
 
 def write_pictures(file: Path) -> None:
@@ -133,10 +131,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def learn(home: Path) -> None:
-    small_study.open_at(home, study()).learn(KEY)
-
-
 @pytest.fixture
 def undisturbed(home: Path) -> list[bytes]:
     """The bytes of the run, which is then as if it had never been."""
@@ -147,22 +141,6 @@ def undisturbed(home: Path) -> list[bytes]:
     return made
 
 
-def interrupt(home: Path, at: int = 1) -> None:
-    """The run is interrupted while it learns a task."""
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, at)
-        with pytest.raises(KeyboardInterrupt):
-            learn(home)
-
-
-def begun_again(home: Path) -> list[int]:
-    """The run goes on; returns the tasks whose training was begun."""
-    with pytest.MonkeyPatch.context() as patch:
-        begun = stop_at(patch, 9)
-        learn(home)
-    return begun
-
-
 def saved(home: Path, task: int) -> Path:
     """Where the progress of a task is kept."""
     return next(home.glob(f"data/tiny/scratch/{KEY}/*/{task}"))
@@ -170,13 +148,13 @@ def saved(home: Path, task: int) -> Path:
 
 def test_a_run_goes_on_when_a_full_disk_has_room_again(home: Path, undisturbed: list[bytes]) -> None:
     with small_disk.disk(home / "data" / "tiny" / "scratch", "4m") as place:
-        interrupt(home)
+        interrupt(lambda: learn(home))
         with (
             small_disk.full(place),
             pytest.raises(DiskError, match="scratch.*/1 cannot be written: there is no room"),
         ):
             learn(home)
-        assert begun_again(home) == [1, 2]
+        assert begun_by(lambda: learn(home)) == [1, 2]
     assert [result(home).read_bytes(), *held(home)] == undisturbed
 
 
@@ -184,7 +162,7 @@ def test_a_run_goes_on_when_a_full_disk_has_room_again(home: Path, undisturbed: 
 def test_a_bit_of_progress_that_flips_is_named_and_never_taken_up(
     home: Path, undisturbed: list[bytes], file: str
 ) -> None:
-    interrupt(home)
+    interrupt(lambda: learn(home))
     folder = saved(home, 0)
     whole, rng = (folder / file).read_bytes(), random.Random(0)
     settings = json.loads((folder / "about.json").read_text())["settings"]
@@ -197,12 +175,12 @@ def test_a_bit_of_progress_that_flips_is_named_and_never_taken_up(
     with pytest.raises(CheckpointError, match=f"{folder}"):
         learn(home)
     shutil.rmtree(folder)
-    assert begun_again(home) == [0, 1, 2]
+    assert begun_by(lambda: learn(home)) == [0, 1, 2]
     assert [result(home).read_bytes(), *held(home)] == undisturbed
 
 
 def test_rests_of_kills_are_in_nobodys_way(home: Path, undisturbed: list[bytes]) -> None:
-    interrupt(home)
+    interrupt(lambda: learn(home))
     for target in (saved(home, 0).with_name("1"), home / "data" / "tiny" / "runs" / KEY):
         for end in ("partial", "before"):
             rest = target.with_name(f"{target.name}.{end}")
@@ -210,7 +188,7 @@ def test_rests_of_kills_are_in_nobodys_way(home: Path, undisturbed: list[bytes])
             (rest / "about.json").write_text("half a")
     result(home).parent.mkdir(parents=True)
     result(home).with_name(f"{result(home).name}.partial").write_text("half a")
-    assert begun_again(home) == [1, 2]
+    assert begun_by(lambda: learn(home)) == [1, 2]
     assert [result(home).read_bytes(), *held(home)] == undisturbed
     assert not [*home.rglob("*.partial")]
 
@@ -232,9 +210,9 @@ def test_half_a_result_is_named(home: Path) -> None:
 
 
 def test_progress_that_is_removed_is_made_again(home: Path, undisturbed: list[bytes]) -> None:
-    interrupt(home, 2)
+    interrupt(lambda: learn(home), 2)
     shutil.rmtree(home / "data" / "tiny" / "scratch")
-    assert begun_again(home) == [0, 1, 2]
+    assert begun_by(lambda: learn(home)) == [0, 1, 2]
     assert [result(home).read_bytes(), *held(home)] == undisturbed
 
 
@@ -243,8 +221,8 @@ def test_a_clock_that_jumps_changes_nothing(home: Path, undisturbed: list[bytes]
     with pytest.MonkeyPatch.context() as patch:
         for name in ("time", "monotonic"):
             patch.setattr(time, name, lambda: next(jumps))
-        interrupt(home)
-        assert begun_again(home) == [1, 2]
+        interrupt(lambda: learn(home))
+        assert begun_by(lambda: learn(home)) == [1, 2]
     assert [result(home).read_bytes(), *held(home)] == undisturbed
 
 
@@ -252,8 +230,8 @@ def test_a_clock_that_jumps_changes_nothing(home: Path, undisturbed: list[bytes]
 def test_files_of_another_time_are_taken_as_they_are(home: Path, undisturbed: list[bytes], second: int) -> None:
     for file in home.glob("data/tiny/*/*.safetensors"):
         os.utime(file, (second, second))
-    interrupt(home)
-    assert begun_again(home) == [1, 2]
+    interrupt(lambda: learn(home))
+    assert begun_by(lambda: learn(home)) == [1, 2]
     assert [result(home).read_bytes(), *held(home)] == undisturbed
 
 
