@@ -1,7 +1,6 @@
 """What several tests share: a tiny random CLIP of two blocks a tower, its inputs, and a mixture around it."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import matplotlib
 import open_clip
@@ -35,15 +34,6 @@ def no_window() -> Iterator[None]:
     matplotlib.use("Agg")
     yield
     plt.close("all")
-
-
-@pytest.fixture
-def note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The coordinator's note, by which a worker knows that it sees the same folder."""
-    path = tmp_path / "study.holder"
-    path.write_text("process 1 on here")
-    monkeypatch.setattr("tools.stages.cluster.HOLDER", path)
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ import pytest
 from distributed import Client
 
 from lib.study.paths import ROOT
-from tools.stages.slots import PLACE
+from tools.stages.worker import PLACE
 
 DASK = [sys.executable, "-m", "dask"]
 LOOPBACK = ["--host", "127.0.0.1", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]

@@ -23,13 +23,12 @@ from tools.stages.processes import SCHEDULER
 # a coordinator with a local cluster of one worker, which runs a command
 COORDINATOR = """
 import signal, sys
-from pathlib import Path
 from tools.stages import cluster
-cluster.HOLDER, cluster.DASHBOARD = Path(sys.argv[1]), 0
+cluster.DASHBOARD = 0
 signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background it is ignored
 if __name__ == "__main__":
     with cluster.ready("local", cluster.load(), 1) as address:
-        cluster.run_on_worker(address, "stage", ["-c", *sys.argv[2:]])
+        cluster.run_on_worker(address, "stage", [sys.executable, "-c", *sys.argv[1:]])
 """
 
 
@@ -42,11 +41,11 @@ def test_a_notebook_is_sent_as_the_command_that_it_was(monkeypatch: pytest.Monke
     with pytest.raises(SystemExit) as ended:
         engine._run_on_cluster(Path(arguments[1]))
     assert ended.value.code == 7
-    assert sent == [("tcp://there:8786", "short--05_learn--one", ["-m", "papermill", *arguments])]
+    assert sent == [("tcp://there:8786", "short--05_learn--one", [sys.executable, "-m", "papermill", *arguments])]
 
 
 def test_without_workers_yet_it_is_said_how_to_start_one(
-    note: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = SimpleNamespace(dashboard_link="there", run=lambda *_: {})
     monkeypatch.setattr(cluster, "connected", lambda _: nullcontext(client))
@@ -65,10 +64,10 @@ def test_a_scheduler_that_is_not_there(where: str, message: str, monkeypatch: py
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name)
-def test_a_local_cluster_ends_with_its_coordinator(note: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_local_cluster_ends_with_its_coordinator(tmp_path: Path, number: signal.Signals) -> None:
     file, script = tmp_path / "processes", tmp_path / "coordinator.py"
     script.write_text(COORDINATOR)
-    command = [sys.executable, str(script), str(note), SLEEPER, str(file), "9"]
+    command = [sys.executable, str(script), SLEEPER, str(file), "9"]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as coordinator:
@@ -85,7 +84,7 @@ def test_a_local_cluster_ends_with_its_coordinator(note: Path, tmp_path: Path, n
 
 def test_a_job_of_slurm_asks_for_what_the_settings_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cluster, "DASHBOARD", 0)
-    monkeypatch.setattr(cluster, "HOLDER", tmp_path / "study.holder")
+    monkeypatch.setattr(cluster, "ROOT", tmp_path)
     settings = cluster.load()
     more = {"queue": "gpu", "interface": "lo", "job_script_prologue": ["module load cuda"]}
     with cluster.slurm(replace(settings, slurm=settings.slurm | more, lost_workers=5)) as made:

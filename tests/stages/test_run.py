@@ -23,7 +23,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from tools.stages.run import alone
-with alone(Path(sys.argv[1]), Path(sys.argv[1] + ".holder")):
+with alone(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(120)
 """
@@ -47,7 +47,7 @@ def holder(path: Path) -> subprocess.Popen:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
 def test_a_second_coordinator_starts_nothing_until_the_first_has_ended(tmp_path: Path, number: signal.Signals) -> None:
     path = tmp_path / "tmp" / "study.lock"
-    lock = partial(run.alone, path, Path(f"{path}.holder"))
+    lock = partial(run.alone, path)
     with holder(path) as first:
         with pytest.raises(ValueError, match=f"process {first.pid} on {socket.gethostname()}, since "), lock():
             pytest.fail("there are two")

@@ -1,9 +1,9 @@
 """A stage's command on a worker: its words, its end, and the end of whoever asked for it or ran it; all on loopback."""
 
-import fcntl
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,10 +11,10 @@ import pytest
 
 from lib.study.paths import ROOT
 from tests.support.loopback import DASK, LOOPBACK, SLEEPER, has_ended, scheduler, seen, sender, until
-from tools.stages import cluster, worker
+from tools.stages import cluster
 from tools.stages.cluster import ClusterError
 from tools.stages.processes import SCHEDULER
-from tools.stages.slots import PLACE
+from tools.stages.worker import PLACE
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,6 @@ def workers(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def test_what_a_command_prints_and_its_exit_status_come_back(
     address: str,
     workers: Callable,
-    note: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -64,36 +63,36 @@ print(os.getcwd() == {str(ROOT)!r}, os.getpgid(0) == os.getpid(), repr(os.enviro
 print("last words", file=sys.stderr)
 sys.exit(3)
 """
-    assert cluster.run_on_worker(address, "stage", ["-c", source]) == 3
+    assert cluster.run_on_worker(address, "stage", [sys.executable, "-c", source]) == 3
     place, *said = capsys.readouterr().out.splitlines()
     assert place.startswith(PLACE)
     assert "(tcp://127.0.0.1:" in place
     assert said == ["first", "True True ''", "last words"]
-    assert cluster.run_on_worker(address, "stage", ["-c", "import os; os.kill(os.getpid(), 9)"]) == 128 + 9
+    assert (
+        cluster.run_on_worker(address, "stage", [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) == 128 + 9
+    )
 
 
 def test_a_killed_worker_leaves_no_orphan_and_the_command_is_run_elsewhere(
-    address: str, workers: Callable, note: Path, tmp_path: Path
+    address: str, workers: Callable, tmp_path: Path
 ) -> None:
     workers(2)
     file = tmp_path / "processes"
-    with sender(address, note, SLEEPER, str(file), "2") as asking:
+    with sender(address, SLEEPER, str(file), "2") as asking:
         until(lambda: seen(file))
         process, its_worker = seen(file)[0]
         os.kill(its_worker, signal.SIGKILL)
         said, _ = asking.communicate(timeout=60)
     assert asking.returncode == 5
-    assert "its worker was lost\nrunning on" in said
+    assert "its worker was lost; running on" in said
     assert seen(file)[1][1] != its_worker
     until(lambda: has_ended(process))
 
 
-def test_more_lost_workers_than_are_allowed_is_an_error(
-    address: str, workers: Callable, note: Path, tmp_path: Path
-) -> None:
+def test_more_lost_workers_than_are_allowed_is_an_error(address: str, workers: Callable, tmp_path: Path) -> None:
     workers(2)
     file = tmp_path / "processes"
-    with sender(address, note, SLEEPER, str(file), "9") as asking:
+    with sender(address, SLEEPER, str(file), "9") as asking:
         for lost in (1, 2):
             until(lambda lost=lost: len(seen(file)) == lost)
             os.kill(seen(file)[-1][1], signal.SIGKILL)
@@ -105,11 +104,11 @@ def test_more_lost_workers_than_are_allowed_is_an_error(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name)
 def test_a_command_ends_with_whoever_asked_for_it(
-    address: str, workers: Callable, note: Path, tmp_path: Path, number: signal.Signals
+    address: str, workers: Callable, tmp_path: Path, number: signal.Signals
 ) -> None:
     workers(1)
     file = tmp_path / "processes"
-    with sender(address, note, SLEEPER, str(file), "9") as asking:
+    with sender(address, SLEEPER, str(file), "9") as asking:
         until(lambda: seen(file))
         asking.send_signal(number)
         asking.communicate(timeout=60)
@@ -117,12 +116,12 @@ def test_a_command_ends_with_whoever_asked_for_it(
     until(lambda: has_ended(seen(file)[0][0]))
 
 
-def test_a_command_ends_with_the_scheduler_and_the_stage_has_failed(note: Path, tmp_path: Path) -> None:
+def test_a_command_ends_with_the_scheduler_and_the_stage_has_failed(tmp_path: Path) -> None:
     process, where = scheduler(tmp_path)
     file = tmp_path / "processes"
     command = [*DASK, "worker", where, "--nthreads", "1", "--no-nanny", *LOOPBACK]
     with process, subprocess.Popen(command, stderr=subprocess.DEVNULL):
-        with sender(where, note, SLEEPER, str(file), "9") as asking:
+        with sender(where, SLEEPER, str(file), "9") as asking:
             until(lambda: seen(file))
             process.kill()
             _, error = asking.communicate(timeout=60)
@@ -133,43 +132,13 @@ def test_a_command_ends_with_the_scheduler_and_the_stage_has_failed(note: Path, 
         until(lambda: all(has_ended(it) for it in seen(file)[0]))
 
 
-def test_a_command_waits_for_an_earlier_process_of_its_stage(
-    address: str, workers: Callable, note: Path, tmp_path: Path
+def test_a_worker_without_the_projects_folder_is_named(
+    address: str, workers: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workers(1)
-    (tmp_path / "stages").mkdir()
-    with (tmp_path / "stages" / "stage.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        asking = sender(address, note, "print('at last')")
-        assert asking.stdout is not None
-        assert asking.stdout.readline().startswith(PLACE)
-        assert asking.stdout.readline() == "waits for an earlier process of this stage to end\n"
-    with asking:
-        assert asking.communicate(timeout=60)[0] == "at last\n"
-
-
-# --- who can run it
-
-
-def test_a_worker_is_fit_if_it_sees_the_folder_and_has_the_same_packages(tmp_path: Path) -> None:
-    note, here = tmp_path / "study.holder", worker.versions()
-    assert "does not see the coordinator's" in worker.unfit(str(note), "one", here, patience=0)
-    note.write_text("one")
-    assert worker.unfit(str(note), "one", here, patience=0) == ""
-    assert "does not see the coordinator's" in worker.unfit(str(note), "another", here, patience=0)
-    other = worker.unfit(str(note), "one", here | {"torch": "1.0"}, patience=0)
-    assert other == f"it has torch {here['torch']} instead of 1.0: install requirements.lock there"
-    assert "missing" not in here.values()
-
-
-def test_a_worker_that_is_not_fit_is_named(
-    address: str, workers: Callable, note: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    workers(1)
-    monkeypatch.setattr(worker, "versions", lambda: {"python": "2.7"})  # here: the worker has the true ones
-    for ask in (
-        lambda: cluster.run_on_worker(address, "stage", ["-c", "print('never')"]),
-        lambda: cluster.inspect(address),
-    ):
-        with pytest.raises(ClusterError, match=r"^worker tcp://127.0.0.1:\d+.*: it has python 3.11.*instead of 2.7"):
-            ask()
+    cluster.inspect(address)
+    monkeypatch.setattr(cluster, "ROOT", Path("/nowhere"))
+    with pytest.raises(ClusterError, match=r"worker tcp://127.0.0.1:\d+: it lacks /nowhere"):
+        cluster.inspect(address)
+    with pytest.raises(ClusterError, match="/nowhere"):
+        cluster.run_on_worker(address, "stage", [sys.executable, "-c", "print('never')"])

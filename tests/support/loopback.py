@@ -12,14 +12,12 @@ from lib.study.paths import ROOT
 
 DASK = [sys.executable, "-m", "dask"]
 LOOPBACK = ["--host", "127.0.0.1", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
-# a process that sends a command as a stage does: the scheduler, the note, the command's source
+# a process that sends a command as a stage does: the scheduler, the command's source
 SENDER = """
 import sys
-from pathlib import Path
 from tools.stages import cluster
-cluster.HOLDER = Path(sys.argv[2])
 try:
-    sys.exit(cluster.run_on_worker(sys.argv[1], "stage", ["-c", *sys.argv[3:]]))
+    sys.exit(cluster.run_on_worker(sys.argv[1], "stage", [sys.executable, "-c", *sys.argv[2:]]))
 except cluster.ClusterError as error:
     sys.exit(f"error: {error}")
 """
@@ -64,6 +62,6 @@ def scheduler(folder: Path) -> tuple[subprocess.Popen, str]:
     return process, json.loads(file.read_text())["address"]
 
 
-def sender(address: str, note: Path, *command: str) -> subprocess.Popen:
-    full = [sys.executable, "-c", SENDER, address, str(note), *command]
+def sender(address: str, *command: str) -> subprocess.Popen:
+    full = [sys.executable, "-c", SENDER, address, *command]
     return subprocess.Popen(full, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

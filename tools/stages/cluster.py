@@ -22,9 +22,7 @@ from lib.strict_yaml import read_yaml
 from lib.study.paths import ROOT
 from tools.stages import worker
 from tools.stages.processes import GRACE, environment
-from tools.stages.slots import PLACE
 
-HOLDER = ROOT / ".dvc" / "tmp" / "study.holder"  # the coordinator's note, by which a worker knows the folder
 CONNECT = 20  # seconds
 DASHBOARD = 8787  # the port; Dask takes another one if this is in use
 # Ctrl-C in a terminal reaches every process; the coordinator is the one that acts on it
@@ -89,7 +87,7 @@ def slurm(settings: Settings) -> Any:
     from dask_jobqueue.slurm import SLURMCluster
 
     scheduler = {"dashboard_address": f":{DASHBOARD}", "allowed_failures": settings.lost_workers}
-    fixed = {"cores": 1, "processes": 1, "python": sys.executable, "log_directory": str(HOLDER.parent / "slurm")}
+    fixed = {"cores": 1, "processes": 1, "python": sys.executable, "log_directory": str(ROOT / ".dvc/tmp/slurm")}
     try:
         cluster = SLURMCluster(scheduler_options=scheduler, **fixed, **settings.slurm)  # cores: threads of a worker
     except (TypeError, ValueError) as error:
@@ -100,20 +98,17 @@ def slurm(settings: Settings) -> Any:
 
 
 def inspect(address: str) -> None:
-    """Prints what there is. Raises ClusterError if no scheduler answers or a worker cannot run stages."""
+    """Prints what there is. Raises ClusterError if no scheduler answers or a worker lacks the project's folder."""
     with connected(address) as client:
         print(f"scheduler {address}, dashboard {client.dashboard_link}", flush=True)
-        reasons: Any = client.run(worker.unfit, *note())
-    if wrong := [f"worker {name}: {why}" for name, why in reasons.items() if why]:
-        raise ClusterError("; ".join(wrong))
+        try:
+            found: Any = client.run(worker.sees, str(ROOT), sys.executable)
+        except ImportError as error:
+            raise ClusterError(f"a worker cannot run stages ({error}): start it with this project's .venv") from error
+    if blind := [name for name, sees in found.items() if not sees]:
+        raise ClusterError(f"worker {', '.join(blind)}: it lacks {ROOT} or {sys.executable}; it needs the same paths")
     by_hand = f"SLURM's jobs come by themselves, others by `dask worker {address} --nthreads 1`"
-    more = "" if reasons else f"; stages wait until there is one: {by_hand}"
-    print(f"{len(reasons)} worker{'s' * (len(reasons) != 1)}{more}", flush=True)
-
-
-def note() -> tuple[str, str, dict[str, str]]:
-    """By what a worker sees that it has the coordinator's folder and packages: a file, its text, and versions."""
-    return str(HOLDER), HOLDER.read_text(), worker.versions()
+    print(f"{len(found)} workers{'' if found else f'; stages wait until there is one: {by_hand}'}", flush=True)
 
 
 def connected(address: str) -> Client:
@@ -123,16 +118,14 @@ def connected(address: str) -> Client:
     try:
         return Client(address, timeout=CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise ClusterError(
-            f"no scheduler answers at {address}: start one (dask scheduler), or correct the address"
-        ) from error
+        raise ClusterError(f"no scheduler answers at {address}: start one, or correct the address") from error
 
 
 def run_on_worker(address: str, name: str, command: list[str]) -> int:
-    """Runs Python with this command line on a worker, in the project's root, and prints what it prints.
+    """Runs a command line on a worker, in the project's root, and prints what it prints; returns its exit status.
 
-    name: for the dashboard, the same whenever the stage is run. Returns the exit status. Raises ClusterError if the
-    scheduler or too many workers are lost, or the chosen worker cannot run stages. Ctrl-C ends the command.
+    name: for the dashboard, the same whenever the stage is run. Raises ClusterError if the scheduler or too many
+    workers are lost. Ctrl-C ends the command.
     """
     key, placed, ended = f"{name}-{uuid4().hex}", threading.Event(), threading.Event()
 
@@ -140,26 +133,26 @@ def run_on_worker(address: str, name: str, command: list[str]) -> int:
         line = event[1]
         if line is None:
             return ended.set()
-        if line.startswith(PLACE):
-            if placed.is_set():
-                print("its worker was lost", flush=True)
+        if line.startswith(worker.PLACE):
+            line = f"its worker was lost; {line}" if placed.is_set() else line
             placed.set()
         print(line, flush=True)
 
     with connected(address) as client:
         client.subscribe_topic(key, hear)
-        future = client.submit(worker.execute, name, command, str(ROOT), *note(), key=key, pure=False)
+        future = client.submit(worker.execute, command, str(ROOT), key=key, pure=False)
         try:
             return future.result()
         except KilledWorker as error:
+            last = error.last_worker.address
             raise ClusterError(
-                f"{error.allowed_failures + 1} workers were lost while they ran this, the last at "
-                f"{error.last_worker.address}: out of memory, or out of time? The next run goes on from there"
+                f"{error.allowed_failures + 1} workers were lost while they ran this, the last at {last}: out of "
+                "memory, or out of time? The next run goes on from there"
             ) from error
         except FutureCancelledError as error:
             raise ClusterError(f"the scheduler at {address} has gone; the next run goes on from there") from error
-        except (RuntimeError, ImportError) as error:
-            raise ClusterError(str(error)) from error
+        except (OSError, ImportError) as error:
+            raise ClusterError(f"a worker cannot run the stage: {error}; it needs this project's folder") from error
         except KeyboardInterrupt:
             future.cancel()
             if placed.is_set():

@@ -52,15 +52,9 @@ class StudyEngine:
                 raise
             _fail(str(disk_error))
 
-    @classmethod
-    def nb_kernel_name(cls, nb: Any, name: str | None = None) -> str:
-        """The kernel that papermill names in the copy; the one that runs is always this Python."""
-        return name or "python3"
-
-    @classmethod
-    def nb_language(cls, nb: Any, language: str | None = None) -> str:
-        """The language of every notebook of the project."""
-        return language or "python"
+    # what papermill calls the kernel and its language; the one that runs is always this Python
+    nb_kernel_name = staticmethod(lambda nb, name=None: "python3")
+    nb_language = staticmethod(lambda nb, language=None: "python")
 
 
 def parameters_of(nb: Any) -> dict[str, str]:
@@ -131,7 +125,7 @@ def _run_on_cluster(copy: Path) -> NoReturn:
 
     try:
         name = f"{copy.parent.name}--{copy.stem}"
-        sys.exit(run_on_worker(os.environ[SCHEDULER], name, ["-m", "papermill", *sys.argv[1:]]))
+        sys.exit(run_on_worker(os.environ[SCHEDULER], name, [sys.executable, "-m", "papermill", *sys.argv[1:]]))
     except ClusterError as error:
         _fail(str(error))
 

@@ -17,7 +17,6 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 
 from filelock import FileLock, Timeout
 
@@ -33,10 +32,7 @@ SHARED = {"code": CODE, "pretrain": PRETRAIN}  # the stages of all studies
 STORY = ["tasks", "zero_shot", "start_here", "router_and_experts", "selector"]  # besides the learning stages
 REPORT = ["results", "report"]
 EVERYTHING = ["ablations", "cost"]  # what only the whole study has
-STOPPED = "stopped; what was finished is kept, the same command goes on from there"
 SLOT_BYTES = 2 * 2**30  # memory that a stage may need
-LOCK = ROOT / ".dvc" / "tmp" / "study.lock"
-HOLDER = LOCK.with_name("study.holder")  # who holds the lock, for people and for workers
 
 
 def arguments() -> argparse.Namespace:
@@ -47,24 +43,22 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--target", help="one stage, and what it needs")
     parser.add_argument("--force", action="store_true", help="run the target even if nothing changed")
     parser.add_argument("--jobs", type=int, default=0, help="stages side by side; 0 = as many as there are cores")
-    parser.add_argument(
-        "--cluster", default="", help="local, slurm, or a Dask scheduler's address; its workers run the stages"
-    )
+    parser.add_argument("--cluster", default="", help="local, slurm, or the address of a Dask scheduler")
     return parser.parse_args()
 
 
 @contextmanager
-def alone(lock: Path = LOCK, holder: Path = HOLDER) -> Iterator[None]:
+def alone(lock: Path = ROOT / ".dvc" / "tmp" / "study.lock") -> Iterator[None]:
     """Holds the lock of the one coordinator. Raises ValueError while another process does.
 
     The kernel lets go of the lock when its holder ends, in whatever way.
     """
+    holder = lock.with_suffix(".holder")  # what people read
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(lock, timeout=0):
-            holder.write_text(
-                f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%d %B, %H:%M:%S}"
-            )
+            since = f"{datetime.now():%d %B, %H:%M:%S}"
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {since}")
             yield
     except Timeout:
         who = holder.read_text() if holder.exists() else "another process"
@@ -73,10 +67,8 @@ def alone(lock: Path = LOCK, holder: Path = HOLDER) -> Iterator[None]:
 
 def default_jobs(threads: int, gpus: int = 0) -> int:
     """A stage for each GPU; without any, as many stages as cores for their threads, and memory, allow."""
-    if gpus:
-        return gpus
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(len(os.sched_getaffinity(0)) // threads, memory // SLOT_BYTES))
+    return gpus or max(1, min(len(os.sched_getaffinity(0)) // threads, memory // SLOT_BYTES))
 
 
 def weight(study: Study, stage: str) -> float:
@@ -100,38 +92,54 @@ def targets(asked: argparse.Namespace, study: Study, folder: str) -> tuple[list[
 def coordinate(asked: argparse.Namespace, held: ExitStack) -> int:
     """Runs what was asked for; returns the exit status. Raises ValueError for what cannot be run.
 
-    held: keeps the lock, and the cluster if there is one.
+    held: ends what is started here, on the way out.
     """
-    file = studies.file_of(asked.study)
-    study, folder = load(file), "." if asked.study == "mini" else f"studies/{asked.study}"
+    study, folder = load(studies.file_of(asked.study)), "." if asked.study == "mini" else f"studies/{asked.study}"
     check(study)
     held.enter_context(alone())
     settle_without_git()
     plan.write(asked.study)
     wanted, after = targets(asked, study, folder)
     graph = Graph([CODE, *wanted], asked.all)
-    gpus = [] if study.compute.device == "cpu" else visible_gpus()
-    jobs, scheduler = asked.jobs or default_jobs(study.compute.threads, len(gpus)), ""
-    if asked.cluster:
-        jobs, scheduler = join_cluster(asked, jobs, held)
-    slots = Slots(jobs, [] if scheduler else gpus, scheduler, asked.force)
-    end_on_signals(slots)
+    slots = slots_of(asked, study, held)
+    held.callback(slots.stop)
     schedule = Schedule(slots, graph, {stage: weight(study, stage) for stage in graph.stages})
     run_stages(schedule, graph, after)
     return schedule.summary()
 
 
+def slots_of(asked: argparse.Namespace, study: Study, held: ExitStack) -> Slots:
+    """Slots on this machine, one a GPU if there are some, or on the cluster that was asked for."""
+    gpus = [] if study.compute.device == "cpu" else visible_gpus()
+    jobs = asked.jobs or default_jobs(study.compute.threads, len(gpus))
+    if not asked.cluster:
+        return Slots(jobs, gpus, force=asked.force)
+    if find_spec("distributed") is None:
+        raise ValueError("a study on a cluster needs dask.distributed: .venv/bin/pip install '.[cluster]'")
+    from tools.stages import cluster
+
+    settings = cluster.load()
+    scheduler = held.enter_context(cluster.ready(asked.cluster, settings, jobs))
+    return Slots(
+        jobs if asked.cluster == "local" else asked.jobs or settings.stages_at_once, (), scheduler, asked.force
+    )
+
+
 def run_stages(schedule: Schedule, graph: Graph, after: list[str]) -> None:
     """Runs the stage `code`, then what is outdated, then the stages `after` one by one."""
-    schedule.run({CODE: set()}, {CODE})
+    schedule.run({CODE: set()}, {CODE})  # says what has changed
     if schedule.failed:
         return
     waiting = graph.waits_for()
     for stage in waiting:
         if short(stage) == "cost":  # shows the times of the learning stages, which are no input: they always differ
             waiting[stage] |= {other for other in waiting if learning_stage(other)}
-    outdated = graph.outdated() - {CODE}
-    say_what_there_is(schedule, graph, waiting, outdated)
+    outdated = graph.outdated()
+    current = waiting.keys() - outdated
+    if taken_over := sum(bool(learning_stage(s)) and not graph.has_outputs(s) for s in current):
+        print(f"{taken_over} learning stages are taken over from the committed results", flush=True)
+    counts = f"{len(current)} stages are up to date, {len(outdated)} to look at"
+    print(f"{counts}, {schedule.slots.jobs} at a time", flush=True)
     schedule.run(waiting, outdated)
     for stage in after:
         if schedule.failed:
@@ -140,49 +148,20 @@ def run_stages(schedule: Schedule, graph: Graph, after: list[str]) -> None:
             schedule.run({stage: set()}, {stage})
 
 
-def say_what_there_is(schedule: Schedule, graph: Graph, waiting: dict[str, set[str]], outdated: set[str]) -> None:
-    """Prints how many stages are up to date, taken over, and to look at."""
-    current = set(waiting) - outdated
-    taken_over = [stage for stage in current if learning_stage(stage) and not graph.has_outputs(stage)]
-    if taken_over:
-        print(f"{len(taken_over)} learning stages are taken over from the committed results", flush=True)
-    jobs = schedule.slots.jobs
-    print(f"{len(current)} stages are up to date, {len(outdated)} to look at, {jobs} at a time", flush=True)
-
-
-def join_cluster(asked: argparse.Namespace, jobs: int, held: ExitStack) -> tuple[int, str]:
-    """The number of stages to send to a cluster at a time, and its scheduler's address."""
-    if find_spec("distributed") is None:
-        raise ValueError("a study on a cluster needs dask.distributed: .venv/bin/pip install '.[cluster]'")
-    from tools.stages import cluster
-
-    settings = cluster.load()
-    address = held.enter_context(cluster.ready(asked.cluster, settings, jobs))
-    return jobs if asked.cluster == "local" else asked.jobs or settings.stages_at_once, address
-
-
-def end_on_signals(slots: Slots) -> None:
-    """Makes Ctrl-C and SIGTERM end all stages, then this process."""
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        slots.stop()
-        sys.exit(f"\n{STOPPED}")
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-
-
 def main() -> int:
     """The command; returns its exit status."""
     asked = arguments()
     os.chdir(ROOT)
-    for number in (signal.SIGINT, signal.SIGTERM):  # until there are stages: close what is being prepared
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     with ExitStack() as held:
         try:
             return coordinate(asked, held)
         except KeyboardInterrupt:
-            sys.exit(f"\n{STOPPED}")
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)  # once is enough
+            held.close()
+            sys.exit("\nstopped; what was finished is kept, the same command goes on from there")
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2

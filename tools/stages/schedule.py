@@ -6,29 +6,17 @@ A stage that fails stops only what depends on it.
 import sys
 import time
 from graphlib import TopologicalSorter
-from typing import Protocol
 
 from lib.study.progress import minutes
+from tools.stages.graph import Graph
 from tools.stages.slots import Slots, short
-
-
-class Judge(Protocol):
-    """Says of a stage, when its turn has come, what there is to do (tools/stages/graph.py)."""
-
-    def has_to_run(self, stage: str) -> bool:
-        """Whether the stage has to run."""
-        ...
-
-    def makers_of_missing_inputs(self, stage: str) -> set[str]:
-        """The stages that have to run first, because what they make is not there."""
-        ...
 
 
 class Schedule:
     """Stages and what has become of them so far. weights: what each stage counts in the time left."""
 
-    def __init__(self, slots: Slots, judge: Judge, weights: dict[str, float]) -> None:
-        self.slots, self.judge, self.weights = slots, judge, weights
+    def __init__(self, slots: Slots, graph: Graph, weights: dict[str, float]) -> None:
+        self.slots, self.graph, self.weights = slots, graph, weights
         self.left: set[str] = set()
         self.demanded: set[str] = set()  # up to date, but what they make is needed and missing
         self.ran: list[str] = []
@@ -45,45 +33,38 @@ class Schedule:
         urgency = longest_ways(waiting, self.weights)
         self.left |= outdated
         while True:
-            ready = [stage for stage in self.left - set(self.slots.running) if not waiting[stage] & self.left]
-            ready = [stage for stage in ready if not waiting[stage] & {*self.failed, *self.skipped}]
+            blocked = self.left.union(self.failed)
+            ready = [s for s in self.left - set(self.slots.running) if not waiting[s] & blocked]
             if ready and self.slots.free:
                 self._take(max(ready, key=lambda stage: (urgency[stage], stage)))
             elif self.slots.running:
-                self._wait()
+                stage, succeeded = self.slots.wait()
+                self.left.remove(stage)
+                (self.ran if succeeded else self.failed).append(stage)
             else:
                 break
         self.skipped += sorted(self.left)
         self.left.clear()
 
     def _take(self, stage: str) -> None:
-        if not (self.slots.force or stage in self.demanded or self.judge.has_to_run(stage)):
+        if not (self.slots.force or stage in self.demanded or self.graph.has_to_run(stage)):
             self.left.remove(stage)
             self.unchanged.add(stage)
             return
-        makers = self.judge.makers_of_missing_inputs(stage) - {*self.ran, *self.failed}
-        if makers:
+        if makers := self.graph.makers_of_missing_inputs(stage).difference(self.ran, self.failed):
             self.demanded |= makers
             self.left |= makers
             self.unchanged -= makers
             return
-        done = len(self.ran) + len(self.unchanged) + len(self.failed) + len(self.slots.running) + 1
-        total = len(self.left) + len(self.ran) + len(self.unchanged) + len(self.failed)
-        print(f"[{done}/{total}] {stage}{self._time_left()}", flush=True)
+        done = len(self.ran) + len(self.unchanged) + len(self.failed)
+        number = done + len(self.slots.running) + 1
+        print(f"[{number}/{done + len(self.left)}] {stage}{self._time_left()}", flush=True)
         self.slots.start(stage)
 
-    def _wait(self) -> None:
-        stage, succeeded = self.slots.wait()
-        self.left.remove(stage)
-        (self.ran if succeeded else self.failed).append(stage)
-
     def _time_left(self) -> str:
-        done = sum(self.weights.get(stage, 1.0) for stage in self.ran)
+        done, left = (sum(self.weights.get(s, 1.0) for s in stages) for stages in (self.ran, self.left))
         seconds = time.monotonic() - self.began
-        if not done or seconds < 20:
-            return ""
-        left = sum(self.weights.get(stage, 1.0) for stage in self.left)
-        return f" (about {minutes(seconds / done * left)} left)"
+        return f" (about {minutes(seconds / done * left)} left)" if done and seconds >= 20 else ""
 
     def summary(self) -> int:
         """Prints what became of the stages; returns the exit status."""
@@ -91,10 +72,8 @@ class Schedule:
         counts = f"{len(self.ran)} stages ran, {len(self.failed)} failed, {len(self.skipped)} skipped"
         print(f"\n{'failed' if self.failed else 'done'} after {took}: {counts}", flush=True)
         for stage in self.failed:
-            copy = self.slots.copies.get(stage)
-            print(
-                f"failed: {stage} (its message is above{f'; its notebook is {copy}' if copy else ''})", file=sys.stderr
-            )
+            notebook = f"; its notebook is {self.slots.copies[stage]}" if stage in self.slots.copies else ""
+            print(f"failed: {stage} (its message is above{notebook})", file=sys.stderr)
         if self.skipped:
             few = ", ".join(map(short, self.skipped[:5]))
             more = f" and {len(self.skipped) - 5} more" if len(self.skipped) > 5 else ""

@@ -11,7 +11,6 @@ from pathlib import Path
 from lib.study.paths import ROOT
 from tools.stages.processes import SCHEDULER, end_groups, environment
 
-PLACE = "running on "  # how a line begins that says where and since when a cluster runs a stage
 COPY = "the executed copy, with the traceback: "  # how a line of tools/stages/engine.py begins
 
 
@@ -25,19 +24,16 @@ class Slots:
     def __init__(self, jobs: int, gpus: Sequence[str] = (), scheduler: str = "", force: bool = False) -> None:
         if jobs < 1:
             raise ValueError(f"jobs is {jobs}; choose 1 or more")
-        self.jobs, self.gpus, self.scheduler, self.force = jobs, gpus, scheduler, force
-        self.free = list(range(jobs))  # numbers of the slots
-        self.slot: dict[str, int] = {}  # of each running stage
+        self.jobs, self.scheduler, self.force = jobs, scheduler, force
+        self.free = [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(jobs)]
         self.running: dict[str, subprocess.Popen] = {}
-        self.places: dict[str, str] = {}  # where and since when a cluster runs a stage
         self.copies: dict[str, str] = {}  # of the notebooks that failed
-        self.ended: queue.Queue[tuple[str, bool]] = queue.Queue()
+        self.ended: queue.Queue[tuple[str, bool, dict[str, str]]] = queue.Queue()
 
     def start(self, stage: str) -> None:
         """Starts a stage in a free slot."""
-        self.slot[stage] = number = self.free.pop(0)
-        gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[number % len(self.gpus)]} if self.gpus else {}
-        self.running[stage] = process = subprocess.Popen(
+        gpu = self.free.pop(0)
+        self.running[stage] = subprocess.Popen(
             self.command(stage),
             cwd=ROOT,
             env=environment(self.jobs) | gpu | {SCHEDULER: self.scheduler},
@@ -46,7 +42,7 @@ class Slots:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a group of its own, which is ended as one
         )
-        threading.Thread(target=self._pass_on, args=(stage, process), daemon=True).start()
+        threading.Thread(target=self._pass_on, args=(stage, self.running[stage], gpu), daemon=True).start()
 
     def command(self, stage: str) -> list[str]:
         """The command line that runs one stage."""
@@ -54,31 +50,24 @@ class Slots:
 
     def wait(self) -> tuple[str, bool]:
         """Waits for the next stage to end; returns it, and whether it succeeded."""
-        stage, succeeded = self.ended.get()
+        stage, succeeded, gpu = self.ended.get()
         del self.running[stage]
-        self.places.pop(stage, None)
-        self.free.append(self.slot.pop(stage))
-        if self.places:
-            print(f"running: {', '.join(f'{short(s)} on {place}' for s, place in self.places.items())}", flush=True)
+        self.free.append(gpu)
         return stage, succeeded
 
     def stop(self) -> None:
         """Ends every running stage with all processes that it started."""
         end_groups(*self.running.values())
 
-    def _pass_on(self, stage: str, process: subprocess.Popen) -> None:
+    def _pass_on(self, stage: str, process: subprocess.Popen, gpu: dict[str, str]) -> None:
         prefix = f"    {short(stage)} | " if self.jobs > 1 else "    "
-        assert process.stdout is not None
-        with process.stdout as lines:
-            for line in lines:
-                text = line.rstrip()
-                if text.startswith(PLACE):
-                    self.places[stage] = text.removeprefix(PLACE)
-                if text.startswith(COPY):
-                    self.copies[stage] = text.removeprefix(COPY)
-                if text:
-                    print(f"{prefix}{text}", flush=True)
-        self.ended.put((stage, process.wait() == 0))
+        with process:
+            for line in process.stdout or ():
+                if line.startswith(COPY):
+                    self.copies[stage] = line.removeprefix(COPY).rstrip()
+                if line.strip():
+                    print(f"{prefix}{line.rstrip()}", flush=True)
+        self.ended.put((stage, process.returncode == 0, gpu))
 
 
 def short(stage: str) -> str:
