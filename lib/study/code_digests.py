@@ -15,7 +15,9 @@ from lib.methods import METHODS
 from lib.study.paths import DATA, NOTEBOOKS, ROOT
 
 PROJECT = ("lib", "tools")
-LEARN, COST = "05_learn", "09_cost"  # the code of these notebooks includes the methods
+LEARN = "05_learn"  # has a digest for each method
+# Notebooks that learn by methods which open_study imports by name.
+LEARNERS = {"00_start_here": ["finetune", "moe_adapters"], "08_ablations": ["moe_adapters"], "09_cost": [*METHODS]}
 # Modules that check, name or print. They cannot change a number; DVC tracks the params value by value.
 SILENT = {
     "lib.files",
@@ -164,7 +166,8 @@ def files() -> dict[str, str]:
     methods = {name: of_method(name) for name in METHODS}
     learn = found.pop(f"{LEARN}.json")
     found |= {f"{LEARN}--{name}.json": together(learn, digest) for name, digest in methods.items()}
-    found[f"{COST}.json"] = together(found[f"{COST}.json"], *methods.values())
+    for notebook, names in LEARNERS.items():
+        found[f"{notebook}.json"] = together(found[f"{notebook}.json"], *(methods[name] for name in names))
     return found | {name: Digests(SILENT).of_module(module) for name, module in TOOLS.items()}
 
 
