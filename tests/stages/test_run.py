@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from lib.data.tasks import TaskError
 from lib.study import params, plan, studies
 from lib.study.params import ParamsError, load
 from lib.study.paths import ROOT
@@ -117,13 +116,14 @@ def folder_study(*tasks: str) -> params.Study:
     return replace(study, study="mine", tasks=replace(study.tasks, source="folder", root="pictures"))
 
 
-def test_a_study_of_pictures_says_what_to_put_where(tmp_path: Path) -> None:
+def test_an_order_with_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "mine.yaml").touch()
-    with pytest.raises(TaskError, match="pictures has no task; put your pictures at .*pictures/<task>/"):
+    with pytest.raises(ValueError, match=r"pictures/<task>/{train,test}"):
         checks.check(folder_study("red"), tmp_path)
-    (tmp_path / "pictures" / "red").mkdir(parents=True)
-    with pytest.raises(ParamsError, match=r"orders.I has rde; pictures has: red"):
+    for split in ("train", "test"):
+        (tmp_path / "pictures" / "red" / split / "round").mkdir(parents=True)
+    with pytest.raises(ParamsError, match=r"studies/mine.yaml: tasks.orders.I has rde; there are: red"):
         checks.check(folder_study("rde"), tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""What is checked before a study starts: methods and tasks (lib.study.check), pictures, backbone, git."""
+"""What is checked before a study starts: pictures, methods and tasks (lib.study.check), backbone, git."""
 
 from pathlib import Path
 
@@ -13,20 +13,17 @@ from lib.study.plan import weights
 def check(study: Study, root: Path = ROOT) -> None:
     """Raises ValueError, with one line, for the first thing that would stop the study later."""
     if study.tasks.source == "folder":
-        _check_pictures(study, root)
+        there = task_names(root / study.tasks.root)
+        for order, tasks in study.tasks.orders.items():
+            if missing := [name for name in tasks if name not in there]:
+                file = studies.file_of(study.study, root).relative_to(root)
+                raise ParamsError(
+                    f"{file}: tasks.orders.{order} has {', '.join(missing)}; there are: {', '.join(there)}"
+                )
     check_study(study)
     place = weights(study)
     if place and not (root / place).exists():
         raise ParamsError(f"study {study.study}: the backbone {place} is missing; `git checkout data` brings it back")
-
-
-def _check_pictures(study: Study, root: Path) -> None:
-    """Raises ValueError if the folder of pictures is missing, is empty or lacks a task of an order."""
-    home, file = study.tasks.root, studies.file_of(study.study, root).relative_to(root)
-    there = task_names(root / home)
-    for order, tasks in study.tasks.orders.items():
-        if missing := [name for name in tasks if name not in there]:
-            raise ParamsError(f"{file}: tasks.orders.{order} has {', '.join(missing)}; {home} has: {', '.join(there)}")
 
 
 def settle_without_git(root: Path = ROOT) -> None:

@@ -1,5 +1,6 @@
 """The graph of stages as DVC has it: what each stage waits for, and which have to run."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import networkx as nx
@@ -51,19 +52,20 @@ class Graph:
         """Every stage with the stages whose outputs it reads, all by their addresses."""
         return {stage.addressing: {other.addressing for other in self.graph.successors(stage)} for stage in self.graph}
 
-    def outdated(self) -> set[str]:
-        """The stages that have to run, and all that depend on them; the stage `code` has run before.
-
-        Raises ValueError while another process runs a stage of them.
-        """
+    def changed(self, stages: Iterable[str]) -> set[str]:
+        """Those of these stages that have to run. Raises ValueError while another process runs one of them."""
         try:
-            changed = {s for s in self.graph if s.addressing != CODE and self._has_to_run(s)}
+            return {stage for stage in stages if self._has_to_run(self.stages[stage])}
         except LockError as error:
             raise ValueError(
                 f"stages of this study are running already; wait for them or stop them. {error}"
             ) from error
         except DvcException as error:
             raise ValueError(f"DVC's notes on running stages are broken ({error}); delete .dvc/tmp/rwlock") from error
+
+    def outdated(self) -> set[str]:
+        """The stages that have to run, and all that depend on them. Raises ValueError as `changed` does."""
+        changed = {self.stages[stage] for stage in self.changed(self.waits_for())}
         return {s.addressing for s in changed.union(*(nx.ancestors(self.graph, s) for s in changed))}
 
     def has_to_run(self, stage: str) -> bool:

@@ -94,7 +94,8 @@ def coordinate(asked: argparse.Namespace, held: ExitStack) -> int:
 
     held: ends what is started here, on the way out.
     """
-    study, folder = load(studies.file_of(asked.study)), "." if asked.study == "mini" else f"studies/{asked.study}"
+    study = load(studies.file_of(asked.study).relative_to(ROOT))
+    folder = "." if asked.study == "mini" else f"studies/{asked.study}"
     check(study)
     held.enter_context(alone())
     settle_without_git()
@@ -127,14 +128,14 @@ def slots_of(asked: argparse.Namespace, study: Study, held: ExitStack) -> Slots:
 
 def run_stages(schedule: Schedule, graph: Graph, after: list[str]) -> None:
     """Runs the stage `code`, then what is outdated, then the stages `after` one by one."""
-    schedule.run({CODE: set()}, {CODE})  # says what has changed
+    schedule.run({CODE: set()}, graph.changed([CODE]))  # says what has changed
     if schedule.failed:
         return
     waiting = graph.waits_for()
     for stage in waiting:
         if short(stage) == "cost":  # shows the times of the learning stages, which are no input: they always differ
             waiting[stage] |= {other for other in waiting if learning_stage(other)}
-    outdated = graph.outdated()
+    outdated = graph.outdated() - {CODE}
     current = waiting.keys() - outdated
     if taken_over := sum(bool(learning_stage(s)) and not graph.has_outputs(s) for s in current):
         print(f"{taken_over} learning stages are taken over from the committed results", flush=True)
