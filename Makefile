@@ -16,7 +16,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-study: $(READY) ## run the main story of a study and its report (STUDY=mini, or a name in studies/; JOBS=n stages at a time; CLUSTER=local, slurm or a Dask scheduler's address)
+study: $(READY) ## run the main story of a study and its report (STUDY=mini, or a name in studies/; JOBS=n stages at a time; CLUSTER=local or the address of a Dask scheduler)
 	$(RUN) tools.stages.run --study $(STUDY) --jobs $(JOBS) --cluster "$(CLUSTER)"
 
 study-all: $(READY) ## run what is new or changed among all runs and seeds, and take over the rest

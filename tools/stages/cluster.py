@@ -9,16 +9,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from distributed import Client, KilledWorker, LocalCluster
 from distributed.client import FutureCancelledError
 
-from lib.settings import Count, ParamsError, Positive, build
-from lib.strict_yaml import read_yaml
 from lib.study.paths import ROOT
 from tools.stages import worker
 from tools.stages.processes import GRACE, environment
@@ -33,68 +29,33 @@ class ClusterError(ValueError):
     """A cluster that cannot be used; the message says what to do."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """cluster.yaml: stages at a time, workers that may be lost under a stage, SLURM's jobs and their arguments."""
-
-    stages_at_once: Positive
-    lost_workers: Count
-    minimum: Count
-    maximum: Positive
-    slurm: dict[str, Any]
-
-
-def load(file: Path = ROOT / "cluster.yaml") -> Settings:
-    """Reads the settings. Raises ParamsError for a missing file, an unknown key or a wrong value."""
-    settings = build(Settings, read_yaml(file, file.name), file.name)
-    if settings.maximum < settings.minimum:
-        raise ParamsError(f"{file.name}: maximum is {settings.maximum}; it must be {settings.minimum} or more")
-    return settings
-
-
 @contextmanager
-def ready(where: str, settings: Settings, jobs: int) -> Iterator[str]:
-    """The address of a scheduler whose workers can run stages; what is started for it ends with the context.
+def ready(where: str, jobs: int) -> Iterator[str]:
+    """The address of a scheduler whose workers can run stages; a local one ends with the context.
 
-    where: local (`jobs` workers here), slurm, or a scheduler's address. Raises ClusterError if no scheduler answers,
-    or a worker cannot run stages.
+    where: local (`jobs` workers here), or a scheduler's address. Raises ClusterError if no scheduler answers, or a
+    worker cannot run stages.
     """
-    if where not in ("local", "slurm") and ":" not in where:
-        raise ClusterError(f"the cluster is {where!r}; it must be local, slurm or an address as tcp://HOST:8786")
-    start = {"local": lambda: local(settings, jobs), "slurm": lambda: slurm(settings)}
-    with start.get(where, nullcontext)() as cluster:
+    if where != "local" and ":" not in where:
+        raise ClusterError(f"the cluster is {where!r}; it must be local or an address as tcp://HOST:8786")
+    started: Any = local(jobs) if where == "local" else nullcontext()
+    with started as cluster:
         address = cluster.scheduler_address if cluster else where
         inspect(address)
         yield address
 
 
-def local(settings: Settings, jobs: int) -> LocalCluster:
+def local(jobs: int) -> LocalCluster:
     """A scheduler and `jobs` workers on this machine, which share its cores."""
     return LocalCluster(
         n_workers=jobs,
         threads_per_worker=1,
         memory_limit=0,
         dashboard_address=f"127.0.0.1:{DASHBOARD}",
-        scheduler_kwargs={"allowed_failures": settings.lost_workers},
         silence_logs=logging.ERROR,
         preload=[IGNORE_CTRL_C],
         env={"OMP_NUM_THREADS": environment(jobs)["OMP_NUM_THREADS"]},
     )
-
-
-def slurm(settings: Settings) -> Any:
-    """A scheduler here, and a job for each stage that is ready, up to `maximum`."""
-    from dask_jobqueue.slurm import SLURMCluster
-
-    scheduler = {"dashboard_address": f":{DASHBOARD}", "allowed_failures": settings.lost_workers}
-    fixed = {"cores": 1, "processes": 1, "python": sys.executable, "log_directory": str(ROOT / ".dvc/tmp/slurm")}
-    try:
-        cluster = SLURMCluster(scheduler_options=scheduler, **fixed, **settings.slurm)  # cores: threads of a worker
-    except (TypeError, ValueError) as error:
-        raise ClusterError(f"cluster.yaml: slurm: {error}") from error
-    # two stages never share a job
-    cluster.adapt(minimum=settings.minimum, maximum=settings.maximum, target_duration="100ms")
-    return cluster
 
 
 def inspect(address: str) -> None:
@@ -107,8 +68,8 @@ def inspect(address: str) -> None:
             raise ClusterError(f"a worker cannot run stages ({error}): start it with this project's .venv") from error
     if blind := [name for name, sees in found.items() if not sees]:
         raise ClusterError(f"worker {', '.join(blind)}: it lacks {ROOT} or {sys.executable}; it needs the same paths")
-    by_hand = f"SLURM's jobs come by themselves, others by `dask worker {address} --nthreads 1`"
-    print(f"{len(found)} workers{'' if found else f'; stages wait until there is one: {by_hand}'}", flush=True)
+    more = "" if found else f"; stages wait until there is one: `.venv/bin/dask worker {address} --nthreads 1`"
+    print(f"{len(found)} workers{more}", flush=True)
 
 
 def connected(address: str) -> Client:
