@@ -1,54 +1,76 @@
-"""The benchmark's step on a tiny mixture: what is timed is a whole step, in both ways, from the same weights."""
+"""The benchmark's step on a tiny mixture: both ways take the same step, and what is compared is whole steps."""
 
-from dataclasses import replace
+import json
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from tools.bench import step
+from lib.moe import MoECLIP
+from lib.study.paths import REPORTS
+from tests.support.mixtures import copies
+from tools.bench import meters, run, step
 from tools.bench.step import Bench
 
 
-@pytest.mark.parametrize("way", ["plain", "ours"])
-def test_a_step_trains_everything_and_times_its_parts(small: Bench, way: str) -> None:
-    before = {name: p.clone() for name, p in small.model.trainable_parameters(0)}
-    spent = small.step(small.ways()[way])
-    assert set(spent) == set(step.PARTS)
-    assert all(seconds > 0 for seconds in spent.values())
-    assert not any(torch.equal(before[name], p) for name, p in small.model.trainable_parameters(0))
-    assert small.model.adapters()["image_adapters.0"].counts.sum() == 8 * 2
+@pytest.fixture
+def small(mixture: Callable[..., MoECLIP], images: Tensor, tokens: Tensor) -> Bench:
+    return Bench(mixture(tasks=1, noise=False).train(), images, tokens)
 
 
-def test_both_ways_take_the_same_step(small: Bench) -> None:
-    start = {name: tensor.clone() for name, tensor in small.model.state_dict().items()}
-    ends = []
-    for way in ("plain", "ours"):
+def test_both_ways_take_the_same_step_and_train_everything(small: Bench) -> None:
+    start, ends = copies(small.model), []
+    for take in step.steps(small).values():
         small.model.load_state_dict(start)
-        small.step(small.ways()[way])
-        ends.append([p.detach().clone() for _, p in small.model.trainable_parameters(0)])
-    for plain, ours in zip(*ends, strict=True):
-        torch.testing.assert_close(plain, ours, rtol=0, atol=2e-4)  # a step of Adam is as long as its rate
+        take()
+        ends.append({name: p.detach().clone() for name, p in small.model.trainable_parameters(0)})
+        assert small.model.adapters()["image_adapters.0"].counts.sum() == 8 * 2
+    for name, ours in ends[1].items():
+        torch.testing.assert_close(ours, ends[0][name], rtol=0, atol=2e-4)  # a step of Adam is as long as its rate
+        assert not torch.equal(ours, start[name])
 
 
-def test_the_ratio_is_of_whole_steps_taken_in_turn(small: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds, taken = {"plain": iter([4.0, 6.0]), "ours": iter([2.0, 2.0])}, []
-    ways = {name: object() for name in seconds}
-
-    def take(_self: Bench, way: object) -> dict[str, float]:
-        name = next(n for n, w in ways.items() if w is way)
-        taken.append(name)
-        return dict.fromkeys(step.PARTS, next(seconds[name]))
-
-    monkeypatch.setattr(Bench, "ways", lambda _: ways)
-    monkeypatch.setattr(Bench, "step", take)
-    monkeypatch.setattr(step, "step_operations", lambda *_: 7)
-    measured = step.steps(replace(small), 2)
-    assert taken == ["plain", "ours"] * 2
+def test_the_ratio_is_of_steps_taken_in_turn(small: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, spent = [], iter([4.0, 2.0, 6.0, 2.0])
+    monkeypatch.setattr(step, "steps", lambda _: {name: lambda n=name: taken.append(n) for name in ("plain", "ours")})
+    monkeypatch.setattr(step, "seconds", lambda work: work() or next(spent))
+    measured = step.compared(small, 2)
+    assert taken == ["plain", "ours"] * 3
     assert measured["ratio"] == {"median": 2.5, "least": 2.0, "largest": 3.0}
+    assert measured["seconds"] == {"plain": 5.0, "ours": 2.0}
+
+
+def test_operations_and_memory_are_of_a_whole_step(small: Bench) -> None:
+    measured = step.compared(small, 1)
+    assert measured["operations"]["plain"] > measured["operations"]["ours"] > 10**6
     assert set(measured["peak_memory_mb"]) == {"plain", "ours"}
-    assert measured["seconds"]["plain"] == {"image": 5.0, "text": 5.0, "optimiser": 5.0, "step": 5.0}
 
 
-def test_a_plain_steps_operations_follow_from_few_prompts(small: Bench) -> None:
-    whole = replace(small, tokens=small.tokens.repeat(3, 1)[:27])
-    assert step.plain_operations(whole) == step.step_operations(whole, "plain")
+def test_the_most_that_work_holds_counts_what_it_gives_back() -> None:
+    assert meters.most(lambda: np.ones(25_000_000)) == pytest.approx(191, abs=20)  # 200 MB, gone at once
+    assert 0 <= meters.most(lambda: None) < 20
+
+
+@pytest.mark.parametrize(("bf16", "words"), [(9.0, {"failed"}), (2.0, {"median", "least", "largest"})])
+def test_a_processor_without_bf16_takes_one_such_step(
+    small: Bench, monkeypatch: pytest.MonkeyPatch, bf16: float, words: set[str]
+) -> None:
+    monkeypatch.setattr(run, "seconds", lambda work: work() or (bf16 if work.keywords else 1.0))
+    assert set(run.bf16(small, 2)) == words
+
+
+def test_the_selectors_share_is_of_the_encoder(small: Bench) -> None:
+    figures = run.selector(small, 3)
+    assert figures["share"] == pytest.approx(figures["selector_ms"] / figures["encoder_ms"])
+
+
+def test_the_page_on_speed_holds_the_committed_figures(tmp_path: Path) -> None:
+    page, figures = tmp_path / "speed.md", json.loads((REPORTS / "bench.json").read_text())
+    page.write_text(run.PAGE.read_text())
+    run.write_page(figures, page)
+    assert page.read_text() == run.PAGE.read_text()
+    for number in (figures["step_ratio_c100"], figures["step_ratio_c397"], figures["eval_flops_ratio_t11"]):
+        assert str(number) in run.table(figures)

@@ -13,31 +13,20 @@ task are run, and not those again whose experts are all frozen; prompts are cut 
 where a is the share of pictures that run again, and the selector is assumed to be right.
 """
 
-import json
-from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import open_clip
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from lib.clip import towers
 from lib.study import params
-from lib.study.paths import REPORTS
+from tools.bench.meters import operations
 from tools.datasets.catalogue import Entry, catalogue
 
 MODEL, CONTEXT = "ViT-B-16-quickgelu", 77
-STUDY, ORDER = "mtil", "I"
-
-
-def operations(work: Callable[[], object]) -> int:
-    """The floating-point operations of some work, a multiplication and an addition counted as two."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
+AGAIN = 0.25  # the share a in the small study (mini, order I), from `encoded_pictures` in its cost files
 
 
 @cache
@@ -48,67 +37,42 @@ def _clip() -> Any:
 @torch.no_grad()
 def image_operations(whole: bool) -> int:
     """Operations of the image tower for one picture; not whole: the last block computes the class token alone."""
-    clip = _clip()
-    images = torch.empty(1, 3, *clip.visual.image_size, device="meta")
-    return operations(lambda: towers.image_tower(clip, images, whole=whole))
+    images = torch.empty(1, 3, *_clip().visual.image_size, device="meta")
+    return operations(lambda: towers.image_tower(_clip(), images, whole=whole))
 
 
 @cache
 @torch.no_grad()
 def text_operations(length: int, whole: bool) -> int:
     """Operations of the text tower for one prompt of so many tokens; not whole: the last block computes two tokens."""
-    clip, tokens = _clip(), torch.zeros(1, length, dtype=torch.long)
+    tokens = torch.zeros(1, length, dtype=torch.long)
     tokens[0, -1] = 1  # the end token
-    return operations(lambda: towers.text_group(clip, tokens, whole=whole))
+    return operations(lambda: towers.text_group(_clip(), tokens, whole=whole))
 
 
-def class_operations(entry: Entry, tokenizer: Any) -> tuple[int, int]:
+def class_operations(entry: Entry) -> tuple[int, int]:
     """Operations for a data set's class features over all templates: at the full context, and as they are done here."""
-    plain = len(entry.names) * len(entry.templates) * text_operations(CONTEXT, True)
-    ours = 0
+    ours, tokenizer = 0, open_clip.get_tokenizer(MODEL)
     for template in entry.templates:
         tokens = tokenizer([template.format(name) for name in entry.names])
         for rows in towers.by_length(tokens, towers.WORTH["cpu"]):
             ours += len(rows) * text_operations(towers.cut_padding(tokens[rows]).shape[1], False)
-    return plain, ours
+    return len(entry.names) * len(entry.templates) * text_operations(CONTEXT, True), ours
 
 
 def evaluation(again: float) -> dict[str, Any]:
     """Passes and operations of MTIL's evaluation in both ways if a share `again` of the pictures runs again."""
-    entries = [catalogue(name) for name in params.load(f"studies/{STUDY}.yaml").tasks.orders[ORDER]]
-    tokenizer = open_clip.get_tokenizer(MODEL)
+    entries = [catalogue(name) for name in params.load("studies/mtil.yaml").tasks.orders["I"]]
     tasks, pictures = len(entries), np.array([entry.test for entry in entries])
     later = np.arange(tasks - 1, -1, -1)  # (T,) tasks after each
-    full, short = np.array([class_operations(entry, tokenizer) for entry in entries]).T
+    full, short = np.array([class_operations(entry) for entry in entries]).T
     once, routed = pictures.sum(), (pictures * (1 + again * later)).sum()
     plain = tasks * once * image_operations(True) + tasks * (tasks + 1) * full.sum()
     ours = once * image_operations(True) + routed * image_operations(False) + short.sum() + (short * (1 + later)).sum()
     return {
         "tasks": tasks,
-        "asked_again": round(again, 3),
+        "asked_again": again,
         "passes_a_picture": {"plain": tasks, "ours": round(float((once + routed) / once), 2)},
         "operations": {"plain": float(plain), "ours": float(ours)},
         "ratio": round(float(plain / ours), 2),
     }
-
-
-def asked_again(study: str = "mini", order: str = "I") -> tuple[float, float] | None:
-    """From a study's files, means over seeds: image tower passes a test picture in the whole study, and the share a.
-
-    None without these files. A picture may run through several routers: its own choice, its batch's, and the oracle's.
-    """
-    costs = [json.loads(file.read_text()) for file in _files("cost", study, order)]
-    counts = [list(cost.get("encoded_pictures", {}).values()) for cost in costs]
-    results = _files("results", study, order)
-    if not results or not counts or not all(counts):
-        return None
-    routed = json.loads(results[0].read_text())["routed"]["sample"]
-    tested = np.sum(routed[0], axis=1)  # (T,) test pictures
-    asked = np.mean(counts, axis=0)  # (T,)
-    earlier = np.cumsum(tested) - tested
-    again = float((asked - tested).sum() / earlier.sum())
-    return float(1 + asked.sum() / tested.sum()), min(1.0, max(0.0, again))
-
-
-def _files(kind: str, study: str, order: str) -> list[Path]:
-    return sorted((REPORTS / kind / study).glob(f"moe_adapters--{order}--s*.json"))

@@ -23,7 +23,7 @@ def mixture(adapter: Mixture, x: Tensor, x0: Tensor, task: int, noise: Tensor | 
     routing = adapter.routers[adapter.router_of(task)](x0, noise)
     experts, total = adapter.experts, torch.zeros_like(x)
     for e in range(adapter.config.experts):
-        rows = routing.gates[:, e].nonzero().flatten()  # waits for the GPU
+        rows = routing.gates[:, e].nonzero().flatten()
         given = x[rows]  # (n, L, D): a sample is copied for each of its K experts
         hidden = experts.dropout(F.relu(given @ experts.down[e] + experts.down_bias[e]))
         made = (hidden @ experts.up[e] + experts.up_bias[e]) * experts.scale
@@ -34,40 +34,30 @@ def mixture(adapter: Mixture, x: Tensor, x0: Tensor, task: int, noise: Tensor | 
 def encode_image(model: MoECLIP, images: Tensor, task: int, noise: Draws = None) -> Encoded:
     """The same as MoECLIP.encode_image for images (B, 3, H, W)."""
     visual: Any = model.clip.visual
-    x, routings = visual._embeds(images), {}
-    for index, block in enumerate(visual.transformer.resblocks):
-        x = _block(model.image_adapters, index, block, x, None, lambda x: x[:, 0], task, noise, routings)
+    blocks, x = visual.transformer.resblocks, visual._embeds(images)
+    x, routings = _through(blocks, model.image_adapters, x, None, lambda x: x[:, 0], task, noise)
     return Encoded(visual._pool(x)[0] @ visual.proj, routings)
 
 
 def encode_text(model: MoECLIP, tokens: Tensor, task: int, noise: Draws = None) -> Encoded:
     """The same as MoECLIP.encode_text for tokens (C, L) of the whole context."""
     clip: Any = model.clip
-    tokens = tokens.to(clip.positional_embedding.device)
-    ends, every = tokens.argmax(dim=1), torch.arange(len(tokens), device=tokens.device)
-    token = torch.zeros_like(ends) if model.config.text_router_token == "start" else ends
-    x, routings = clip.token_embedding(tokens) + clip.positional_embedding, {}
-    for index, block in enumerate(clip.transformer.resblocks):
-        pick: Pick = lambda x: x[every, token]  # noqa: E731
-        x = _block(model.text_adapters, index, block, x, clip.attn_mask, pick, task, noise, routings)
+    ends, every = tokens.argmax(dim=1), torch.arange(len(tokens))
+    read = torch.zeros_like(ends) if model.config.text_router_token == "start" else ends
+    blocks, x = clip.transformer.resblocks, clip.token_embedding(tokens) + clip.positional_embedding
+    x, routings = _through(blocks, model.text_adapters, x, clip.attn_mask, lambda x: x[every, read], task, noise)
     return Encoded(clip.ln_final(x)[every, ends] @ clip.text_projection, routings)
 
 
-def _block(
-    adapters: nn.ModuleDict,
-    index: int,
-    block: Any,
-    x: Tensor,
-    mask: Tensor | None,
-    pick: Pick,
-    task: int,
-    noise: Draws,
-    routings: dict[int, Routing],
-) -> Tensor:
-    x = x + block.ls_1(block.attention(q_x=block.ln_1(x), attn_mask=mask))
-    added: Tensor | float = 0.0
-    if str(index) in adapters:
-        draws = None if noise is None else noise.get(index)
-        adapter: Any = adapters[str(index)]
-        added, routings[index] = mixture(adapter, x, pick(x), task, draws)
-    return x + block.ls_2(block.mlp(block.ln_2(x))) + added
+def _through(
+    blocks: Any, adapters: nn.ModuleDict, x: Tensor, mask: Tensor | None, pick: Pick, task: int, noise: Draws
+) -> tuple[Tensor, dict[int, Routing]]:
+    routings: dict[int, Routing] = {}
+    for index, block in enumerate(blocks):
+        x = x + block.ls_1(block.attention(q_x=block.ln_1(x), attn_mask=mask))
+        added: Tensor | float = 0.0
+        if str(index) in adapters:
+            adapter: Any = adapters[str(index)]
+            added, routings[index] = mixture(adapter, x, pick(x), task, (noise or {}).get(index))
+        x = x + block.ls_2(block.mlp(block.ln_2(x))) + added
+    return x, routings

@@ -3,90 +3,32 @@
 Weights are random, which does not change the time. Nothing is downloaded.
 """
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import open_clip
-import pandas as pd
 import torch
 from torch import Tensor
 
 from lib.methods.scoring import cross_entropy
 from lib.moe import Encoded, MoECLIP, MoEConfig
 from tools.bench import plain_mixture
-from tools.bench.evaluation import MODEL, operations
-from tools.bench.meters import most
+from tools.bench.evaluation import MODEL
+from tools.bench.meters import most, operations, seconds
 from tools.datasets.catalogue import catalogue
 
 PICTURES = 8
-PARTS = ("image", "text", "optimiser", "step")  # of the seconds; step: all of it
 NAMED = {100: "aircraft", 397: "sun397"}  # data sets by their number of classes
 
 
-@dataclass(frozen=True)
-class Way:
-    """A way to take a training step: its two encoders and its optimiser."""
-
-    image: Callable[[], Encoded]
-    text: Callable[[], Encoded]
-    optimizer: torch.optim.Optimizer
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What all measurements share: a mixture with one task, images (B, 3, H, W), labels (B,), prompts (C, L)."""
+class Bench(NamedTuple):
+    """What is measured: a mixture with one task, and a step's images (B, 3, H, W) and prompts (C, L)."""
 
     model: MoECLIP
     images: Tensor
-    labels: Tensor
     tokens: Tensor
-
-    def ways(self) -> dict[str, Way]:
-        """The plain way and ours, with optimisers that hold nothing yet."""
-        parameters = [p for _, p in self.model.trainable_parameters(0)]
-        prompts = self.model.prepare(self.tokens)
-        return {
-            "plain": Way(
-                lambda: plain_mixture.encode_image(self.model, self.images, 0),
-                lambda: plain_mixture.encode_text(self.model, self.tokens, 0),
-                torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0, foreach=False, fused=False),
-            ),
-            "ours": Way(
-                lambda: self.model.encode_image(self.images, 0, whole=False),
-                lambda: self.model.encode_text(prompts, 0),
-                torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0, fused=True),
-            ),
-        }
-
-    def step(self, way: Way, bf16: bool = False) -> dict[str, float]:
-        """Takes a step and returns the seconds of its PARTS; a tower's are forward and backward."""
-        model, clock = self.model, [time.perf_counter()]
-
-        def tick() -> None:
-            clock.append(time.perf_counter())
-
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            image = way.image()
-            tick()
-            text = way.text()
-            tick()
-        shown, named = (encoded.features.detach().requires_grad_() for encoded in (image, text))
-        cross_entropy(shown, named, self.labels, model.clip.logit_scale, 0.2).backward()
-        torch.autograd.backward(image.features, shown.grad)
-        tick()
-        torch.autograd.backward(text.features, named.grad)
-        tick()
-        model.add_counts(0, image.routings, text.routings)
-        model.mask_frozen_gradients()
-        way.optimizer.step()
-        way.optimizer.zero_grad()
-        tick()
-        image_forward, text_forward, image_back, text_back, rest = np.diff(clock)
-        parts = (image_forward + image_back, text_forward + text_back, rest, clock[-1] - clock[0])
-        return dict(zip(PARTS, parts, strict=True))
 
 
 def prepared(classes: int) -> Bench:
@@ -97,52 +39,51 @@ def prepared(classes: int) -> Bench:
     model.add_task()
     entry = catalogue(NAMED[classes])
     tokens = open_clip.get_tokenizer(MODEL)([entry.templates[0].format(name) for name in entry.names])
-    images = torch.randn(PICTURES, 3, *clip.visual.image_size)
-    return Bench(model.train(), images, torch.arange(PICTURES) % classes, tokens)
+    return Bench(model.train(), torch.randn(PICTURES, 3, *clip.visual.image_size), tokens)
 
 
-def steps(bench: Bench, repeats: int) -> dict[str, Any]:
-    """Seconds of the parts of a step in both ways, taken in turn, and their ratios; operations, and memory in MB.
+def steps(bench: Bench) -> dict[str, Callable[..., None]]:
+    """The plain step and ours, as functions; their optimisers hold nothing yet."""
+    model, images, tokens = bench
+    prompts, labels = model.prepare(tokens), torch.arange(len(images)) % len(tokens)
+    adamw = partial(torch.optim.AdamW, [p for _, p in model.trainable_parameters(0)], lr=1e-3, weight_decay=0.0)
 
-    The steps whose operations are counted warm up each way. Memory is watched in the first of the repeats.
+    def plain() -> tuple[Encoded, Encoded]:
+        return plain_mixture.encode_image(model, images, 0), plain_mixture.encode_text(model, tokens, 0)
+
+    def ours() -> tuple[Encoded, Encoded]:
+        return model.encode_image(images, 0, whole=False), model.encode_text(prompts, 0)
+
+    def step(encode: Callable, optimizer: torch.optim.Optimizer, bf16: bool = False) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            image, text = encode()
+        cross_entropy(image.features, text.features, labels, model.clip.logit_scale, 0.2).backward()
+        model.add_counts(0, image.routings, text.routings)
+        model.mask_frozen_gradients()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    looped, fused = adamw(foreach=False, fused=False), adamw(fused=True)
+    return {"plain": partial(step, plain, looped), "ours": partial(step, ours, fused)}
+
+
+def compared(bench: Bench, repeats: int) -> dict[str, Any]:
+    """Seconds, operations and peak memory (MB) of both steps, and the ratio of their seconds, plain over ours.
+
+    The steps whose memory and operations are counted warm up. Then both are timed in turn.
     """
-    counts = {"plain": plain_operations(bench), "ours": step_operations(bench, "ours")}
-    ways, peaks = bench.ways(), {}
-    taken: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
-    for repeat in range(repeats):
-        for name, way in ways.items():
-            if repeat:
-                taken[name].append(bench.step(way))
-            else:
-                peaks[name] = round(most(lambda name=name, way=way: taken[name].append(bench.step(way))))
-    seconds = {name: pd.DataFrame(rows) for name, rows in taken.items()}
+    both, counts, peaks = steps(bench), {}, {}
+    for name, step in both.items():
+        peaks[name] = round(most(lambda name=name, step=step: counts.update({name: operations(step)})))
+    taken = [[seconds(step) for step in both.values()] for _ in range(repeats)]
     return {
-        "seconds": {name: frame.median().round(3).to_dict() for name, frame in seconds.items()},
+        "seconds": dict(zip(both, np.median(taken, axis=0).round(3).tolist(), strict=True)),
         "operations": counts,
-        "ratio": spread(pd.Series(seconds["plain"]["step"] / seconds["ours"]["step"])),
+        "ratio": spread([plain / ours for plain, ours in taken]),
         "peak_memory_mb": peaks,
     }
 
 
-def measure(classes: int, repeats: int) -> dict[str, Any]:
-    """`steps` with so many classes."""
-    return steps(prepared(classes), repeats)
-
-
-def step_operations(bench: Bench, name: str) -> int:
-    """The operations of one step; making the prompts ready, once a task, is no part of it."""
-    way = bench.ways()[name]
-    return operations(lambda: bench.step(way))
-
-
-def plain_operations(bench: Bench) -> int:
-    """The operations of a plain step, computed from two short steps: every prompt adds the same."""
-    few, twice = (
-        step_operations(replace(bench, tokens=bench.tokens[:count]), "plain") for count in (PICTURES, 2 * PICTURES)
-    )
-    return few + (twice - few) * (len(bench.tokens) - PICTURES) // PICTURES
-
-
-def spread(values: pd.Series) -> dict[str, float]:
+def spread(values: list[float]) -> dict[str, float]:
     """Median, least and largest."""
-    return {"median": round(values.median(), 2), "least": round(values.min(), 2), "largest": round(values.max(), 2)}
+    return {name: round(float(f(values)), 2) for name, f in (("median", np.median), ("least", min), ("largest", max))}
