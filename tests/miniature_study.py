@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from lib.study import plan
+from lib.study import studies
 from lib.study.paths import ROOT
 from tests.support import miniatures
 from tools.datasets.catalogue import CATALOGUE
@@ -25,7 +25,7 @@ SHORT = {"steps": 4, "warmup": 1, "batch": 8}
 
 def small(study: str, name: str, tasks: dict[str, Any], reference: str | None) -> None:
     """A study's params under another name, with the tiny CLIP, few runs and few steps."""
-    raw = yaml.safe_load((ROOT / "studies" / study / "params.yaml").read_text())
+    raw = studies.read(studies.file_of(study))
     raw |= {"study": name, "backbone": {"model": "data/backbone", "pretrained": ""}}
     raw["tasks"] |= tasks
     raw["reference"] = raw["reference"] | {"name": reference, "pictures": 16} if reference else None
@@ -36,13 +36,11 @@ def small(study: str, name: str, tasks: dict[str, Any], reference: str | None) -
     raw["runs"] = {
         run: raw["runs"][run] | {"orders": ["I"], "story": True} for run in FEWER if reference or run != "zscl"
     }
-    folder = ROOT / "studies" / name
-    folder.mkdir(exist_ok=True)
-    (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    (ROOT / "studies" / f"{name}.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
 
 
 def main(folder: Path | None) -> None:
-    """Writes pictures, counts and params, and the plans that follow from them."""
+    """Writes pictures, counts and params."""
     for name, (train, test) in COUNTS.items():
         miniatures.write(name, ROOT / "data" / "raw")
         file = Path(CATALOGUE / f"{name}.yaml")
@@ -56,7 +54,6 @@ def main(folder: Path | None) -> None:
         pictures = {"source": "folder", "root": str(folder), "train_per_class": 10, "test_per_class": 5}
         tasks = pictures | {"templates": ["a photo of a {}."], "orders": {"I": names}}
         small("mtil", "miniature_folders", tasks, None)
-    plan.write()
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ def test_a_stage_that_fails_stops_only_what_depends_on_it(wild: Clone, address: 
     assert "router_and_experts | changed" in said
     copy = re.findall(r"^failed: \S+:zero_shot .*its notebook is (\S+)\)", said, re.MULTILINE)[0]
     assert "damaged" in (wild.folder / copy).read_text()
-    assert "not run, since it waits for a stage that failed: studies/short/dvc.yaml:selector" in said
+    assert re.search("^not run, .*selector", said, re.MULTILINE)
     assert not any(stage.startswith("learn") for stage in wild.ran())
 
     (notebooks / "03_zero_shot.ipynb").write_text(whole)

@@ -106,6 +106,8 @@ def files(name: str, root: Path = ROOT) -> dict[Path, str]:
     file = studies.file_of(name, root)
     numbers = params.with_orders(studies.read(file), str(file.relative_to(root)), root)
     study = params.parse(numbers, str(file.relative_to(root)))
+    if study.study != name:  # else it would write over another study's files
+        raise params.ParamsError(f"{file.relative_to(root)}: study is {study.study!r}; it must be {name!r}")
     if name == "mini":
         return {root / "plan.yaml": HEAD + _yaml(_variables(study, ".", "params.yaml", "reports/index.html"))}
     folder = root / "studies" / name

@@ -132,3 +132,10 @@ def test_stages_depend_on_the_pictures_of_a_folder_study() -> None:
     assert folder.tasks.source == "folder"
     for study, pictures in ((folder, folder.tasks.root), (mini, "data/mini/data.json")):
         assert plan._variables(study, ".", "params.yaml", "page")["pictures"] == pictures
+
+
+def test_a_study_that_calls_itself_by_another_name_writes_nothing(project: Path) -> None:
+    (project / "studies/mine.yaml").write_text(yaml.safe_dump(small_study.RAW))
+    with pytest.raises(params.ParamsError, match=r"studies/mine.yaml: study is 'tiny'"):
+        plan.write("mine", root=project)
+    assert not (project / "studies/mine").exists()
