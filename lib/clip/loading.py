@@ -93,13 +93,15 @@ def _from_file(model: str, file: Path) -> Any:
     try:
         state: Any = load_state_dict(str(file))
     except UNREADABLE as error:
-        raise ValueError(f"{file} holds no weights: {error}") from error
+        reason = f"{file} holds no weights that are safe to read ({type(error).__name__})"
+        raise ValueError(f"{reason}; give a state dict, best as safetensors") from error
     if state.keys() >= OPENAI_SIZES:
         _check_activation(model, file.name, True)
     try:
         clip.load_state_dict({name: tensor for name, tensor in state.items() if name not in OPENAI_SIZES})
     except UNREADABLE as error:
-        raise ValueError(f"{file} has no weights that fit {model}: {error}") from error
+        first = " ".join(str(error).split())[:300]  # torch names every tensor, each on a line of its own
+        raise ValueError(f"{file} has no weights that fit {model}: {first}") from error
     return clip
 
 

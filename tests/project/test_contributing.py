@@ -7,34 +7,22 @@ from types import ModuleType
 import pytest
 import torch
 
-from lib.methods.base import Method
 from lib.study.paths import ROOT
 from tests.support import small_study
 
 
-@pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch) -> type[Method]:
-    """The class of the example, as if it were a module of its own."""
+def test_the_example_learns_and_its_spring_pulls(monkeypatch: pytest.MonkeyPatch) -> None:
     block = re.search(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
     assert block is not None
-    source = block[1]
-    assert len(source.splitlines()) < 40
-    module = ModuleType("spring_of_the_page")
+    assert len(block[1].splitlines()) < 40
+    module = ModuleType("spring_of_the_page")  # its dataclass asks for the module that it is defined in
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    exec(source, module.__dict__)
-    return module.__dict__["Spring"]
-
-
-def learned(example: type[Method], weight: float) -> Method:
-    torch.manual_seed(0)
-    return small_study.teach(example(small_study.context(), {"lr": 0.01, "weight": weight}), 0)
-
-
-def distance(pupil: Method) -> float:
-    frozen = small_study.backbone().model.state_dict()
-    return sum(float((v - frozen[k]).square().sum()) for k, v in pupil.state().items())
-
-
-def test_the_example_learns_and_its_spring_pulls(example: type[Method]) -> None:
-    loose, held = learned(example, 0.0), learned(example, 100.0)
-    assert 0 < distance(held) < distance(loose)
+    exec(block[1], module.__dict__)
+    frozen, distances = small_study.backbone().model.state_dict(), []
+    for weight in (0.0, 100.0):
+        torch.manual_seed(0)
+        method = module.__dict__["Spring"](small_study.context(), {"lr": 0.01, "weight": weight})
+        state = small_study.teach(method, 0).state()
+        distances.append(sum(float((v - frozen[k]).square().sum()) for k, v in state.items()))
+    loose, held = distances
+    assert 0 < held < loose

@@ -20,6 +20,7 @@ def test_a_notebook_says_its_versions_and_parameters() -> None:
 def test_cost_files_keep_machine_versions_and_revision() -> None:
     origin = provenance.origin()
     assert set(origin) == {"machine", "versions", "revision"}
+    assert set(origin["machine"]) == {"system", "processor", "cores"}  # nothing that names it or its user
     assert origin["machine"]["cores"] == os.cpu_count()
     assert set(origin["versions"]) == {"python", *provenance.PACKAGES}
 

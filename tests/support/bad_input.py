@@ -33,11 +33,11 @@ GONE = object()  # in place of a value: without the key
 # --- params
 
 
-def given(text: str | bytes) -> Maker:
+def given(text: str) -> Maker:
     """A params file with this text."""
 
     def make(folder: Path) -> None:
-        (folder / "params.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+        (folder / "params.yaml").write_text(text)
         params.load(folder / "params.yaml")
 
     return make
