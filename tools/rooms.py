@@ -1,6 +1,6 @@
 """The rooms of the house: which room imports which, and how large each is.
 
-`python -m tools.rooms` draws docs/architecture.png and prints a table. A test holds the allowed imports (ALLOWED).
+`python -m tools.rooms` draws docs/architecture.png. A test holds the allowed imports (ALLOWED).
 """
 
 import ast
@@ -10,7 +10,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import networkx as nx
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from lib.study.paths import ROOT
 
@@ -30,20 +29,13 @@ ALLOWED: dict[str, set[str]] = {
     "tools.bench": {"tools.datasets"},
     "tools.course": set(),
 }
-PLACES = {  # of the boxes, in units of the picture: from left to right, from what is imported to what imports
-    "lib.clip": (0, 1),
-    "lib.moe": (1, 1.7),
-    "lib.selector": (1, 0.3),
-    "lib.data": (2, 0.3),
-    "lib.methods": (3, 1),
-    "lib.study": (4, 1),
-    "lib.report": (4, -0.4),
-    "tools.miniworld": (0, 3),
-    "tools.datasets": (1, 3),
-    "tools.bench": (2, 3),
-    "tools.course": (3, 3),
-    "tools.stages": (4, 3),
-}
+ROWS = (  # of the picture; a room stands to the right of those that it imports
+    "tools.miniworld tools.datasets tools.bench tools.course tools.stages",
+    "- lib.moe - - lib.report",
+    "lib.clip - - lib.methods lib.study",
+    "- lib.selector lib.data - -",
+)
+PLACES = {room: (x, -y) for y, row in enumerate(ROWS) for x, room in enumerate(row.split()) if room != "-"}
 
 
 def room_of(module: str) -> str:
@@ -57,75 +49,37 @@ def modules() -> dict[str, Path]:
     return {".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): f for f in files}
 
 
-def imports(file: Path) -> set[str]:
-    """The modules of the project that a file imports, at any depth."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.partition(".")[0] in ("lib", "tools")}
-
-
 def arrows() -> dict[tuple[str, str], set[str]]:
-    """For each pair of rooms of which the first imports the second, the modules that do."""
+    """For each pair of rooms of which the first imports the second, at any depth, the modules that do."""
     pairs: dict[tuple[str, str], set[str]] = defaultdict(set)
     for module, file in modules().items():
-        for imported in imports(file):
-            if room_of(imported) != room_of(module):
-                pairs[room_of(module), room_of(imported)].add(module)
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{name}" for name in names]
+            for room in map(room_of, names):
+                if room.startswith(("lib.", "tools.")) and room != room_of(module):
+                    pairs[room_of(module), room].add(module)
     return pairs
 
 
-def sizes() -> dict[str, tuple[int, int]]:
-    """Files and lines of each room, and of the modules that stand in none."""
-    counted: dict[str, tuple[int, int]] = {}
-    for module, file in modules().items():
-        files, lines = counted.get(room_of(module), (0, 0))
-        counted[room_of(module)] = files + 1, lines + len(file.read_text().splitlines())
-    return counted
-
-
 def draw() -> Figure:
-    """A box for each room with its size; an arrow points from a room to one that it imports."""
-    figure, axes = plt.subplots(figsize=(11, 5))
-    counted = sizes()
-    pairs = nx.transitive_reduction(nx.DiGraph(pair for pair in arrows() if set(pair) <= set(ALLOWED)))
-    for room, (x, y) in PLACES.items():
-        colour = "#56B4E9" if room.startswith("lib") else "#e0e0e0"
-        axes.add_patch(FancyBboxPatch((x - 0.33, y - 0.2), 0.66, 0.4, boxstyle="round,pad=0.05", fc=colour, ec="black"))
-        files, lines = counted[room]
-        axes.text(
-            x, y, f"{room.replace('.', '/')}\n{files} files, {lines:,} lines", ha="center", va="center", fontsize=8
-        )
-    for start, end in pairs.edges:
-        if start.startswith("lib"):
-            axes.add_patch(
-                FancyArrowPatch(
-                    PLACES[start], PLACES[end], arrowstyle="-|>", mutation_scale=12, color="0.2", lw=1,
-                    shrinkA=44, shrinkB=44,
-                )
-            )  # fmt: skip
-    axes.text(-0.35, 2.3, "tools import lib; lib never imports tools", fontsize=9, style="italic")
-    axes.text(
-        -0.35,
-        -0.75,
-        "arrow: imports. settings, files and metrics are single modules that every room may import",
-        fontsize=8,
-    )
-    axes.set_xlim(-0.5, 4.5)
-    axes.set_ylim(-0.9, 3.4)
+    """A box for each room with its size; an arrow points from a room of lib to one that it imports."""
+    pairs = [pair for pair in arrows() if set(pair) <= ALLOWED.keys() and pair[0].startswith("lib")]
+    graph = nx.transitive_reduction(nx.DiGraph(pairs))
+    graph.add_nodes_from(PLACES)
+    labels = {}
+    for room in graph:
+        lines = [len(file.read_text().splitlines()) for module, file in modules().items() if room_of(module) == room]
+        labels[room] = f"{room.replace('.', '/')}\n{len(lines)} files, {sum(lines):,} lines"
+    box = {"boxstyle": "round,pad=0.5", "fc": "#cfe8f7", "ec": "black"}
+    figure, axes = plt.subplots(figsize=(10, 4))
+    nx.draw_networkx(graph, PLACES, labels=labels, ax=axes, font_size=8, node_size=6500, node_color="none", bbox=box)
+    axes.set_title("arrow: imports. tools import lib; lib never imports tools", fontsize=9, loc="left")
+    axes.margins(x=0.1, y=0.15)
     axes.set_axis_off()
     return figure
 
 
-def main() -> None:
-    """Draws the picture and prints the table."""
-    for room, (files, lines) in sorted(sizes().items()):
-        print(f"{room:22} {files:3} files {lines:6,} lines")
-    draw().savefig(ROOT / "docs" / "architecture.png", dpi=130, bbox_inches="tight", metadata={"Software": None})
-
-
 if __name__ == "__main__":
-    main()
+    draw().savefig(ROOT / "docs" / "architecture.png", dpi=130, bbox_inches="tight", metadata={"Software": None})
