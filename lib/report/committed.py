@@ -1,7 +1,6 @@
 """Your run and ours: the results in the working tree beside the committed ones (git HEAD)."""
 
 import io
-import math
 import os
 import subprocess
 import tarfile
@@ -9,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from lib.metrics import METRICS
-from lib.report.tables import Content, by_run, interval, label, parse, value
+from lib.report.tables import Content, label, parse, value
 
 LEAST = 1.0  # points: the half width of an interval where no committed run has seeds that differ
-COLUMNS = ["run", "order", "seed", "verdict", "largest difference"]
+KEYS = ["run", "order", "metric", "decision"]
 # each verdict, those that ask for attention first: what it means and what to do
 ADVICE = {
     "outside": "Look for changed params, code or data (git status, git diff HEAD -- params.yaml lib). If you "
@@ -23,7 +23,6 @@ ADVICE = {
     "within the interval": "Machines round differently, so this is expected. There is nothing to do.",
     "same bytes": "The run repeats the committed one exactly. There is nothing to do.",
 }
-Widths = dict[tuple[str, str], float]  # half widths in points by metric and decision
 
 
 def committed(folder: Path) -> dict[str, bytes]:
@@ -42,49 +41,47 @@ def committed(folder: Path) -> dict[str, bytes]:
 def compare(folder: Path) -> pd.DataFrame:
     """A line for each result of a folder of the working tree, with its verdict; empty if HEAD has no results there."""
     ours = {name: raw for name, raw in committed(folder).items() if name.endswith(".json")}
-    published = [parse(raw, f"HEAD:{name}") for name, raw in ours.items()]
-    least, lines = _typical(published), []
+    published = {name: parse(raw, f"HEAD:{name}") for name, raw in ours.items()}
+    expected, lines = _expected([*published.values()]), []
     for path in sorted(folder.glob("*.json")) if ours else []:
         raw = path.read_bytes()
         content = parse(raw, path)
         verdict = ("new", "") if path.name not in ours else ("same bytes", "")
         if path.name in ours and raw != ours[path.name]:
-            verdict = _judge(content, by_run(published, content["order"])[label(content)], least)
+            verdict = _judge(content, published[path.name], expected)
         lines.append((label(content), content["order"], content["seed"], *verdict))
-    attention = list(ADVICE)
-    return pd.DataFrame(sorted(lines, key=lambda line: attention.index(line[3])), columns=COLUMNS)
+    lines.sort(key=lambda line: [*ADVICE].index(line[3]))
+    return pd.DataFrame(lines, columns=["run", "order", "seed", "verdict", "largest difference"])
 
 
-def _judge(content: Content, seeds: list[Content], least: Widths) -> tuple[str, str]:
+def _values(contents: list[Content]) -> pd.DataFrame:
+    """A line for each result, metric and decision."""
+    lines = [
+        (label(content), content["order"], metric, decision, value(content, metric, decision))
+        for content in contents
+        for metric in METRICS
+        for decision in content["accuracy"]
+    ]
+    return pd.DataFrame(lines, columns=[*KEYS, "value"])
+
+
+def _expected(published: list[Content]) -> pd.DataFrame:
+    """Mean over seeds, and half width of the 95 % interval of a further seed, at least the runs' median, by KEYS."""
+    table = _values(published).groupby(KEYS)["value"].agg(["mean", "std", "count"])
+    table = table.assign(half=table["std"] * np.sqrt(1 + 1 / table["count"]) * stats.t.ppf(0.975, table["count"] - 1))
+    typical = table["half"].replace(0, np.nan).groupby(["metric", "decision"]).transform("median").fillna(LEAST)
+    return table.assign(half=np.fmax(table["half"], typical))
+
+
+def _judge(content: Content, published: Content, expected: pd.DataFrame) -> tuple[str, str]:
     """The verdict on a run that differs from the committed one, and the metric that is farthest from its seeds."""
-    if content["tasks"] != seeds[0]["tasks"]:
-        return "outside", "its tasks are not those of the committed run"
-    differences = []
-    for metric, decision in ((metric, decision) for metric in METRICS for decision in content["accuracy"]):
-        here, (mean, half) = value(content, metric, decision), _further(seeds, metric, decision)
-        half = np.fmax(half, least.get((metric, decision), LEAST))
-        if not math.isnan(mean - here):
-            text = f"{metric} ({decision}) {here:.1f}, committed {mean:.1f} ± {half:.1f}"
-            differences.append((abs(here - mean) / half, text))
-    farthest, text = max(differences, default=(math.inf, "its decisions are not those of the committed run"))
-    return ("within the interval" if farthest <= 1 else "outside"), text
-
-
-def _further(seeds: list[Content], metric: str, decision: str) -> tuple[float, float]:
-    """Mean over seeds, and half width of the interval where 95 % of further seeds are expected; nan for one seed."""
-    mean, half = interval([value(content, metric, decision) for content in seeds])
-    return mean, half * math.sqrt(len(seeds) + 1)
-
-
-def _typical(published: list[Content]) -> Widths:
-    """The median half width over all runs, in each order, whose seeds differ."""
-    widths: dict[tuple[str, str], list[float]] = {}
-    for order in {content["order"] for content in published}:
-        for seeds in by_run(published, order).values():
-            for key in ((metric, decision) for metric in METRICS for decision in seeds[0]["accuracy"]):
-                if (half := _further(seeds, *key)[1]) > 0:
-                    widths.setdefault(key, []).append(half)
-    return {key: float(np.median(halves)) for key, halves in widths.items()}
+    lines = _values([content]).join(expected, on=KEYS).dropna(subset=["value", "mean"]).to_dict("records")
+    if content["tasks"] != published["tasks"] or not lines:
+        return "outside", "its tasks or decisions are not those of the committed run"
+    farthest = max(lines, key=lambda line: abs(line["value"] - line["mean"]) / line["half"])
+    inside = abs(farthest["value"] - farthest["mean"]) <= farthest["half"]
+    text = "{metric} ({decision}) {value:.1f}, committed {mean:.1f} ± {half:.1f}".format(**farthest)
+    return ("within the interval" if inside else "outside"), text
 
 
 def in_one_line(verdicts: pd.DataFrame) -> str:

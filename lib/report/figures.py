@@ -1,28 +1,22 @@
-"""The study's figures: one palette, readable in grey, intervals wherever there are several seeds.
-
-Every function draws from result files or small arrays alone.
-"""
+"""The study's figures: one palette, readable in grey, intervals wherever there are several seeds."""
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lib.metrics import METRICS
 from lib.report.looks import *  # noqa: F403 (notebooks draw with figures.ORANGE and the like)
-from lib.report.looks import AMBER, BLUE, look, name
+from lib.report.looks import look, name
 from lib.report.tables import Content, by_run, interval, label, value
-
-METRIC_NAMES = {"transfer": "Transfer", "average": "Average", "last": "Last", "forgetting": "Forgetting"}
 
 
 def use_style() -> None:
     """One look for every figure."""
-    sns.set_theme(style="whitegrid", context="notebook", rc={"figure.dpi": 110, "savefig.dpi": 130})
-    plt.rcParams["savefig.bbox"] = "tight"
-    plt.rcParams["axes.titlesize"] = "medium"
+    sizes = {"figure.dpi": 110, "savefig.dpi": 130, "savefig.bbox": "tight", "axes.titlesize": "medium"}
+    sns.set_theme(style="whitegrid", context="notebook", rc=sizes)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -33,8 +27,7 @@ def save(figure: Figure, path: Path) -> None:
 
 def pictures(images: np.ndarray, names: list[str], title: str, axes: Axes, columns: int = 12) -> None:
     """A row of pictures (N, H, W, 3) uint8 with their names below, in a frame with room for `columns`."""
-    gap = np.full((images.shape[1], 2, 3), 255, dtype=np.uint8)
-    axes.imshow(np.concatenate([part for image in images for part in (image, gap)], axis=1))
+    axes.imshow(np.hstack([*np.pad(images, ((0, 0), (0, 0), (0, 2), (0, 0)), constant_values=255)]))
     step = images.shape[2] + 2
     centres = [step * i + images.shape[2] / 2 for i in range(len(names))]
     axes.set_xticks(centres, names, rotation=40, ha="right", fontsize=8)
@@ -88,8 +81,7 @@ def task_curves(results: list[Content], figure: Figure, decision: str = "sample"
             values = np.array([matrix_of(c, decision)[:, j] for c in contents])
             title, colour, marker, line = look(run)
             grid[j].plot(values.mean(0), color=colour, marker=marker, ls=line, ms=4, label=title)
-            if len(values) > 1:
-                grid[j].fill_between(range(len(tasks)), values.min(0), values.max(0), color=colour, alpha=0.2)
+            grid[j].fill_between(range(len(tasks)), values.min(0), values.max(0), color=colour, alpha=0.2, lw=0)
         grid[j].axvline(j, color="0.4", lw=1, ls=":")
         grid[j].set_title(task, loc="left")
         grid[j].set_ylim(0, 102)
@@ -106,10 +98,14 @@ def metric_bars(results: list[Content], figure: Figure, decision: str = "sample"
     """Transfer, Average, Last and Forgetting of every run, with 95 % intervals and the number of seeds."""
     groups = by_run(results)
     grid = figure.subplots(1, 4, sharey=True)
-    for axes, (metric, title) in zip(grid, METRIC_NAMES.items(), strict=True):
+    for axes, metric in zip(grid, METRICS, strict=True):
         for place, (run, contents) in enumerate(groups.items()):
-            _bar(axes, place, [value(c, metric, decision) for c in contents], look(run).colour)
-        axes.set_title(title, loc="left")
+            mean, half = interval([value(c, metric, decision) for c in contents])
+            style = {"color": look(run).colour, "edgecolor": "black", "lw": 0.6, "height": 0.7, "capsize": 3}
+            if not np.isnan(mean):  # joint training has no Transfer
+                bar = axes.barh(place, mean, xerr=half if half > 0 else None, **style)
+                axes.bar_label(bar, fmt="%.1f", padding=4, fontsize=8)
+        axes.set_title(metric.title(), loc="left")
         axes.set_xlabel("points" if metric == "forgetting" else "%")
         axes.margins(x=0.2, y=0.01)
     names = [f"{name(run)}, n = {len(contents)}" for run, contents in groups.items()]
@@ -118,59 +114,23 @@ def metric_bars(results: list[Content], figure: Figure, decision: str = "sample"
     figure.tight_layout()
 
 
-def _bar(axes: Axes, place: int, values: list[float], colour: str) -> None:
-    """A bar with its interval and its number; none for a metric that a run does not have."""
-    mean, half = interval(values)
-    if np.isnan(mean):
-        return
-    half = np.nan_to_num(half)
-    axes.barh(place, mean, xerr=half or None, color=colour, edgecolor="black", lw=0.6, height=0.7, capsize=3)
-    end = (max(mean + half, 0), place)
-    axes.annotate(f"{mean:.1f}", end, (4, 0), textcoords="offset points", va="center", fontsize=8)
-
-
 def expert_use(content: Content, figure: Figure) -> None:
     """Which experts each task chose, per tower and block, in percent of its choices; a dot marks what it froze."""
     experts, tasks = content["experts"], content["tasks"]
-    deepest = max(len(blocks) for blocks in experts.values())
     figure.set_layout_engine("constrained")
-    grid = figure.subplots(len(experts), deepest, squeeze=False)
+    grid = figure.subplots(len(experts), max(map(len, experts.values())), squeeze=False)
     for row, (tower, blocks) in zip(grid, experts.items(), strict=True):
         for axes in row[len(blocks) :]:
             axes.set_axis_off()
         for axes, (block, use) in zip(row, blocks.items(), strict=False):
-            _choices(use, tasks, axes)
+            counts = np.array(use["counts"], dtype=float)  # (T, E)
+            shares, names = 100 * counts / counts.sum(1, keepdims=True), tasks if axes is row[0] else False
+            shades = {"vmin": 0, "vmax": 50, "cmap": "cividis", "cbar": False, "xticklabels": 1, "yticklabels": names}
+            sns.heatmap(shares, ax=axes, **shades)
+            for t, chosen in enumerate(use["froze"]):
+                axes.plot([e + 0.5 for e in chosen], [t + 0.5] * len(chosen), "o", color="white", mec="black", ms=4)
+            axes.tick_params(labelsize=8)
             axes.set_title(f"{tower} tower, block {block}", loc="left", fontsize=9)
-            axes.set_yticklabels(tasks if axes is row[0] else [], rotation=0, fontsize=8)
-    shades = next(axes.collections[0] for axes in grid.flat if axes.collections)
-    bar = figure.colorbar(shades, ax=grid, shrink=0.6, extend="max")
-    bar.set_label("share of the task's choices (%)", fontsize=9)
-
-
-def _choices(use: Content, tasks: list[str], axes: Axes) -> None:
-    """One block: a row for each task, a column for each expert."""
-    counts = np.array(use["counts"], dtype=float)
-    shares = 100 * counts / counts.sum(1, keepdims=True)
-    sns.heatmap(shares, vmin=0, vmax=50, cmap="cividis", cbar=False, ax=axes)
-    for t, chosen in enumerate(use["froze"]):
-        axes.plot([e + 0.5 for e in chosen], [t + 0.5] * len(chosen), "o", color="white", mec="black", ms=4)
-    axes.set_xticks(np.arange(counts.shape[1]) + 0.5, [str(e) for e in range(counts.shape[1])], rotation=0, fontsize=7)
-    axes.set_yticks(np.arange(len(tasks)) + 0.5)
-    axes.set_xlabel("expert", fontsize=8)
-
-
-def frozen_pool(results: list[Content], axes: Axes) -> None:
-    """How many experts of a block are frozen after each task: the mean over blocks, seeds as a band, by tower."""
-    tasks = results[0]["tasks"]
-    for tower, line, colour in (("image", "-", BLUE), ("text", "--", AMBER)):
-        blocks = [use["froze"] for content in results for use in content["experts"][tower].values()]
-        frozen = np.array([[len(set().union(*froze[: t + 1])) for t in range(len(tasks))] for froze in blocks])
-        axes.plot(frozen.mean(0), line, marker="o", color=colour, label=f"{tower} tower")
-        axes.fill_between(range(len(tasks)), frozen.min(0), frozen.max(0), alpha=0.2, color=colour)
-    pool = len(next(iter(results[0]["experts"]["image"].values()))["counts"][0])
-    axes.axhline(pool, color="0.4", ls=":")
-    axes.set_xticks(range(len(tasks)), tasks, rotation=45, ha="right", fontsize=8)
-    axes.set_ylabel("frozen experts of a block (mean, range)")
-    axes.set_title(f"The frozen pool over time (of {pool} experts)", loc="left")
-    axes.set_ylim(0, pool + 0.5)
-    axes.legend()
+            axes.set_xlabel("expert", fontsize=8)
+    drawn = next(axes.collections[0] for axes in grid.flat if axes.collections)
+    figure.colorbar(drawn, ax=grid, shrink=0.6, extend="max", label="share of the task's choices (%)")

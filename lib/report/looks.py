@@ -1,6 +1,5 @@
 """How each run looks: its name, colour, marker and line, the same in every figure and table."""
 
-import zlib
 from typing import Any, NamedTuple
 
 # Okabe and Ito's colours, one for each family, ordered so that neighbours also differ in lightness
@@ -41,15 +40,11 @@ LOOK = {
     "moe_adapters+steps_300": Look("MoE-Adapters, 300 steps", SKY, "s", "-."),
     "moe_adapters": Look("MoE-Adapters (the method)", BLUE, "o", "-"),
 }
-SPARE = [(marker, line) for marker in "os^v<>DPXph8d*H" for line in ("-", "--", ":", "-.")]
 
 
 def look(run: str) -> Look:
-    """How a run looks. A run that LOOK does not list has its own name and a marker and a line that depend on it alone.
-
-    So it keeps its look when other runs are added.
-    """
-    return LOOK.get(run) or Look(run, PURPLE, *SPARE[zlib.crc32(run.encode()) % len(SPARE)])
+    """How a run looks; one that LOOK does not list has its own name, in purple."""
+    return LOOK.get(run, Look(run, PURPLE, "o", "--"))
 
 
 def name(run: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lib.report.looks import in_order
-from lib.report.tables import Content, by_run, decides, in_words, interval, label, value
+from lib.report.tables import Content, by_run, decides, in_words, interval, value
 
 SHOWN = ["run", "metric", "dataset", "decision", "seeds", "measured", "published", "difference", "source"]
 METRICS = ["Transfer", "Average", "Last"]
@@ -30,7 +30,6 @@ PLACES = {
     ("mtil", "II"): ("MTIL", "II", "full"),
     ("mtil_5shot", "I"): ("MTIL", "I", "5"),
     ("mtil_16shot", "I"): ("MTIL", "I", "16"),
-    ("xtail", "I"): ("X-TAIL", "I", "16"),
 }
 PLACES |= {(f"cil_cifar100_{n}", "I"): (f"CIL CIFAR100 {n} steps", "", "full") for n in (10, 20, 50)}
 TINY = "CIL TinyImageNet 100+{}x{}"  # 100 classes first, then steps x classes
@@ -43,33 +42,26 @@ DATASETS = {
 }  # fmt: skip
 
 
-class PublishedError(ValueError):
-    """Results that published numbers cannot be set beside; the message says which and why."""
-
-
 def read(path: Path) -> pd.DataFrame:
     """The facts, a line each; every cell is text, as it was printed. A test checks the committed ones."""
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 def beside(results: list[Content], study: str, order: str, facts: pd.DataFrame) -> pd.DataFrame:
-    """A line for each run, metric and decision of a study in one order; what is not measured or published is empty.
+    """A line for each run, metric, data set and decision of a study in one order; what is not there is empty.
 
-    measured: mean ± half width of the 95 % interval over seeds, percent; published: percent, as printed; difference:
-    measured less published, points. Raises PublishedError for results of another study, for a study or an order that
-    is not in PLACES, and for a run that has not learned all tasks.
+    A single data set is left out unless its number was published. measured: mean ± half width of the 95 % interval over
+    seeds, percent; published: percent, as printed; difference: measured less published, points.
     """
-    return _joined(results, study, order, facts).query("dataset in @WHOLE").drop(columns="dataset")
-
-
-def by_task(results: list[Content], study: str, order: str, facts: pd.DataFrame) -> pd.DataFrame:
-    """Like `beside`, for each data set with a published number. Tasks must have the data sets' names."""
-    lines = _joined(results, study, order, facts).query("dataset not in @WHOLE and published != ''")
-    runs = list(by_run(results, order))  # noqa: F841 (the query's)
-    missing = ", ".join(sorted(set(lines.query("run in @runs and seeds == ''")["dataset"])))
-    if missing:
-        raise PublishedError(f"study {study} has no task {missing}; name tasks as they are published")
-    return lines
+    here = (facts[["benchmark", "order", "shots"]] == list(PLACES[study, order])).all(axis=1)
+    theirs = facts.loc[here].replace({"method": RUNS}).rename(columns={"method": "run", "percent": "published"})
+    theirs = theirs.filter([*KEYS, "published", "source"])
+    ours = pd.DataFrame(_ours(results, order), columns=[*KEYS, "decision", "seeds", "measured", "mean"], dtype=object)
+    lines = ours.merge(theirs, on=KEYS, how="outer").fillna("")
+    pairs = zip(lines["mean"], lines["published"], strict=True)
+    lines["difference"] = [f"{mean - float(printed):+.1f}" if mean != "" and printed else "" for mean, printed in pairs]
+    lines = lines.loc[lines["dataset"].isin(WHOLE) | lines["published"].ne("")]
+    return lines.sort_values(KEYS, key=_places, kind="stable", ignore_index=True).reindex(columns=SHOWN)
 
 
 def measured(content: Content, decision: str) -> dict[tuple[str, str], float]:
@@ -80,34 +72,14 @@ def measured(content: Content, decision: str) -> dict[tuple[str, str], float]:
     """
     if decision not in content["accuracy"]:
         return {}
-    rows, classes = content["accuracy"][decision], content["classes"]
-    if len(rows) != len(classes):
-        raise PublishedError(f"{label(content)}: {len(rows)} of {len(classes)} tasks; run it to its end")
     if content["study"].startswith("cil_"):
-        return {(metric, "all"): value(content, metric.lower(), decision) for metric in ("Average", "Last")}
-    percents: dict[tuple[str, str], float] = {
-        (metric, "mean"): value(content, metric.lower(), decision) for metric in METRICS
-    }
+        return {(metric, "all"): value(content, metric.lower(), decision) for metric in METRICS[1:]}
+    percents = {(metric, "mean"): value(content, metric.lower(), decision) for metric in METRICS}
     tasks = [str(DATASETS.get(task, task)) for task in content["tasks"]]
-    for j, (task, column) in enumerate(zip(tasks, np.array(rows).T, strict=True)):
-        percents |= {("Transfer", task): column[:j].mean()} if j else {}
-        percents |= {("Average", task): column.mean(), ("Last", task): column[-1]}
+    for j, (task, column) in enumerate(zip(tasks, np.array(content["accuracy"][decision]).T, strict=True)):
+        means = column[:j].mean() if j else np.nan, column.mean(), column[-1]
+        percents |= {(metric, task): mean for metric, mean in zip(METRICS, means, strict=True)}
     return percents
-
-
-def _joined(results: list[Content], study: str, order: str, facts: pd.DataFrame) -> pd.DataFrame:
-    """All that is measured or published, joined by run, metric and data set, in the order of the figures."""
-    studies = {content["study"] for content in results} | {study}
-    if len(studies) > 1 or (study, order) not in PLACES:
-        raise PublishedError(f"{sorted(studies)} in order {order} is not one of the studies {[*PLACES]}")
-    place = pd.Series(PLACES[study, order], index=["benchmark", "order", "shots"])
-    theirs = facts.assign(run=[RUNS[method] for method in facts["method"]], published=facts["percent"])
-    theirs = theirs[(theirs[place.index] == place).all(axis=1)].filter([*KEYS, "published", "source"])
-    ours = pd.DataFrame(_ours(results, order), columns=[*KEYS, "decision", "seeds", "measured", "mean"], dtype=object)
-    lines = ours.merge(theirs, on=KEYS, how="outer").fillna("")
-    pairs = zip(lines["mean"], lines["published"], strict=True)
-    lines["difference"] = [f"{ours - float(printed):+.1f}" if ours != "" and printed else "" for ours, printed in pairs]
-    return lines.sort_values(KEYS, key=_places, kind="stable", ignore_index=True).reindex(columns=SHOWN)
 
 
 def _ours(results: list[Content], order: str) -> list[tuple]:
@@ -125,8 +97,8 @@ def _ours(results: list[Content], order: str) -> list[tuple]:
 
 
 def _places(column: pd.Series) -> pd.Series:
-    """What a column is sorted by: runs as in the figures, metrics as in METRICS, data sets by name."""
+    """What a column is sorted by: runs as in the figures, metrics as in METRICS, data sets by name after the mean."""
     if column.name == "dataset":
-        return column.str.lower()
+        return column.mask(column.isin(WHOLE), "").str.lower()
     order = in_order(column.unique().tolist()) if column.name == "run" else METRICS
     return column.map(order.index)

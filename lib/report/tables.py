@@ -39,28 +39,17 @@ class Result:
     forgetting: ByDecision
 
 
-def check(content: Any) -> None:
-    """Raises ValueError if a key is missing or has a wrong type, or if a matrix has a wrong shape."""
-    if not isinstance(content, dict):
-        raise ValueError("it is not a mapping")
-    keys = [entry.name for entry in fields(Result)]
-    result = build(Result, {key: content[key] for key in keys if key in content}, "it")
-    count = len(result.tasks)
-    for decision, matrix in result.accuracy.items():
-        widths = [len(row) for row in matrix]
-        all_tasks, learned_tasks = [max([count, *widths])] * count, list(range(1, count + 1))
-        if widths not in (all_tasks, learned_tasks):
-            raise ValueError(f"accuracy.{decision} has rows of {widths} numbers, for {count} tasks")
-        if any(decision not in getattr(result, metric) for metric in METRICS):
-            raise ValueError(f"it has no metrics of the decision {decision}")
-
-
 def parse(raw: bytes, source: object) -> Content:
     """The content of a result file. Raises ResultError, naming the source, if it is broken."""
     try:
         content = json.loads(raw)
-        check(content)
-    except (ValueError, RecursionError) as error:
+        result = build(Result, {entry.name: content[entry.name] for entry in fields(Result)}, "it")
+        count = len(result.tasks)
+        for decision, matrix in result.accuracy.items():
+            widths = [len(row) for row in matrix]
+            if widths not in ([max([count, *widths])] * count, list(range(1, count + 1))):  # all or the learned tasks
+                raise ValueError(f"accuracy.{decision} has rows of {widths} numbers, for {count} tasks")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ResultError(f"{source} is no whole result ({error}); delete it and run the study again") from error
     return content
 
@@ -93,12 +82,10 @@ def decides(content: Content) -> bool:
 
 
 def value(content: Content, metric: str, decision: str = "sample") -> float:
-    """A metric of a result in percent or points; nan if it has none.
-
-    Joint training learns all tasks at once: nothing is ever still to come, so it has no Transfer.
-    """
-    missing = content["method"] == "joint" and metric == "transfer"
-    number = None if missing else content[metric].get(decision)
+    """A metric of a result in percent or points; nan if it has none."""
+    if content["method"] == "joint" and metric == "transfer":  # it learns all tasks at once: none is still to come
+        return math.nan
+    number = content[metric].get(decision)
     return math.nan if number is None else number
 
 
@@ -106,7 +93,7 @@ def interval(values: list[float]) -> tuple[float, float]:
     """Mean and half width of its 95 % interval (Student's t over seeds); the half width of one value is nan."""
     sample = np.asarray(values, dtype=np.float64)
     if len(sample) < 2:
-        return float(sample.mean()), float("nan")
+        return float(sample.mean()), math.nan
     half = stats.t.ppf(0.975, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample))
     return float(sample.mean()), float(half)
 
@@ -114,16 +101,11 @@ def interval(values: list[float]) -> tuple[float, float]:
 def in_words(values: list[float]) -> str:
     """'mean ± half width' to one decimal; the mean alone for one value, nothing for nan."""
     mean, half = interval(values)
-    if math.isnan(mean):
-        return ""
-    return f"{mean:.1f}" if math.isnan(half) else f"{mean:.1f} ± {half:.1f}"
+    return f"{mean:.1f} ± {half:.1f}".removesuffix(" ± nan").replace("nan", "")
 
 
 def summary(results: list[Content]) -> pd.DataFrame:
-    """One line for each run and decision: every metric as 'mean ± half width' over seeds, and the number of seeds.
-
-    A run that decides nothing has "-" for its decision.
-    """
+    """One line for each run and decision ("-" if it decides nothing): seeds, and each metric as `in_words`."""
     lines = []
     for run, contents in by_run(results).items():
         for decision in contents[0]["accuracy"]:
@@ -134,8 +116,7 @@ def summary(results: list[Content]) -> pd.DataFrame:
 
 def named_summary(results: list[Content]) -> pd.DataFrame:
     """The summary with the runs' names as people read them."""
-    table = summary(results)
-    return table.assign(run=table["run"].map(name))
+    return summary(results).assign(run=lambda table: table["run"].map(name))
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -155,7 +136,6 @@ def costs(folder: Path) -> pd.DataFrame:
     lines = []
     for path in sorted(folder.glob("*.json")):
         cost = json.loads(path.read_text())
-        seconds = pd.DataFrame(cost["seconds"].values()).sum().round(0)
-        lines.append({"run": path.stem, **{f"{part} (s)": int(number) for part, number in seconds.items()}})
-        lines[-1]["peak memory (MB)"] = max(cost["peak_memory_mb"].values())
+        seconds = pd.DataFrame(cost["seconds"].values()).sum().round().astype(int)
+        lines.append((path.stem, seconds["training"], seconds["evaluation"], max(cost["peak_memory_mb"].values())))
     return pd.DataFrame(lines, columns=["run", "training (s)", "evaluation (s)", "peak memory (MB)"])

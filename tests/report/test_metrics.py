@@ -22,21 +22,11 @@ def test_accuracy_is_the_percent_of_right_answers() -> None:
     assert metrics.accuracy(torch.tensor([1, 1]), torch.tensor([1, 1])) == 100
 
 
-def test_transfer_is_the_accuracy_before_a_task_was_learned() -> None:
-    # task 1: 40; task 2: (30 + 20) / 2 = 25; together (40 + 25) / 2
+def test_metrics_by_hand() -> None:
+    # task 1: 40 before it was learned; task 2: (30 + 20) / 2 = 25; together (40 + 25) / 2
     assert metrics.transfer(MATRIX) == pytest.approx(32.5)
-
-
-def test_average_is_the_mean_of_all_entries() -> None:
-    # (90 + 40 + 30 + 80 + 95 + 20 + 70 + 99 + 85) / 9 = 609 / 9
     assert metrics.average(MATRIX) == pytest.approx(609 / 9)
-
-
-def test_last_is_the_mean_of_the_last_row() -> None:
     assert metrics.last(MATRIX) == pytest.approx((70 + 99 + 85) / 3)
-
-
-def test_forgetting_is_the_fall_from_the_best_since_the_task_was_learned() -> None:
     # task 0: max(90, 80, 70) - 70 = 20; task 1: max(95, 99) - 99 = 0, the 40 before it does not count
     assert metrics.forgetting(MATRIX) == pytest.approx(10.0)
 
