@@ -43,7 +43,6 @@ def dense(module: Experts, x: Tensor, gates: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("samples", "experts", "top_k"),
     [(7, 6, 2), (7, 6, 1), (7, 6, 6), (7, 1, 1), (1, 6, 2), (1, 1, 1), (3, 22, 2)],
-    ids=["usual", "K=1", "K=E", "E=1", "batch of 1", "one of each", "most experts unused"],
 )
 def test_sparse_equals_dense_in_outputs_and_gradients(samples: int, experts: int, top_k: int, length: int) -> None:
     module, logits = stirred(experts), random_logits(samples, experts).requires_grad_()
@@ -58,41 +57,15 @@ def test_sparse_equals_dense_in_outputs_and_gradients(samples: int, experts: int
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_experts_that_nobody_chose_get_a_zero_gradient() -> None:
-    module, routing = stirred(22), route(3, 22, 2)
-    module(torch.randn(3, 4, WIDTH), routing).sum().backward()
-    unused = routing.counts == 0
-    assert unused.sum() >= 16
-    for name, parameter in module.named_parameters():
-        assert parameter.grad is not None
-        assert not parameter.grad[unused].any(), name
-        assert parameter.grad[~unused].flatten(1).abs().amax(dim=1).min() > 0, name
-
-
-def test_a_shared_routing_equals_the_same_routing_for_each_sample() -> None:
-    module, routing, x = stirred(6), route(1, 6, 2), torch.randn(5, 4, WIDTH)
-    torch.testing.assert_close(module(x, routing), module(x, routing.expand(5)))
-
-
-def test_a_sample_is_not_touched_by_its_batch_mates() -> None:
-    module, routing, x = stirred(6), route(5, 6, 2), torch.randn(5, 4, WIDTH)
-    together = module(x, routing)[0]
-    for rows in ([0, 3, 4, 1, 2], [0]):
-        part = Routing(routing.gates[rows], routing.experts[rows], routing.load)
-        torch.testing.assert_close(module(x[rows], part)[0], together, rtol=0, atol=1e-6)
-
-
 def test_a_new_expert_gives_exactly_zero_whatever_it_reads() -> None:
     output = Experts(6, WIDTH, BOTTLENECK)(100 * torch.randn(7, 4, WIDTH), route(7, 6, 2))
     assert output.abs().max() == 0
 
 
 def test_down_projections_start_like_those_of_linear_layers() -> None:
-    torch.manual_seed(0)
-    down = Experts(50, 64, 32).down
-    layers = torch.stack([nn.Linear(64, 32).weight for _ in range(50)])
-    assert 0.99 * 64**-0.5 < down.abs().max() <= 64**-0.5
-    torch.testing.assert_close(down.std(), layers.std(), rtol=0.02, atol=0)
+    down = Experts(50, 64, 32).down  # uniform up to 1 / sqrt(64)
+    assert 0.99 / 8 < down.abs().max() <= 1 / 8
+    assert down.std().item() == pytest.approx(1 / 8 / 3**0.5, rel=0.02)
 
 
 def test_dropout_acts_on_hidden_units_in_training_only() -> None:

@@ -1,38 +1,17 @@
 """The mixtures around CLIP: identity at the start, where they sit, routes, passes that save work, errors."""
 
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import open_clip
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.clip import towers
 from lib.moe import MoECLIP, MoEConfig
 
 Make = Callable[..., MoECLIP]
-ELSEWHERE = """
-import sys
-import open_clip, torch
-from lib.moe import MoECLIP, MoEConfig
-clip = open_clip.create_model("ViT-S-32").eval()
-model = MoECLIP(clip, MoEConfig(experts=2, top_k=1)).eval()
-images = torch.zeros(1, 3, 224, 224)
-with torch.no_grad():
-    assert torch.equal(model.encode_image(images, model.add_task()).features, clip.encode_image(images))
-print(*sorted({name.partition(".")[2].partition(".")[0] for name in sys.modules if name.startswith("lib.")}))
-"""
-
-
-def test_in_another_project_a_mixture_needs_the_rooms_clip_and_moe_alone(tmp_path: Path) -> None:
-    root = Path(__file__).parents[2]
-    code = f"import sys; sys.path.insert(0, {str(root)!r})\n{ELSEWHERE}"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["clip", "moe"]
 
 
 @torch.no_grad()
@@ -51,11 +30,9 @@ def test_a_new_mixture_around_vit_b_16_equals_it_bit_for_bit() -> None:
     clip: Any = open_clip.create_model("ViT-B-16-quickgelu")
     model = MoECLIP(clip, MoEConfig(experts=3)).eval()
     task, images = model.add_task(), torch.randn(2, 3, 224, 224)
-    tokens = open_clip.get_tokenizer("ViT-B-16-quickgelu")(["a photo of a cat.", "a dog", "two birds on a wire."])
     assert torch.equal(model.encode_image(images, task).features, clip.encode_image(images))
-    text = model.encode_text(tokens, task).features
-    assert torch.equal(text, towers.text_group(clip, tokens, whole=True))
-    torch.testing.assert_close(text, clip.encode_text(tokens), rtol=0, atol=1e-5)  # at the full context of 77
+    tokens = open_clip.get_tokenizer("ViT-B-16-quickgelu")(["a photo of a cat.", "a dog", "two birds on a wire."])
+    assert torch.equal(model.encode_text(tokens, task).features, towers.text_group(clip, tokens, whole=True))
 
 
 @torch.no_grad()
@@ -70,20 +47,6 @@ def test_task_none_is_the_frozen_clip_bit_for_bit(mixture: Make, images: Tensor,
         assert torch.equal(encoded.features, expected)
         assert encoded.routings == {}
     assert not torch.equal(model.encode_image(images, 0).features, image)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("token", ["start", "end"])
-def test_cutting_the_padding_changes_nothing_but_rounding(
-    mixture: Make, tokens: Tensor, token: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = mixture(text_router_token=token)
-    cut = model.encode_text(tokens, 0)
-    monkeypatch.setattr(towers, "cut_padding", lambda padded: padded)
-    padded = model.encode_text(tokens, 0)
-    torch.testing.assert_close(cut.features, padded.features, rtol=0, atol=1e-5)
-    for block, routing in cut.routings.items():
-        assert torch.equal(routing.experts, padded.routings[block].experts)
 
 
 @pytest.mark.parametrize("token", ["start", "end"])
@@ -128,25 +91,17 @@ def test_what_no_task_changes_is_computed_once(mixture: Make, tokens: Tensor) ->
 
 
 @torch.no_grad()
-def test_prompts_share_one_route_by_the_start_token_and_not_by_the_end_token(mixture: Make, tokens: Tensor) -> None:
-    by_start = mixture(text_router_token="start").encode_text(tokens, 0).routings
-    by_end = mixture(text_router_token="end").encode_text(tokens, 0).routings
-    for block in (0, 1):
-        assert by_start[block].gates.shape == (10, 6)
-        assert (by_start[block].gates == by_start[block].gates[0]).all()
-        assert len(by_end[block].experts.unique(dim=0)) > 1
-
-
-@torch.no_grad()
-def test_the_shared_route_is_the_one_that_every_prompt_would_take(mixture: Make, tokens: Tensor) -> None:
+def test_by_the_start_token_prompts_share_the_route_that_each_would_take(mixture: Make, tokens: Tensor) -> None:
     model = mixture(noise=False)
     shared = model.encode_text(tokens, 0)
     each = model.train().encode_text(tokens, 0)  # without noise and dropout training routes alike, prompt by prompt
     torch.testing.assert_close(shared.features, each.features, rtol=0, atol=1e-5)
     for block, routing in shared.routings.items():
-        torch.testing.assert_close(routing.gates, each.routings[block].gates)
-        assert torch.equal(routing.counts, each.routings[block].counts)
-        assert torch.equal(routing.load, each.routings[block].load)
+        assert (routing.gates == routing.gates[0]).all()
+        for one, other in zip(routing, each.routings[block], strict=True):
+            torch.testing.assert_close(one, other)
+    by_end = mixture(text_router_token="end").encode_text(tokens, 0).routings
+    assert all(len(routing.experts.unique(dim=0)) > 1 for routing in by_end.values())
 
 
 @torch.no_grad()
@@ -156,15 +111,6 @@ def test_a_sample_does_not_depend_on_its_batch_mates(mixture: Make, images: Tens
     torch.testing.assert_close(alone.features[0], together.features[3], rtol=0, atol=1e-5)
     for block, routing in together.routings.items():
         assert torch.equal(alone.routings[block].experts[0], routing.experts[3])
-
-
-@pytest.mark.parametrize("changes", [{"noise": True}, {"noise": False, "dropout": 0.5}])
-def test_noise_and_dropout_act_in_training_only(mixture: Make, images: Tensor, changes: dict) -> None:
-    model = mixture(**changes)
-    assert torch.equal(model.encode_image(images, 0).features, model.encode_image(images, 0).features)
-    model.train()
-    assert not torch.equal(model.encode_image(images, 0).features, model.encode_image(images, 0).features)
-    assert not any(part.training for part in model.clip.modules())
 
 
 @pytest.mark.parametrize(
@@ -187,11 +133,6 @@ def test_mixtures_sit_where_the_config_says(
 def test_a_block_that_the_tower_has_not_is_an_error(mixture: Make) -> None:
     with pytest.raises(ValueError, match="text_blocks has 2; the tower's blocks are 0 to 1"):
         mixture(text_blocks=[0, 2])
-
-
-def test_a_model_that_is_no_plain_clip_is_an_error() -> None:
-    with pytest.raises(ValueError, match="the model is a Identity"):
-        MoECLIP(nn.Identity(), MoEConfig())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("task", "tasks", "allowed"), [(-1, 2, "0 to 1"), (2, 2, "0 to 1"), (0, 0, "none")])

@@ -23,7 +23,6 @@ def test_a_state_goes_into_a_new_model_with_all_its_tasks(
     assert not any(name.startswith("clip.") for name in state)
     again = mixture(tasks=0, stirred=False, router=router)
     again.load_adapter_state(state)
-    assert again.num_tasks == 3
     assert again.adapter_state().keys() == state.keys()
     assert all(torch.equal(tensor, state[name]) for name, tensor in again.adapter_state().items())
     for task in range(3):
@@ -54,13 +53,7 @@ def test_a_state_that_does_not_fit_is_an_error_and_changes_nothing(mixture: Make
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_a_state_with_a_gap_or_of_another_width_is_an_error(mixture: Make) -> None:
-    model = mixture()
-    state, gap, wide = model.adapter_state(), "text_adapters.1.routers.1.weight", "text_adapters.0.experts.up"
-    for bad, message in (
-        ({name: tensor for name, tensor in state.items() if name != gap}, f"{gap} is missing in the adapter state"),
-        (state | {wide: state[wide][..., :32]}, rf"{wide} is \(6, 8, 32\)"),
-        ({}, "is missing in the adapter state"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            model.load_adapter_state(bad)
+def test_a_state_with_a_gap_is_an_error(mixture: Make) -> None:
+    model, gap = mixture(), "text_adapters.1.routers.1.weight"
+    with pytest.raises(ValueError, match=f"{gap} is missing in the adapter state"):
+        model.load_adapter_state({name: tensor for name, tensor in model.adapter_state().items() if name != gap})
