@@ -13,7 +13,6 @@ from lib.clip.backbone import fingerprint
 
 def test_the_fingerprint_sees_one_changed_weight(tiny: open_clip.CLIP) -> None:
     before = fingerprint(tiny)
-    assert before == fingerprint(tiny)
     with torch.no_grad():
         tiny.logit_scale.add_(1e-6)
     assert fingerprint(tiny) != before

@@ -8,22 +8,11 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from lib.selector import CLIP, DDAS, GaussianSelector, SelectorSettings, count_routes
+from lib.selector import CLIP, DDAS, GaussianSelector, count_routes
+from tests.support import small_study
 
 WIDTH = 12
-SETTINGS = SelectorSettings(
-    features="clip",
-    code=4,
-    steps=60,
-    batch=8,
-    lr=0.01,
-    weight_decay=0.0001,
-    rule="absolute",
-    threshold=1e9,
-    shrinkage=0.1,
-    reference=False,
-    batch_decision=4,
-)
+SETTINGS = replace(small_study.study().selector, steps=60, rule="absolute", threshold=1e9)
 BOTH = pytest.mark.parametrize("kind", [DDAS, GaussianSelector])
 LABELS = torch.arange(30) % 3
 
@@ -52,47 +41,28 @@ def test_errors_equal_the_tasks_one_by_one(kind: type[DDAS], chunk: int) -> None
 
 
 @BOTH
-def test_an_image_is_decided_alone(kind: type[DDAS]) -> None:
-    selector, features = learned(kind), torch.cat([cloud(number, 9) for number in (2, 5, 0, 1)])
-    together = selector.decide(features).sample
-    alone = torch.cat([selector.decide(one).sample for one in features.split(1)])
-    assert together.tolist() == alone.tolist()
-    assert together[:9].tolist() + together[18:].tolist() == [2] * 9 + [0] * 9 + [1] * 9
-
-
-@BOTH
-def test_a_batch_goes_where_its_mean_error_is_smallest(kind: type[DDAS]) -> None:
+def test_an_image_is_decided_alone_and_a_batch_goes_where_its_mean_error_is_smallest(kind: type[DDAS]) -> None:
     selector, features = learned(kind), torch.cat([cloud(0, 3), cloud(1, 4), cloud(2, 3)])
-    errors = selector.errors(features)
-    means = [part.mean(dim=0).argmin().item() for part in errors.split(4)]
-    assert selector.decide(features).batch.tolist() == [means[0]] * 4 + [means[1]] * 4 + [means[2]] * 2
-    assert set(means) <= {0, 1, 2}
+    together = selector.decide(features)
+    assert together.sample.tolist() == [0] * 3 + [1] * 4 + [2] * 3
+    alone = [selector.decide(one).sample.item() for one in features.split(1)]
+    assert together.sample.tolist() == alone
+    means = [part.mean(dim=0).argmin().item() for part in selector.errors(features).split(4)]
+    assert together.batch.tolist() == [means[0]] * 4 + [means[1]] * 4 + [means[2]] * 2
 
 
 @BOTH
-@pytest.mark.parametrize("quantile", [0.5, 0.9])
-def test_the_quantile_is_read_off_images_held_out_of_training(kind: type[DDAS], quantile: float) -> None:
-    selector = learned(kind, 1, rule="quantile", threshold=quantile)
+def test_the_quantile_is_read_off_images_that_do_not_train(kind: type[DDAS]) -> None:
     held_out = np.random.default_rng([0, 0]).permutation(30)[:6]
-    expected = np.quantile(selector.tasks[0](cloud(0)[held_out]).numpy(), quantile)
-    assert selector.thresholds[0].item() == pytest.approx(expected, rel=1e-4)
-
-
-@BOTH
-def test_held_out_images_do_not_train(kind: type[DDAS]) -> None:
-    features, other = cloud(0), cloud(0)
-    other[np.random.default_rng([0, 0]).permutation(30)[:6]] += 1
-    states = []
-    for each in (features, other):
+    features, states = cloud(0), []
+    for _ in range(2):
         selector = kind(WIDTH, replace(SETTINGS, rule="quantile", threshold=0.9))
-        selector.learn(each, LABELS, [0, 0])
-        states.append((save(selector.tasks[0].state_dict()), selector.thresholds.item()))
-    assert states[0][0] == states[1][0]
-    assert states[0][1] != states[1][1]
-
-
-def test_an_absolute_threshold_is_the_number_given() -> None:
-    assert learned(DDAS, 2, threshold=0.0655).thresholds.tolist() == pytest.approx([0.0655] * 2)
+        selector.learn(features, LABELS, [0, 0])
+        expected = np.quantile(selector.tasks[0](features[held_out]).numpy(), 0.9)
+        assert selector.thresholds[0].item() == pytest.approx(expected, rel=1e-4)
+        states.append(save(selector.tasks[0].state_dict()))
+        features[held_out] += 1
+    assert states[0] == states[1]
 
 
 @BOTH

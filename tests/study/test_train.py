@@ -157,3 +157,10 @@ def test_epochs_are_passes_over_the_pictures_instead_of_steps() -> None:
     assert len(losses) == 6
     few = learn_task(method, lesson, replace(SETTINGS, batch=32, epochs=1, steps=99))
     assert len(few) == 1
+
+
+@pytest.mark.parametrize("name", ["finetune", "moe_adapters", "lora", "zscl"])
+def test_after_a_task_no_parameter_keeps_a_gradient(name: str) -> None:
+    method = small_study.teach(small_study.method(name), 0, 1)
+    assert [*method.model.parameters()]
+    assert all(parameter.grad is None for parameter in method.model.parameters())
