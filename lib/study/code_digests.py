@@ -37,8 +37,6 @@ SOURCES = {"lib.data.folders", "tools.datasets.decode", "tools.miniworld.mini_ta
 PICTURES = SOURCES | {
     "lib.data.sources",
     "tools.datasets.catalogue",
-    "tools.datasets.cifar100",
-    "tools.datasets.coop",
     "tools.datasets.formats",
     "tools.datasets.splits",
     "tools.miniworld.world",

@@ -64,17 +64,14 @@ def test_what_is_complete_is_left_alone(home: Path, monkeypatch: pytest.MonkeyPa
     assert held == {"source": "datasets", "datasets": {"mnist": {"classes": 10, "train": 20, "test": 10}}}
 
 
-@pytest.mark.parametrize("packing", ["one", "two", "inner"])
-def test_what_is_missing_is_fetched_unpacked_and_checked(
-    home: Path, monkeypatch: pytest.MonkeyPatch, packing: str
-) -> None:
+def test_what_is_missing_is_fetched_unpacked_and_checked(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     miniatures.write("dtd", home / "made")
     made = home / "made" / "dtd" / "dtd"
-    files = [served_tar(home, {"dtd/dtd": made}, "dtd-r1.0.1.tar.gz")]
-    if packing == "two":
-        files = [served_tar(home, {f"dtd/dtd/{p}": made / p}, f"{p}.tgz") for p in ("images", "labels")]
-    if packing == "inner":
-        files = [served_tar(home, {"deep/a.tgz": home / "dtd-r1.0.1.tar.gz"}, "outer.tgz", "deep/a.tgz")]
+    served_tar(home, {"dtd/dtd/labels": made / "labels"}, "labels.tgz")
+    files = [
+        served_tar(home, {"dtd/dtd/images": made / "images"}, "images.tgz"),
+        served_tar(home, {"deep/a.tgz": home / "labels.tgz"}, "outer.tgz", "deep/a.tgz"),
+    ]
     facts(monkeypatch, {"dtd": files})
     study_of(monkeypatch, ["dtd"])
     assert fetch.main("params.yaml", home) == 0
@@ -128,8 +125,18 @@ def test_all_that_must_be_placed_by_hand_is_said_before_the_first_download(
     assert not (home / "data" / "tiny" / "data.json").exists()
 
 
-def test_a_study_without_data_sets_needs_only_its_clip(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_without_data_sets_needs_only_its_clip(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def offline(*_: object) -> None:
+        raise ConnectionError("the weights 'openai' could not be fetched")
+
     monkeypatch.setattr(params, "load", lambda file: small_study.study())
+    with monkeypatch.context() as patch:
+        patch.setattr(fetch, "load_clip", offline)
+        assert fetch.main("params.yaml", home) == 1
+    assert "error: the weights 'openai'" in capsys.readouterr().err
+    assert not (home / "data").exists()
     assert fetch.main("params.yaml", home) == 0
     noted = json.loads((home / "data" / "tiny" / "backbone.json").read_text())
     assert noted == {"model": "tiny", "fingerprint": small_study.backbone().fingerprint}
@@ -141,16 +148,3 @@ def test_the_data_set_of_the_reference_set_is_wanted_as_well() -> None:
     reference = {"source": "datasets", "root": "elsewhere", "name": "tinyimagenet", "pictures": 9, "seed": 0}
     raw = {"tasks.source": "datasets", "tasks.root": "raw", "tasks.orders": {"I": ["dtd"]}, "reference": reference}
     assert fetch.wanted_by(small_study.study(raw)) == {"dtd": "raw", "tinyimagenet": "elsewhere"}
-
-
-def test_a_clip_that_cannot_be_had_is_an_error(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def offline(*_: object) -> None:
-        raise ConnectionError("the weights 'openai' could not be fetched")
-
-    monkeypatch.setattr(fetch, "load_clip", offline)
-    monkeypatch.setattr(params, "load", lambda file: small_study.study())
-    assert fetch.main("params.yaml", home) == 1
-    assert "error: the weights 'openai'" in capsys.readouterr().err
-    assert not (home / "data" / "tiny" / "data.json").exists()

@@ -1,7 +1,6 @@
 """Unpacks archives without trusting them: nothing is written outside of the folder, and no more than a limit.
 
-Python's data filter (PEP 706) guards tar files. Links have been used to get around it, so symbolic links are refused
-altogether. torchvision's extract_archive has the filter too, but no limit, and it does not check zip files.
+Python's data filter (PEP 706) guards tar files. Links have been used to get around it, so symbolic links are refused.
 """
 
 import gzip
@@ -21,17 +20,19 @@ CHUNK = 1 << 20
 REFUSED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RuntimeError)
 
 
-def unpack(archive: Path, folder: Path, form: str, limit: int = LIMIT) -> None:
+def unpack(archive: Path, folder: Path, form: str) -> None:
     """Unpacks an archive into a new folder. form: tar, zip, gz (one packed file), or plain (a file to copy).
 
-    Raises DataError if the archive is damaged, if a member would lie outside of the folder, is a symbolic link or a
-    device, or if all members together have more than `limit` bytes; DiskError for a full or read-only disk. What was
-    unpacked until then is worthless: the caller removes the folder.
+    Raises DataError if the archive is damaged or unsafe, DiskError for a full or read-only disk. A part of it may then
+    lie in the folder, which the caller removes.
     """
     print(f"unpacking {archive.name}", flush=True)
     try:
         folder.mkdir(parents=True)
-        UNPACKERS[form](archive, folder, limit)
+        if form == "plain":
+            shutil.copyfile(archive, folder / archive.name)
+        else:
+            {"tar": _untar, "zip": _unzip, "gz": _gunzip}[form](archive, folder)
     except REFUSED as error:
         advice = "delete it to fetch it again, or unpack it by hand if you trust it"
         raise DataError(f"{archive} is damaged or unsafe ({error}); {advice}") from error
@@ -39,7 +40,7 @@ def unpack(archive: Path, folder: Path, form: str, limit: int = LIMIT) -> None:
         raise not_taken(folder, error) or DataError(f"{archive} cannot be unpacked ({error}); mend that") from error
 
 
-def _untar(archive: Path, folder: Path, limit: int) -> None:
+def _untar(archive: Path, folder: Path) -> None:
     total = 0
 
     def check(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
@@ -47,14 +48,14 @@ def _untar(archive: Path, folder: Path, limit: int) -> None:
         if member.issym() or member.issparse() or member.size < 0:
             raise ValueError(f"its member {member.name!r} is a symbolic link, or has not the size that it declares")
         total += member.size
-        _check_size(total, limit)
+        _check_size(total)
         return tarfile.data_filter(member, path)
 
     with tarfile.open(archive, "r:" if archive.suffix == ".tar" else "r:gz") as opened:
         opened.extractall(folder, filter=check)
 
 
-def _unzip(archive: Path, folder: Path, limit: int) -> None:
+def _unzip(archive: Path, folder: Path) -> None:
     """Checks all members first: zipfile writes no more of a member than the archive declares."""
     with zipfile.ZipFile(archive) as opened:
         for member in opened.infolist():
@@ -62,26 +63,17 @@ def _unzip(archive: Path, folder: Path, limit: int) -> None:
             kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if it was not packed on Unix
             if path.anchor or ".." in path.parts or kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise ValueError(f"its member {member.filename!r} lies outside of the folder, or is a link or a device")
-        _check_size(sum(member.file_size for member in opened.infolist()), limit)
+        _check_size(sum(member.file_size for member in opened.infolist()))
         opened.extractall(folder)
 
 
-def _gunzip(archive: Path, folder: Path, limit: int) -> None:
-    total = 0
+def _gunzip(archive: Path, folder: Path) -> None:
     with gzip.open(archive) as packed, (folder / archive.stem).open("wb") as file:
         while chunk := packed.read(CHUNK):
-            total += len(chunk)
-            _check_size(total, limit)
+            _check_size(file.tell() + len(chunk))
             file.write(chunk)
 
 
-def _copy(archive: Path, folder: Path, limit: int) -> None:
-    shutil.copyfile(archive, folder / archive.name)
-
-
-def _check_size(size: int, limit: int) -> None:
-    if size > limit:
-        raise ValueError(f"it unpacks to more than {limit} bytes, the limit")
-
-
-UNPACKERS = {"tar": _untar, "zip": _unzip, "gz": _gunzip, "plain": _copy}
+def _check_size(size: int) -> None:
+    if size > LIMIT:
+        raise ValueError(f"it unpacks to more than {LIMIT} bytes, the limit")

@@ -37,17 +37,22 @@ class Entry:
     """The facts of one data set.
 
     classes: the data set's own class names in label order, each with its name in prompts. templates: the training
-    template comes first. train, test: the number of pictures in each split. by_hand: which files to put where.
+    template comes first. train, test: the number of pictures in each split. folder: where it lies below the root.
+    needs: what must be in that folder. by_hand: which files to put where. coop: the name in the name of CoOp's file,
+    and the folder that the paths in that file start from.
     """
 
     classes: dict[str, str]
     templates: list[str]
     train: int
     test: int
+    folder: str
+    needs: list[str]
     source: str
     licence: str | None = None
     files: list[File] = field(default_factory=list)
     by_hand: str | None = None
+    coop: tuple[str, str] | None = None
 
     @property
     def names(self) -> list[str]:

@@ -1,8 +1,8 @@
 """Tasks and reference pictures from the paper's data sets (a source of lib/data/sources.py), decoded only once.
 
 `data/decoded/<data set>--<splits>--<pixels>.safetensors` is a prepared task (lib/data/tasks.py) that all studies share.
-It is written in chunks, one after the other: that needs neither memory for 15 GB of pictures nor, as numpy's
-open_memmap would, disk space that is reserved beforehand (a process that writes to a mapped file dies of a full disk).
+It is written in chunks, one after the other: that needs no memory for 15 GB of pictures, and a full disk is an error
+(a process that writes to a mapped file would die of it).
 """
 
 import json
@@ -20,10 +20,9 @@ from lib.data.reference import ReferenceSettings, choose
 from lib.data.tasks import TaskSettings
 from lib.files import whole
 from lib.study.progress import Progress
-from tools.datasets import coop
 from tools.datasets.catalogue import NAMES, catalogue
 from tools.datasets.formats import SPLITS
-from tools.datasets.splits import Split, open_split
+from tools.datasets.splits import Split, open_coop, open_split
 
 __all__ = ["NAMES", "prepare", "reference"]  # what a source has
 
@@ -31,10 +30,7 @@ CHUNK = 512  # pictures that are in memory at the same time
 
 
 def prepare(name: str, settings: TaskSettings, size: int, root: Path, file: Path) -> None:
-    """Gives the decoded data set a second name, `file`: a copy would take 15 GB. Decodes it if that was not done yet.
-
-    Raises DataError if the data set is missing or broken, DiskError for a full or read-only disk.
-    """
+    """Gives the decoded data set a second name, `file`: a copy would take 15 GB. Decodes it if that is not done."""
     decoded = root / "data" / "decoded" / f"{name}--{settings.splits}--{size}.safetensors"
     if not decoded.exists():
         classes, splits = open_splits(name, root / settings.root, settings.splits)
@@ -55,8 +51,8 @@ def reference(settings: ReferenceSettings, template: str, size: int, root: Path)
 
 def open_splits(name: str, root: Path, kind: str) -> tuple[list[str], dict[str, Split]]:
     """Class names for prompts, and both splits: the protocol's, or CoOp's (`coop`) if it has them."""
-    if kind == "coop" and name in coop.FILES:
-        parts = coop.open_coop(name, root)
+    if kind == "coop" and catalogue(name).coop:
+        parts = open_coop(name, root)
         return [c.replace("_", " ") for c in parts["train"].classes], {part: parts[part] for part in SPLITS}
     return catalogue(name).names, {part: open_split(name, root, part) for part in SPLITS}
 
@@ -77,11 +73,10 @@ def write(file: Path, about: dict, splits: dict[str, Split], size: int) -> None:
 
 def _header(metadata: dict[str, str], labels: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> bytes:
     """The head of a safetensors file with int64 labels and then uint8 images, padded to 8 bytes as safetensors does."""
-    arrays = [(name, "I64", 8, row.shape) for name, row in labels.items()]
-    arrays += [(name, "U8", 1, shape) for name, shape in shapes.items()]
     header: dict[str, Any] = {"__metadata__": metadata}
     end = 0
-    for name, dtype, width, shape in arrays:
+    for name, shape in ({name: row.shape for name, row in labels.items()} | shapes).items():
+        dtype, width = ("I64", 8) if name in labels else ("U8", 1)
         begin, end = end, end + width * math.prod(shape)
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,7 +1,7 @@
 """Downloads a file over https: resumes it where it was cut off, checks it, and only then gives it its name.
 
-What has arrived lies beside the target as `<name>.part`, and the next call continues it. Neither torchvision's
-download_url (which would also fall back to http) nor pooch 1.9 can resume, and the archives have up to 5 GB.
+What has arrived lies beside the target as `<name>.part`, and the next call continues it. Neither torchvision nor pooch
+can resume, and the archives have up to 5 GB.
 """
 
 import hashlib
@@ -31,8 +31,8 @@ class _RetryError(Exception):
 def download(url: str, target: Path, checksum: str) -> None:
     """Downloads an https address to the file `target`; a target that exists is only checked.
 
-    checksum: "md5:..." or "sha256:...". Raises DataError if the address or the checksum is refused, if the server
-    cannot be reached or fails again and again, if the file is not the right one, or if it cannot be written.
+    checksum: "md5:..." or "sha256:...". Raises DataError if an argument is refused, if the server cannot be reached or
+    fails again and again, if the file is not the right one, or if it cannot be written.
     """
     if not re.fullmatch(CHECKSUM, checksum):
         raise DataError(f"checksum {checksum!r} of {url} must be md5:<32 hex digits> or sha256:<64 hex digits>")
@@ -40,11 +40,11 @@ def download(url: str, target: Path, checksum: str) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            if digest := _wrong_digest(target, checksum):
+            if (digest := _digest(target, checksum)) != checksum.lower():
                 raise DataError(f"{target} has {digest}, not {checksum}; delete it to download {url} again")
             return
         _with_retries(url, part)
-        if digest := _wrong_digest(part, checksum):
+        if (digest := _digest(part, checksum)) != checksum.lower():
             part.unlink()
             advice = f"run again, or download it by hand to {target}"
             raise DataError(f"what {url} sent has {digest}, not {checksum}, and was removed; {advice}")
@@ -55,12 +55,10 @@ def download(url: str, target: Path, checksum: str) -> None:
         raise DataError(f"{url} cannot be stored as {target} ({error}); mend that and run again") from error
 
 
-def _wrong_digest(file: Path, checksum: str) -> str:
-    """The digest of a file that does not have this checksum; empty if it has."""
+def _digest(file: Path, checksum: str) -> str:
     kind = checksum.partition(":")[0]
     with file.open("rb") as opened:
-        digest = f"{kind}:{hashlib.file_digest(opened, kind).hexdigest()}"
-    return "" if digest == checksum.lower() else digest
+        return f"{kind}:{hashlib.file_digest(opened, kind).hexdigest()}"
 
 
 def _with_retries(url: str, part: Path) -> None:
@@ -96,17 +94,11 @@ def _continue(url: str, part: Path) -> None:
             raise _RetryError(f"the server did not send the piece from byte {begun}")
         if status not in (200, 206):
             raise DataError(f"{url}: the server answers {status} {response.reason}; check the address")
-        _write(response, part, "ab" if status == 206 else "wb")
-
-
-def _write(response: requests.Response, part: Path, mode: str) -> None:
-    """Writes the body of an answer to the part, and reports the progress if the length of the body is declared."""
-    response.raw.headers.pop("Content-Encoding", None)  # some servers say gzip of a .tgz, which must stay packed
-    length, done = int(response.headers.get("Content-Length", 0)), 0
-    progress = Progress(part.name, length)
-    with part.open(mode) as file:
-        for chunk in response.iter_content(CHUNK):  # raises if the body is shorter than declared
-            file.write(chunk)
-            done += len(chunk)
-            if length:
-                progress.count(done, "bytes")
+        response.raw.headers.pop("Content-Encoding", None)  # some servers say gzip of a .tgz, which must stay packed
+        length, start = int(response.headers.get("Content-Length", 0)), begun if status == 206 else 0
+        progress = Progress(part.name, start + length, start)
+        with part.open("ab" if status == 206 else "wb") as file:
+            for chunk in response.iter_content(CHUNK):  # raises if the body is shorter than declared
+                file.write(chunk)
+                if length:
+                    progress.count(file.tell(), "bytes")

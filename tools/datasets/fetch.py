@@ -26,8 +26,7 @@ def fetch(name: str, root: Path) -> None:
     """Downloads a data set that is not complete yet. Raises DataError, or OSError for the disk, if that fails."""
     files = catalogue(name).files
     try:
-        check(name, root)
-        return
+        return check(name, root)
     except DataError:
         if not files:
             raise
@@ -58,10 +57,8 @@ def unpack_into(target: Path, archive: Path, file: File) -> None:
 
 def wanted_by(study: params.Study) -> dict[str, str]:
     """The data sets of the tasks and of the reference set, each with its folder."""
-    wanted = {}
-    if study.tasks.source == "datasets":
-        first_order = next(iter(study.tasks.orders.values()))
-        wanted |= dict.fromkeys(first_order, study.tasks.root)
+    first_order = next(iter(study.tasks.orders.values()))
+    wanted = dict.fromkeys(first_order, study.tasks.root) if study.tasks.source == "datasets" else {}
     if study.reference is not None and study.reference.source == "datasets":
         wanted[study.reference.name] = study.reference.root
     return wanted
@@ -70,7 +67,7 @@ def wanted_by(study: params.Study) -> dict[str, str]:
 def main(file: str, root: Path = ROOT) -> int:
     """Fetches a study's data sets and its CLIP, and records both in data/<study>; returns the exit status."""
     study = params.load(file)
-    wanted, incomplete, sizes = wanted_by(study), [], {}
+    folder, wanted, incomplete, sizes = root / "data" / study.study, wanted_by(study), [], {}
     for name in sorted(wanted, key=lambda name: bool(catalogue(name).files)):  # those to place by hand come first
         try:
             fetch(name, root / wanted[name])
@@ -82,14 +79,14 @@ def main(file: str, root: Path = ROOT) -> int:
     except (ConnectionError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    write_json(root / "data" / study.study / "backbone.json", {"model": clip.name, "fingerprint": clip.fingerprint})
+    write_json(folder / "backbone.json", {"model": clip.name, "fingerprint": clip.fingerprint})
     if incomplete:
         print(f"error: these data sets are not complete: {', '.join(incomplete)}", file=sys.stderr)
         return 1
     for name in wanted:
         entry = catalogue(name)
         sizes[name] = {"classes": len(entry.classes), "train": entry.train, "test": entry.test}
-    write_json(root / "data" / study.study / "data.json", {"source": study.tasks.source, "datasets": sizes})
+    write_json(folder / "data.json", {"source": study.tasks.source, "datasets": sizes})
     return 0
 
 

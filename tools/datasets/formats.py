@@ -1,12 +1,13 @@
 """The form in which each data set is published, and the split of the protocol: class names, labels and pictures.
 
-torchvision's classes read the lists; no picture is decoded and nothing is downloaded. Tiny ImageNet has no class in
-torchvision, and torchvision would unpickle CIFAR-100 and MNIST. The splits are MTIL's (Zheng et al., ZSCL, ICCV 2023):
-the official split where there is one, else 80/20 by torch's seed 42.
+torchvision's classes read the lists (but would unpickle CIFAR-100 and MNIST); no picture is decoded and nothing is
+downloaded. The splits are MTIL's (Zheng et al., ZSCL, ICCV 2023): the official split where there is one, else 80/20 by
+torch's seed 42.
 """
 
+import io
+import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,8 +15,6 @@ import numpy as np
 import torch
 from torchvision import datasets
 from torchvision.datasets.mnist import read_image_file, read_label_file
-
-from tools.datasets import cifar100
 
 SPLITS = ("train", "test")
 SplitName = Literal["train", "test"]
@@ -31,15 +30,6 @@ class Listing(NamedTuple):
 
 
 Reader = Callable[[Path, SplitName], Listing]
-
-
-@dataclass(frozen=True)
-class Format:
-    """How to read a data set, and its folder below the root. needs: what must be in that folder, between blanks."""
-
-    read: Reader
-    folder: str
-    needs: str
 
 
 def _official(dataset_class: Any, train: str = "train", files: str = "_image_files") -> Reader:
@@ -93,8 +83,41 @@ def _mnist(root: Path, split: SplitName) -> Listing:
     return Listing(datasets.MNIST.classes, labels, read_image_file(f"{part}-images-idx3-ubyte").numpy())
 
 
+class _Recorded:
+    """Stands in for a numpy object of the pickle: records its arguments and its state, and runs no numpy code."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.state = state
+
+
+class _Unpickler(pickle.Unpickler):
+    """Refuses every name in a pickle except the three that make a numpy array, and records these."""
+
+    def find_class(self, module: str, name: str) -> type[_Recorded]:
+        if f"{module}.{name}" not in ("numpy.core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype"):
+            raise pickle.UnpicklingError(f"it wants to call {module}.{name}: not the published file")
+        return _Recorded
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        return _Unpickler(io.BytesIO(file.read_bytes()), encoding="latin1").load()  # Python 2 wrote it: bytes are text
+    except Exception as error:  # a damaged pickle can raise anything
+        raise ValueError(f"{file} cannot be read: {error}") from error
+
+
 def _cifar100(root: Path, split: SplitName) -> Listing:
-    return Listing(*cifar100.read(root / "cifar-100-python", split))
+    """Without unpickling: reads lists, dicts, text, numbers, and the one array from what numpy would be called with."""
+    content, meta = _load(root / "cifar-100-python" / split), _load(root / "cifar-100-python" / "meta")
+    _, shape, dtype, fortran, raw = content["data"].state
+    if fortran or dtype.arguments[0] != "u1":
+        raise ValueError(f"the pictures of {split} are of type {dtype.arguments[0]!r}, not rows of bytes (u1)")
+    pixels = np.frombuffer(raw.encode("latin1"), np.uint8).reshape(shape).reshape(-1, 3, 32, 32)
+    labels = [int(label) for label in content["fine_labels"]]
+    return Listing(meta["fine_label_names"], labels, pixels.transpose(0, 2, 3, 1))
 
 
 def _tinyimagenet(root: Path, split: SplitName) -> Listing:
@@ -109,33 +132,17 @@ def _tinyimagenet(root: Path, split: SplitName) -> Listing:
     return Listing(classes, [classes.index(row[1]) for row in rows], files)
 
 
-FORMATS = {
-    "aircraft": Format(
-        _official(datasets.FGVCAircraft),
-        "fgvc-aircraft-2013b/data",
-        "variants.txt images_variant_train.txt images_variant_test.txt images",
-    ),
-    "caltech101": Format(_caltech101, "caltech101/101_ObjectCategories", "BACKGROUND_Google"),
-    "cars": Format(
-        _cars,
-        "stanford_cars",
-        "devkit/cars_meta.mat devkit/cars_train_annos.mat cars_test_annos_withlabels.mat cars_train cars_test",
-    ),
-    "cifar100": Format(_cifar100, "cifar-100-python", "meta train test"),
-    "dtd": Format(_official(datasets.DTD), "dtd/dtd", "labels/train1.txt labels/test1.txt images"),
-    "eurosat": Format(_eurosat, "eurosat", "2750"),
-    "flowers": Format(_official(datasets.Flowers102), "flowers-102", "setid.mat imagelabels.mat jpg"),
-    "food": Format(_official(datasets.Food101), "food-101", "meta/train.json meta/test.json images"),
-    "mnist": Format(
-        _mnist,
-        "MNIST/raw",
-        "train-images-idx3-ubyte train-labels-idx1-ubyte t10k-images-idx3-ubyte t10k-labels-idx1-ubyte",
-    ),
-    "pets": Format(
-        _official(datasets.OxfordIIITPet, train="trainval", files="_images"),
-        "oxford-iiit-pet",
-        "annotations/trainval.txt annotations/test.txt images",
-    ),
-    "sun397": Format(_sun397, "SUN397", "ClassName.txt"),
-    "tinyimagenet": Format(_tinyimagenet, "tiny-imagenet-200", "wnids.txt train val/images val/val_annotations.txt"),
+READERS: dict[str, Reader] = {
+    "aircraft": _official(datasets.FGVCAircraft),
+    "caltech101": _caltech101,
+    "cars": _cars,
+    "cifar100": _cifar100,
+    "dtd": _official(datasets.DTD),
+    "eurosat": _eurosat,
+    "flowers": _official(datasets.Flowers102),
+    "food": _official(datasets.Food101),
+    "mnist": _mnist,
+    "pets": _official(datasets.OxfordIIITPet, train="trainval", files="_images"),
+    "sun397": _sun397,
+    "tinyimagenet": _tinyimagenet,
 }

@@ -1,17 +1,21 @@
-"""Splits of the data sets: labels at hand, pictures decoded when they are asked for.
+"""Splits of the data sets, the protocol's and CoOp's: labels at hand, pictures decoded when they are asked for.
 
 Pictures are not turned as EXIF may say: neither torchvision nor the released code turns them.
 """
 
+import gzip
+import zlib
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 
 from tools.datasets.catalogue import DataError, catalogue
-from tools.datasets.formats import FORMATS, SPLITS, Pictures, SplitName
+from tools.datasets.formats import READERS, SPLITS, Pictures, SplitName
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,9 @@ class Split:
     pictures: Pictures
 
     def __post_init__(self) -> None:
-        if len(self.labels) != len(self.pictures):
-            raise DataError(f"{self.name} has {len(self.labels)} labels for {len(self.pictures)} pictures")
-        strange = set(self.labels) - set(range(len(self.classes)))
-        if strange:
-            raise DataError(f"{self.name} has label {min(strange)}, but {len(self.classes)} classes")
+        sizes = f"{len(self.pictures)} pictures of {len(self.classes)} classes"
+        if len(self.labels) != len(self.pictures) or not set(self.labels) <= set(range(len(self.classes))):
+            raise DataError(f"{self.name} has {sizes}, but {len(self.labels)} labels, {sorted(set(self.labels))}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,14 +57,11 @@ def open_split(name: str, root: str | Path, split: SplitName) -> Split:
     Raises DataError if something is missing or unreadable, or if the classes are not those of the catalogue.
     """
     entry, root = catalogue(name), Path(root)
-    form = FORMATS[name]
-    if split not in SPLITS:
-        raise DataError(f"there is no split {split!r}; there are: {', '.join(SPLITS)}")
-    for need in form.needs.split():
-        if not (root / form.folder / need).exists():
-            raise DataError(f"{name}: {form.folder}/{need} is missing below {root}; get it: {entry.advice(root)}")
+    for need in entry.needs:
+        if not (root / entry.folder / need).exists():
+            raise DataError(f"{name}: {entry.folder}/{need} is missing below {root}; get it: {entry.advice(root)}")
     try:
-        listing = form.read(root, split)
+        listing = READERS[name](root, split)
     except Exception as error:  # torchvision, scipy and json can raise anything
         what = f"{type(error).__name__}: {error}"
         raise DataError(f"{name} below {root} cannot be read ({what}); get it again: {entry.advice(root)}") from error
@@ -73,7 +72,7 @@ def open_split(name: str, root: str | Path, split: SplitName) -> Split:
 
 
 def check(name: str, root: Path) -> None:
-    """Compares what lies below `root` with the catalogue: counts, a picture of each class, files that are missing.
+    """Compares what lies below `root` with the catalogue: counts, and files that are missing.
 
     Raises DataError that names all that differs; no picture is decoded.
     """
@@ -82,11 +81,59 @@ def check(name: str, root: Path) -> None:
         split = open_split(name, root, part)
         if len(split) != count:
             faults.append(f"{part} has {len(split)} pictures, the catalogue says {count}")
-        empty = [split.classes[i] for i in sorted(set(range(len(split.classes))) - set(split.labels))]
-        if empty:
-            faults.append(f"{part} has no picture of {len(empty)} classes, such as {empty[0]!r}")
         missing = [file for file in split.pictures if isinstance(file, Path) and not file.is_file()]
         if missing:
             faults.append(f"{part} lacks {len(missing)} files, such as {missing[0]}")
     if faults:
         raise DataError(f"{name} below {root}: {'; '.join(faults)}; get it again: {entry.advice(root)}")
+
+
+class _Coop(NamedTuple):
+    """A file of CoOp's splits (Zhou et al., IJCV 2022), which X-TAIL uses: rows of path, label and class name."""
+
+    train: list[tuple[str, int, str]]
+    val: list[tuple[str, int, str]]
+    test: list[tuple[str, int, str]]
+
+
+def open_coop(name: str, root: Path) -> dict[str, Split]:
+    """CoOp's splits of a data set below `root`; the files lie in `coop_splits`, packed (.gz) or not."""
+    published, folder = catalogue(name).coop or ("", "")
+    files = [root / "coop_splits" / f"split_zhou_{published}.json{end}" for end in ("", ".gz")]
+    return read_coop(next((file for file in files if file.exists()), files[0]), root / folder)
+
+
+def read_coop(file: Path, folder: Path) -> dict[str, Split]:
+    """The splits train, val and test of a file. Labels and class names are the file's own, not the catalogue's.
+
+    folder: where the paths in the file start. Raises DataError if either is missing, or a row cannot be right.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is missing: the folder of pictures that the paths in {file} start from")
+    parts, names = _read_coop_file(file)._asdict(), {}
+    for path, label, name in (row for rows in parts.values() for row in rows):
+        if path.startswith("/") or ".." in path.split("/"):
+            raise DataError(f"{file}: {path!r} leaves the folder of pictures; get the file again")
+        if names.setdefault(label, name) != name:
+            raise DataError(f"{file}: label {label} is {names[label]!r}, but {name!r} for {path}; get the file again")
+    if sorted(names) != list(range(len(names))):
+        raise DataError(f"{file}: the labels of its {len(names)} classes are not 0 to {len(names) - 1}")
+    classes = [names[label] for label in range(len(names))]
+    return {
+        part: Split(f"{file.name} {part}", classes, [row[1] for row in rows], [folder / row[0] for row in rows])
+        for part, rows in parts.items()
+    }
+
+
+def _read_coop_file(file: Path) -> _Coop:
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
+            return TypeAdapter(_Coop).validate_json(opened.read(), strict=True)
+    except FileNotFoundError:
+        raise DataError(f"{file} is missing; CoOp publishes it: https://github.com/KaiyangZhou/CoOp") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DataError(f"{file} is no file of CoOp's splits: {place}: {first['msg']}; get it again") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file} cannot be read ({error}); get it again") from error
