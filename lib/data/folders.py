@@ -4,7 +4,6 @@ A file or folder whose name begins with a dot is ignored. An animated picture co
 one as its colours, and 16-bit grey is reduced to 8 bits.
 """
 
-import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +35,7 @@ def reference(settings: ReferenceSettings, template: str, size: int, root: Path)
 
 def task_names(home: Path) -> list[str]:
     """The tasks of a folder in alphabetical order. Raises TaskError if there is none."""
-    folders = home.iterdir() if home.is_dir() else []
-    names = sorted(p.name for p in folders if p.is_dir() and not p.name.startswith("."))
+    names = [folder.name for folder in _subfolders(home)] if home.is_dir() else []
     if not names:
         raise TaskError(f"{home} has no task; put your pictures at {home}/<task>/{{train,test}}/{PICTURES}")
     return names
@@ -54,9 +52,9 @@ def make(name: str, settings: TaskSettings, size: int, root: Path) -> Task:
         raise TaskError(f"{home}: train and test must have the same classes; only in one of them: {odd}")
     if not settings.templates:
         raise TaskError('params tasks.templates is empty; a folder study needs prompts, such as "a photo of a {}."')
-    limits = (settings.train_per_class, settings.test_per_class)
-    train, test = (_read(folders[s], most, size, settings.seed) for s, most in zip(SPLITS, limits, strict=True))
-    return Task(name, class_names(home, train_names), settings.templates, train, test)
+    train = _read(folders["train"], settings.train_per_class, size, settings.seed)
+    test = _read(folders["test"], settings.test_per_class, size, settings.seed)
+    return Task(name, [folder.replace("_", " ") for folder in train_names], settings.templates, train, test)
 
 
 def _read(folders: list[Path], most: int, size: int, seed: int) -> Pictures:
@@ -64,41 +62,29 @@ def _read(folders: list[Path], most: int, size: int, seed: int) -> Pictures:
     images, labels = [], []
     for label, folder in enumerate(folders):
         files = picture_files(folder)
-        if 0 < most < len(files):
-            picked = np.random.default_rng([seed, label]).permutation(len(files))[:most]
-            files = [files[i] for i in sorted(picked)]
-        images += [decode(file, size) for file in files]
-        labels += [label] * len(files)
+        picked = np.random.default_rng([seed, label]).permutation(len(files))[: most or None]
+        images += [decode(files[i], size) for i in sorted(picked)]
+        labels += [label] * len(picked)
     return Pictures(channels_first(np.stack(images)), torch.tensor(labels))
+
+
+def _subfolders(home: Path) -> list[Path]:
+    return sorted(path for path in home.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def class_folders(home: Path, layout: str) -> list[Path]:
     """The class folders of a folder, by name. Raises TaskError if there are fewer than two."""
     if not home.is_dir():
         raise TaskError(f"{home} is missing; put the pictures at {layout}")
-    folders = sorted(p for p in home.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = _subfolders(home)
     if len(folders) < 2:
         raise TaskError(f"{home} has {len(folders)} class folders; at least 2 are needed: {layout}")
     return folders
 
 
-def class_names(home: Path, folders: list[str]) -> list[str]:
-    """Class names for prompts, with spaces for underscores. Raises TaskError if two folders give the same prompts."""
-    first: dict[str, str] = {}  # the first folder of every spelling
-    for folder in folders:
-        spelling = unicodedata.normalize("NFC", folder).casefold().replace("_", " ").replace("-", " ")
-        spelling = " ".join(spelling.split())
-        if not spelling:
-            raise TaskError(f"{home} has a class folder {folder!r} without a name; give it one, for its prompts")
-        if first.setdefault(spelling, folder) != folder:
-            raise TaskError(f"{home}: classes {first[spelling]!r} and {folder!r} make the same prompts; rename one")
-    return [folder.replace("_", " ") for folder in folders]
-
-
 def picture_files(folder: Path) -> list[Path]:
     """The pictures of a class folder, by name. Raises TaskError if there is none."""
-    visible = (p for p in folder.iterdir() if not p.name.startswith("."))
-    files = sorted(p for p in visible if p.suffix.lower() in ENDINGS)
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
     if not files:
         raise TaskError(f"{folder} has no picture ({', '.join(ENDINGS)}); add some or remove the folder")
     return files
@@ -120,8 +106,9 @@ def decode(file: Path, size: int) -> np.ndarray:
     except Exception as error:  # decoders raise errors of many types for damaged files
         raise TaskError(f"{file} is no readable picture in PNG or JPEG ({error}); replace or remove it") from error
     if max(picture.size) > LONGEST * min(picture.size):
-        wide, high = picture.size
-        raise TaskError(f"{file} has {wide} x {high} pixels, far too long for a square; crop or remove it")
+        raise TaskError(
+            f"{file} has {picture.width} x {picture.height} pixels, far too long for a square; crop or remove it"
+        )
     return fitted(picture, size)
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lib.clip.backbone import Backbone, encode_text, zero_shot_classifier
-from lib.data.tasks import Task
+from lib.data.tasks import Task, read_tensors
 from lib.files import whole
 from lib.selector.features import ClsToken, extract, selector_features
 
@@ -55,16 +55,15 @@ def zero_shot(backbone: Backbone, task: Task, image: Tensor) -> Tensor:
 
 def class_features(backbone: Backbone, task: Task) -> Tensor:
     """The frozen CLIP's unit class features (C, F) of a task, averaged over its templates."""
-
-    def encode(tokens: Tensor) -> Tensor:
-        return encode_text(backbone.model, tokens).cpu()
-
-    return zero_shot_classifier(encode, backbone.tokenizer, task.classes, task.templates)
+    return zero_shot_classifier(
+        lambda tokens: encode_text(backbone.model, tokens).cpu(), backbone.tokenizer, task.classes, task.templates
+    )
 
 
 def save(features: Features, file: Path) -> None:
     """Writes the features of a task. Raises DiskError for a full or read-only disk."""
-    _write({name: value.contiguous() for name, value in vars(features).items()}, file)
+    with whole(file) as partial:
+        save_file({name: value.contiguous() for name, value in vars(features).items()}, partial)
 
 
 def manifest(backbone: Backbone, kind: str, tasks: dict[str, Path], features: dict[str, Path]) -> dict[str, Any]:
@@ -75,43 +74,27 @@ def manifest(backbone: Backbone, kind: str, tasks: dict[str, Path], features: di
     return {
         "backbone": backbone.fingerprint,
         "selector": kind,
-        "tasks": {name: {"sha256": _sha256(file), "shapes": _shapes(features[name])} for name, file in tasks.items()},
+        "tasks": {name: _described(file, features[name]) for name, file in tasks.items()},
     }
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _shapes(file: Path) -> dict[str, list[int]]:
-    with safe_open(file, "pt") as opened:
-        return {name: opened.get_slice(name).get_shape() for name in sorted(opened.keys())}
+def _described(task: Path, features: Path) -> dict[str, Any]:
+    with task.open("rb") as prepared, safe_open(features, "pt") as held:
+        shapes = {name: held.get_slice(name).get_shape() for name in sorted(held.keys())}
+        return {"sha256": hashlib.file_digest(prepared, "sha256").hexdigest(), "shapes": shapes}
 
 
 def save_reference(features: Tensor, file: Path) -> None:
     """Writes the selector features (N, S) of the reference set. Raises DiskError for a full or read-only disk."""
-    _write({"features": features}, file)
+    with whole(file) as partial:
+        save_file({"features": features}, partial)
 
 
 def load(file: Path) -> Features:
-    """The features that `save` wrote. Raises ValueError if the file is missing or damaged."""
-    return Features(**_read(file, [part.name for part in fields(Features)]))
+    """The features that `save` wrote. Raises TaskError if the file is missing or damaged."""
+    return Features(**read_tensors(file, [part.name for part in fields(Features)], "features"))
 
 
 def load_reference(file: Path) -> Tensor:
-    """The features that `save_reference` wrote. Raises ValueError if the file is missing or damaged."""
-    return _read(file, ["features"])["features"]
-
-
-def _write(tensors: dict[str, Tensor], file: Path) -> None:
-    with whole(file) as partial:
-        save_file(tensors, partial)
-
-
-def _read(file: Path, names: list[str]) -> dict[str, Tensor]:
-    try:
-        held = load_file(file)
-        return {name: held[name] for name in names}
-    except (OSError, SafetensorError, KeyError) as error:
-        raise ValueError(f"{file} holds no features ({error}); the stage `zero_shot` makes them again") from error
+    """The features that `save_reference` wrote. Raises TaskError if the file is missing or damaged."""
+    return read_tensors(file, ["features"], "features")["features"]

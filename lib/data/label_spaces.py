@@ -8,7 +8,6 @@ tasks share is one class.
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from lib.clip.backbone import Backbone
 from lib.data import frozen
@@ -25,10 +24,8 @@ class LabelSpace:
         self.kind, self.backbone, self.tasks, self.features = kind, backbone, tasks, features
         odd = [task.name for task in tasks if task.templates != tasks[0].templates]
         if kind != "own" and odd:
-            raise TaskError(
-                f"tasks.labels is {kind}, so all tasks need the same templates, but those of {odd[0]} differ from "
-                f"those of {tasks[0].name}: set tasks.templates"
-            )
+            names = f"those of {odd[0]} differ from those of {tasks[0].name}: set tasks.templates"
+            raise TaskError(f"tasks.labels is {kind}, so all tasks need the same templates, but {names}")
         self.made: dict[int, Tested] = {}  # by the number of tasks whose classes are in the space
 
     @property
@@ -37,10 +34,7 @@ class LabelSpace:
         return self.kind != "seen"
 
     def after(self, learned: int) -> Tested:
-        """The tasks that are tested after task number `learned`, each among the classes of the space.
-
-        `places` of such a task says where each task's classes are in `classes`, to which its labels refer.
-        """
+        """The tasks that are tested after task number `learned`, each among the classes of the space (`places`)."""
         if self.kind == "own":
             return self.tasks, self.features
         count = len(self.tasks) if self.fixed else learned + 1
@@ -53,13 +47,7 @@ class LabelSpace:
         names = list(dict.fromkeys(name for task in members for name in task.classes))
         place = {name: number for number, name in enumerate(names)}
         places = {i: torch.tensor([place[name] for name in t.classes]) for i, t in enumerate(members)}
-        views = [
-            replace(task, classes=names, test=_relabelled(task.test, places[i]), places=places)
-            for i, task in enumerate(members)
-        ]
+        tests = [Pictures(task.test.images, places[i][task.test.labels]) for i, task in enumerate(members)]
+        views = [replace(t, classes=names, test=test, places=places) for t, test in zip(members, tests, strict=True)]
         classes = frozen.class_features(self.backbone, views[0])  # (C, F), the same for all of them
         return views, [replace(f, zero_shot=(f.image_test @ classes.T).argmax(dim=1)) for f in features]
-
-
-def _relabelled(pictures: Pictures, places: Tensor) -> Pictures:
-    return Pictures(pictures.images, places[pictures.labels])

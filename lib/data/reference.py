@@ -8,22 +8,20 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from lib.data.tasks import TaskError, channels_first
+from lib.data.tasks import channels_first, read_tensors
 from lib.files import whole
 from lib.settings import Count, Positive
 
 
 @dataclass(frozen=True)
 class ReferenceSettings:
-    """The reference set of a study (params `reference`).
+    """The reference set of a study (params `reference`): how many pictures are drawn from where, by the seed.
 
-    source: `mini` (held-out pictures of the pre-training world, with their own captions), `folder`
-    (<root>/<class>/*.png) or `datasets` (training pictures of data set `name`). Captions of the last two are the first
-    template with the class name. pictures: how many are drawn, by the seed.
+    `mini`: held-out pictures of the pre-training world, with their own captions; `folder`: <root>/<class>/*.png;
+    `datasets`: training pictures of data set `name`. Captions of these two are the first template with the class name.
     """
 
     source: Literal["mini", "folder", "datasets"]
@@ -54,8 +52,4 @@ def save(images: np.ndarray, tokens: Tensor, file: Path) -> None:
 
 def load(file: Path) -> ReferenceSet:
     """The reference set that `save` wrote. Raises TaskError if the file is missing or damaged."""
-    try:
-        held = load_file(file)
-        return ReferenceSet(held["images"], held["tokens"])
-    except (OSError, SafetensorError, KeyError) as error:
-        raise TaskError(f"{file} is no reference set ({error}); the stage `tasks` makes it again") from error
+    return ReferenceSet(**read_tensors(file, ("images", "tokens"), "reference set"))

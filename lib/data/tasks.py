@@ -4,7 +4,7 @@ A prepared task is one safetensors file. It is written once, so that training ne
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,13 +12,13 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lib.files import whole
 from lib.settings import Count, Name, Order, Positive, Rule, Template, each_once
 
-SPLITS = ("train", "test")
+SPLITS, PARTS = ("train", "test"), ("images", "labels")
 
 
 class TaskError(ValueError):
@@ -29,11 +29,10 @@ class TaskError(ValueError):
 class TaskSettings:
     """Where the pictures come from and in which orders the tasks are learned (params `tasks`).
 
-    source: one of lib.data.sources. root: the folder of the pictures, for `folder` and `datasets`. train_per_class,
-    test_per_class: pictures of each class, 0 = all. splits: those of MTIL (protocol), or CoOp's where there are some
-    (X-TAIL). labels: the classes among which a test picture is answered (lib.data.label_spaces). cut: for
-    class-incremental learning, the number of classes of each task into which a data set is cut; class_order: the order
-    of its classes before it is cut.
+    root: the folder of the pictures, for `folder` and `datasets`. train_per_class, test_per_class: pictures of each
+    class, 0 = all. splits: those of MTIL (protocol), or CoOp's where there are some (X-TAIL). labels: see
+    lib.data.label_spaces. cut: for class-incremental learning, the number of classes of each task into which a data set
+    is cut; class_order: the order of its classes before it is cut.
     """
 
     source: Literal["mini", "folder", "datasets"]
@@ -58,6 +57,10 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def at(self, places: Tensor, first: int = 0) -> "Pictures":
+        """The pictures at some places, with `first` taken off their labels."""
+        return Pictures(self.images[places], self.labels[places] - first)
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def channels_first(pictures: np.ndarray) -> Tensor:
 def save(task: Task, file: Path) -> None:
     """Writes a prepared task. Raises DiskError for a full or read-only disk."""
     about = {"name": task.name, "classes": task.classes, "templates": task.templates}
-    tensors = {f"{s}_{part}": getattr(getattr(task, s), part) for s in SPLITS for part in ("images", "labels")}
+    tensors = {f"{s}_{part}": getattr(getattr(task, s), part) for s in SPLITS for part in PARTS}
     with whole(file) as partial:
         save_file(tensors, partial, {"task": json.dumps(about)})
 
@@ -102,25 +105,32 @@ def load(file: Path) -> Task:
     try:
         with safe_open(file, "pt") as opened:
             about = json.loads(opened.metadata()["task"])
-            splits = [Pictures(opened.get_tensor(f"{s}_images"), opened.get_tensor(f"{s}_labels")) for s in SPLITS]
-        task = Task(about["name"], about["classes"], about["templates"], splits[0], splits[1])
+            train, test = (Pictures(*(opened.get_tensor(f"{split}_{part}") for part in PARTS)) for split in SPLITS)
+        task = Task(about["name"], about["classes"], about["templates"], train, test)
         _check(task)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise TaskError(f"{file} is no prepared task ({error}); the stage `tasks` makes it again") from error
     return task
 
 
+def read_tensors(file: Path, names: Sequence[str], what: str) -> dict[str, Tensor]:
+    """Tensors by name. what: for the TaskError if the file is missing or damaged, what it should be."""
+    try:
+        held = load_file(file)
+        return {name: held[name] for name in names}
+    except (OSError, SafetensorError, KeyError) as error:
+        raise TaskError(f"{file} holds no {what} ({error}); delete it and run the study again") from error
+
+
 def _check(task: Task) -> None:
     """Raises ValueError if the parts of a task contradict each other. Reads labels, but no picture."""
-    texts = [task.classes, task.templates]
-    if not isinstance(task.name, str) or any(not isinstance(t, str) for part in texts for t in part):
+    if any(not isinstance(text, str) for text in (task.name, *task.classes, *task.templates)):
         raise ValueError("its name, classes and templates must be texts")
-    for part in (task.train, task.test):
-        images, labels = part.images, part.labels
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"its pictures are {images.dtype} {tuple(images.shape)}, not uint8 (N, 3, H, W)")
-        if labels.dtype != torch.int64 or labels.shape != images.shape[:1] or not len(labels):
-            raise ValueError(f"its labels are {labels.dtype} {tuple(labels.shape)} for {len(images)} pictures")
+    for images, labels in ((part.images, part.labels) for part in (task.train, task.test)):
+        shapes = images.ndim == 4 and images.shape[1] == 3 and labels.shape == images.shape[:1] and len(labels)
+        if not shapes or (images.dtype, labels.dtype) != (torch.uint8, torch.int64):
+            both = [f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in (images, labels)]
+            raise ValueError(f"its {len(images)} pictures and labels are {both}, not uint8 (N, 3, H, W) and int64 (N,)")
         if not 0 <= int(labels.min()) <= int(labels.max()) < len(task.classes):
             raise ValueError(f"it has labels outside of its {len(task.classes)} classes")
 
@@ -128,20 +138,16 @@ def _check(task: Task) -> None:
 def check_prompts(task: Task, tokenizer: Callable[[list[str]], Tensor]) -> None:
     """Raises TaskError if a prompt is too long for the backbone, or if two classes have the same tokens."""
     for template in task.templates:
-        prompts = [prompt.rstrip() for prompt in task.prompts(template)]
         first: dict[bytes, str] = {}  # the first class with these tokens
-        for name, prompt in zip(task.classes, prompts, strict=True):
-            tokens, shorter = tokenizer([prompt, prompt[:-1]])
+        for name, prompt in zip(task.classes, task.prompts(template), strict=True):
+            tokens, shorter = tokenizer([prompt.rstrip(), prompt.rstrip()[:-1]])
             if torch.equal(tokens, shorter):  # the prompt is cut before its last letter
-                raise TaskError(
-                    f"task {task.name}: the prompt of class {name[:40]!r} has more than the backbone's "
-                    f"{len(tokens)} tokens; give the folder a shorter name"
-                )
+                limit = f"the backbone's {len(tokens)} tokens; give the folder a shorter name"
+                raise TaskError(f"task {task.name}: a prompt of class {name[:40]!r} is empty or has more than {limit}")
             other = first.setdefault(tokens.numpy().tobytes(), name)
             if other != name:
-                raise TaskError(
-                    f"task {task.name}: the backbone reads classes {name!r} and {other!r} as the same; rename a folder"
-                )
+                same = f"the backbone reads classes {other!r} and {name!r} as the same prompts; rename a folder"
+                raise TaskError(f"task {task.name}: {same}")
 
 
 def arranged(task: Task, settings: TaskSettings) -> Task:
@@ -150,16 +156,15 @@ def arranged(task: Task, settings: TaskSettings) -> Task:
     if sorted(order) != list(range(len(task.classes))):
         raise TaskError(f"tasks.class_order must have each of 0 to {len(task.classes) - 1} once, for task {task.name}")
     place = torch.tensor(order).argsort()
-    splits = [Pictures(split.images, place[split.labels]) for split in (task.train, task.test)]
-    classes, templates = [task.classes[i] for i in order], settings.templates or task.templates
-    return Task(task.name, classes, templates, splits[0], splits[1])
+    train, test = (Pictures(split.images, place[split.labels]) for split in (task.train, task.test))
+    return Task(task.name, [task.classes[i] for i in order], settings.templates or task.templates, train, test)
 
 
 def names(settings: TaskSettings) -> list[str]:
     """All tasks of a study: those of the first order. Raises TaskError if another order names a task that it lacks."""
     (first, listed), *others = settings.orders.items()
     for order, other in others:
-        strange = ", ".join(sorted(set(other) - set(listed)))
-        if strange:
-            raise TaskError(f"tasks.orders.{order} has {strange}; it can have those of {first}: {', '.join(listed)}")
+        if strange := sorted(set(other) - set(listed)):
+            allowed = f"it can have those of {first}: {', '.join(listed)}"
+            raise TaskError(f"tasks.orders.{order} has {', '.join(strange)}; {allowed}")
     return listed

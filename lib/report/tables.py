@@ -43,7 +43,8 @@ def parse(raw: bytes, source: object) -> Content:
     """The content of a result file. Raises ResultError, naming the source, if it is broken."""
     try:
         content = json.loads(raw)
-        result = build(Result, {entry.name: content[entry.name] for entry in fields(Result)}, "it")
+        keys = [entry.name for entry in fields(Result)]
+        result = build(Result, {key: content[key] for key in keys if key in content}, "it")
         count = len(result.tasks)
         for decision, matrix in result.accuracy.items():
             widths = [len(row) for row in matrix]

@@ -18,8 +18,7 @@ import torch
 from lib.clip import compute
 from lib.clip.backbone import Backbone
 from lib.clip.loading import load_clip
-from lib.data import class_splits, frozen, reference, tasks
-from lib.data.few_shot import shots
+from lib.data import frozen, reference, subsets, tasks
 from lib.data.frozen import Features
 from lib.data.label_spaces import LabelSpace
 from lib.data.sources import source
@@ -133,7 +132,7 @@ class OpenStudy:
         """The tasks that are learned in an order, with their features: data sets as they are, or cut into parts."""
         self.ensure()
         pairs = [(task, frozen.load(self.feature_file(task.name))) for task in self.sequence(order)]
-        return [part for task, features in pairs for part in class_splits.cut(self.backbone, task, features, cut)]
+        return [part for task, features in pairs for part in subsets.cut(self.backbone, task, features, cut)]
 
     # --- what notebooks look at
 
@@ -199,7 +198,7 @@ class OpenStudy:
         special = params.special(self.params, run)
         lessons: list[Lesson] = []
         for task, features in self.learned(order, self.params.tasks.cut or special["cut"]):
-            few = shots(task, features, special["shots"], seed)
+            few = subsets.shots(task, features, special["shots"], seed)
             lessons.append(Lesson(few[0], len(lessons), few[1], [seed, len(lessons)]))
         train = self.train(special["steps"] or self.params.train.steps)
         taught, features = [lesson.task for lesson in lessons], [lesson.features for lesson in lessons]

@@ -71,7 +71,7 @@ def test_round_trip_and_damage(tmp_path: Path) -> None:
         frozen.load_reference(file)
     file.write_bytes(file.read_bytes()[:-3])
     for bad in (file, tmp_path / "nowhere"):
-        with pytest.raises(ValueError, match=f"{bad} holds no features.*`zero_shot`"):
+        with pytest.raises(ValueError, match=f"{bad} holds no features"):
             frozen.load(bad)
 
 

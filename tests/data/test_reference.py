@@ -102,7 +102,7 @@ def test_a_study_without_one_says_who_needs_it(tmp_path: Path) -> None:
     assert not none.task_file(REFERENCE).exists()
     with pytest.raises(TaskError, match="tiny has no `reference:`.*ZSCL"):
         none.reference()
-    with pytest.raises(TaskError, match="_reference.*stage `tasks`"):
+    with pytest.raises(TaskError, match="_reference.*delete it"):
         small_study.open_at(tmp_path).reference()
 
 

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from lib.data import frozen
-from lib.data.class_splits import cut
-from lib.data.few_shot import shots
 from lib.data.frozen import Features
+from lib.data.subsets import cut, shots
 from lib.data.tasks import Pictures, Task
 from tests.data.test_frozen import answers
 from tests.support import small_study

@@ -81,7 +81,7 @@ def test_missing_tasks_are_prepared_once(tmp_path: Path) -> None:
         (["cat", "dog"], None),
         (["\u732b", "\u72ac", "\u043a\u043e\u0442"], None),  # cat, dog; and cat again, in Russian
         (["cat", "dog " * 20], "'dog dog.*16 tokens.*shorter"),
-        (["cat dog", "cat  dog"], "'cat  dog' and 'cat dog' as the same"),
+        (["cat dog", "cat  dog"], "'cat dog' and 'cat  dog' as the same"),
     ],
 )
 def test_prompts_must_be_short_and_differ(classes: list[str], error: str | None) -> None:

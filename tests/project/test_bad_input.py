@@ -67,7 +67,7 @@ PICTURES: Table = {
     "a link to nothing": (task(lambda red: (red / "train/upright/x.png").symlink_to("gone")), ["x.png", "remove"]),
     "a class in one split": (task(lambda red: os.rename(red / "train/upright", red / "test/x")), ["one", "upright"]),
     "no split": (task(lambda red: os.rename(red / "test", red / "tset")), ["red/test is missing", "<class>/*.png"]),
-    "a class without a name": (task(bad.classes("_")), ["'_'", "give it one"]),
+    "a class without a name": (task(bad.classes("_")), ["' '", "shorter name"]),
     "classes that differ in case": (task(bad.classes("Upright")), ["'Upright' and 'upright'", "rename"]),
     "classes that differ in accents' form": (task(bad.classes("caf\u00e9", "cafe\u0301")), ["same prompts", "rename"]),
     "a class that no prompt can hold": (task(bad.classes("very " * 20)), ["16 tokens", "shorter name"]),
