@@ -81,8 +81,8 @@ class Broken:
         return self.log.read_text()
 
     def ran(self) -> set[str]:
-        """The stages that ran since the last start."""
-        return {line.split()[1] for line in self.said().splitlines() if line.startswith("[")}
+        """The stages that ran since the last start, as in the lock file."""
+        return {line.split()[1].rpartition(":")[2] for line in self.said().splitlines() if line.startswith("[")}
 
     def finished(self) -> set[str]:
         """The stages that DVC knows as done."""
@@ -99,7 +99,8 @@ class Broken:
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it has ended, or is somebody else's
-                if f"{MARK}={self.mark}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                marked = f"{MARK}={self.mark}".encode() in (process / "environ").read_bytes().split(b"\0")
+                if marked or (process / "cwd").readlink().is_relative_to(self.clone):  # or on a worker of a cluster
                     found.append(int(process.name))
         return found
 
