@@ -11,27 +11,18 @@ from typing import Literal, NamedTuple
 
 import matplotlib
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
 SIZE = 48  # pixels a side of every picture of the mini study
 FINE = 2 * SIZE  # pixels a side while drawing
 
-COLOURS = {
-    "red": (205, 40, 40),
-    "green": (45, 150, 60),
-    "blue": (45, 80, 200),
-    "yellow": (235, 205, 50),
-    "orange": (235, 130, 35),
-    "purple": (130, 60, 165),
-    "pink": (240, 150, 185),
-    "brown": (125, 80, 45),
-    "black": (20, 20, 20),
-    "white": (242, 242, 242),
-    "grey": (128, 128, 128),
-    "cyan": (60, 190, 205),
-}
-
-
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (205, 40, 40), "green": (45, 150, 60), "blue": (45, 80, 200), "yellow": (235, 205, 50),
+    "orange": (235, 130, 35), "purple": (130, 60, 165), "pink": (240, 150, 185), "brown": (125, 80, 45),
+    "black": (20, 20, 20), "white": (242, 242, 242), "grey": (128, 128, 128), "cyan": (60, 190, 205),
+}  # fmt: skip
+Y, X = np.mgrid[-1 : 1 : FINE * 1j, -1 : 1 : FINE * 1j]  # unit coordinates of the pixels (FINE, FINE)
 Mark = Literal["fill", "line", "hole"]
 
 
@@ -58,12 +49,6 @@ def regular(corners: int, radius: float = 0.9, turn: float = -np.pi / 2) -> np.n
     return _arc(radius, turn, turn + 2 * np.pi, corners + 1)[:-1]
 
 
-def _star() -> np.ndarray:
-    points = regular(10)
-    points[1::2] *= 0.42
-    return points
-
-
 def _heart() -> np.ndarray:
     t = np.linspace(0, 2 * np.pi, 48)
     x = 16 * np.sin(t) ** 3
@@ -71,13 +56,8 @@ def _heart() -> np.ndarray:
     return np.stack([x / 18, -y / 18], axis=1)
 
 
-def _crescent() -> np.ndarray:
-    outer = _arc(0.85, 0.6, 2 * np.pi - 0.6, 30)
-    inner = _arc(0.72, 2 * np.pi - 0.85, 0.85, 24, (0.22, 0))
-    return np.concatenate([outer, inner])
-
-
 _HALF_CROSS = np.array([(-0.28, -0.85), (0.28, -0.85), (0.28, -0.28), (0.85, -0.28), (0.85, 0.28), (0.28, 0.28)])
+_INSIDE = _arc(0.72, 2 * np.pi - 0.85, 0.85, 24, (0.22, 0))  # of the crescent
 SHAPES: dict[str, np.ndarray] = {
     "circle": disc(),
     "square": np.array([[-0.75, -0.75], [0.75, -0.75], [0.75, 0.75], [-0.75, 0.75]]),
@@ -85,11 +65,11 @@ SHAPES: dict[str, np.ndarray] = {
     "diamond": np.array([[0, -0.95], [0.6, 0], [0, 0.95], [-0.6, 0]]),
     "pentagon": regular(5),
     "hexagon": regular(6, turn=0),
-    "star": _star(),
+    "star": regular(10) * np.tile([[1], [0.42]], (5, 1)),
     "heart": _heart(),
     "cross": np.concatenate([_HALF_CROSS, -_HALF_CROSS]),
     "arrow": np.array([[-0.9, -0.2], [0.1, -0.2], [0.1, -0.6], [0.9, 0], [0.1, 0.6], [0.1, 0.2], [-0.9, 0.2]]),
-    "crescent": _crescent(),
+    "crescent": np.concatenate([_arc(0.85, 0.6, 2 * np.pi - 0.6, 30), _INSIDE]),
     "ring": disc(),  # `shape` cuts the hole
 }
 
@@ -148,7 +128,7 @@ def glyph(text: str, font: str, place: np.ndarray) -> Image.Image:
     return upright.transform((FINE, FINE), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
 
 
-def sheet(colour: tuple[int, int, int]) -> np.ndarray:
+def sheet(colour: ArrayLike) -> np.ndarray:
     """A ground of one colour (FINE, FINE, 3), float, 0 to 255."""
     return np.broadcast_to(np.asarray(colour, dtype=np.float64), (FINE, FINE, 3)).copy()
 
@@ -159,7 +139,7 @@ def cloudy(rng: np.random.Generator, cells: int) -> np.ndarray:
     return np.asarray(grid.resize((FINE, FINE), Image.Resampling.BICUBIC), dtype=np.float64)
 
 
-def compose(ground: np.ndarray, mask: Image.Image, colour: tuple[int, int, int]) -> np.ndarray:
+def compose(ground: np.ndarray, mask: Image.Image, colour: ArrayLike) -> np.ndarray:
     """Ink of one colour laid over a ground (FINE, FINE, 3) through a mask."""
     weight = np.asarray(mask, dtype=np.float64)[..., None] / 255
     return ground * (1 - weight) + np.asarray(colour) * weight

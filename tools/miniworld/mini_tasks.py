@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 from lib.data.reference import ReferenceSettings
 from lib.data.tasks import SPLITS, Pictures, Task, TaskError, TaskSettings, channels_first, save
 from tools.miniworld import drawing
-from tools.miniworld.drawing import FINE, SHAPES, SIZE, Stroke, cloudy, compose, finish, ink, placement, sheet
+from tools.miniworld.drawing import FINE, SHAPES, SIZE, Stroke, X, Y, cloudy, compose, finish, ink, placement, sheet
 from tools.miniworld.photographs import PHOTOS, crop
 from tools.miniworld.symbols import CHARTS, HOURS, chart, clock
 from tools.miniworld.world import DIGITS, LETTERS, examples
@@ -62,7 +62,7 @@ def paper(rng: np.random.Generator) -> np.ndarray:
 
 def _inked(mask: Image.Image, rng: np.random.Generator) -> np.ndarray:
     soft = mask.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.0))))
-    pen = (int(rng.integers(15, 60)), int(rng.integers(20, 70)), int(rng.integers(80, 150)))
+    pen = (rng.integers(15, 60), rng.integers(20, 70), rng.integers(80, 150))
     return finish(compose(paper(rng), soft, pen), rng, noise=3)
 
 
@@ -89,9 +89,9 @@ def _letters(name: str, split: str, rng: np.random.Generator) -> np.ndarray:
 
 def _clocks(name: str, split: str, rng: np.random.Generator) -> np.ndarray:
     wood, light = rng.integers([110, 60, 20], [190, 120, 70]), rng.integers(215, 256)
-    tint = (int(light), int(light), int(light - rng.integers(0, 40)))
+    tint = (light, light, light - rng.integers(0, 40))
     place = placement(rng, turn=0.06, scale=(0.85, 1.0))
-    ground = sheet(tuple(wood)) + 14 * cloudy(rng, 9)[..., None]
+    ground = sheet(wood) + 14 * cloudy(rng, 9)[..., None]
     face = compose(ground, ink([drawing.shape("circle")[0]], place), tint)
     rays = [np.array([np.cos(hour * np.pi / 6), np.sin(hour * np.pi / 6)]) for hour in range(12)]
     ticks = [Stroke("line", np.array([0.72 * ray, 0.82 * ray]), 0.06) for ray in rays]
@@ -103,12 +103,12 @@ def _plots(name: str, split: str, rng: np.random.Generator) -> np.ndarray:
     pitch = int(rng.integers(10, 16))
     screen[::pitch] += 60
     screen[:, ::pitch] += 60
-    red, green, blue = (int(c) for c in rng.integers([60, 110, 100], [200, 200, 220]))
+    pen = rng.integers([60, 110, 100], [200, 200, 220])
     place = placement(rng, turn=0.02, scale=(0.5, 0.8))
     words = np.arange(-0.6, rng.uniform(0, 0.7), 0.25)  # of a title
     title = [Stroke("line", np.array([(x, -1.2), (x + 0.18, -1.2)]), 0.12) for x in words]
     strokes = [*title, *chart(name, rng, rng.uniform(0.04, 0.06))]
-    return finish(compose(screen, ink(strokes, place), (red, green, blue)), rng, noise=12)
+    return finish(compose(screen, ink(strokes, place), pen), rng, noise=12)
 
 
 def flag(name: str) -> np.ndarray:
@@ -129,10 +129,9 @@ def flag(name: str) -> np.ndarray:
 
 
 def _flags(name: str, split: str, rng: np.random.Generator) -> np.ndarray:
-    y, x = np.mgrid[-1 : 1 : FINE * 1j, -1 : 1 : FINE * 1j]
-    phase = rng.uniform(0, 6.3) + rng.uniform(2, 5) * x
+    phase = rng.uniform(0, 6.3) + rng.uniform(2, 5) * X
     half_x, half_y, lift = rng.uniform(0.65, 0.95), rng.uniform(0.45, 0.7), rng.uniform(0.02, 0.12)
-    u, v = (x / half_x + 1) / 2, ((y + lift * np.sin(phase)) / half_y + 1) / 2
+    u, v = (X / half_x + 1) / 2, ((Y + lift * np.sin(phase)) / half_y + 1) / 2
     inside = (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
     at = (np.clip(v, 0, 0.999) * FINE).astype(int), (np.clip(u, 0, 0.999) * FINE).astype(int)
     cloth = flag(name)[at] * (0.85 + 0.15 * np.cos(phase))[..., None] * rng.uniform(0.7, 1.0, 3)
@@ -184,8 +183,7 @@ def draw(task: str, split: str, per_class: int, seed: int) -> tuple[np.ndarray, 
                 picture = recipe.draw(name, split, rng)
                 pictures.setdefault(picture.tobytes(), picture)
         if len(pictures) < wanted:
-            count = per_class - (wanted - len(pictures))
-            raise ValueError(f"task {task}, class {name}: {per_class} {split} pictures wanted, only {count} differ")
+            raise ValueError(f"task {task}, class {name}: {per_class} {split} pictures wanted, fewer differ")
         labels += [label] * per_class
     return np.stack(list(pictures.values())), np.array(labels)
 

@@ -6,9 +6,10 @@ as positives, so that the loss does not punish the model for being right.
 
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -22,7 +23,7 @@ from lib.clip import tiny
 from lib.data.tasks import channels_first
 from lib.files import whole
 from lib.study.progress import Progress
-from tools.miniworld.world import KINDS, examples, vocabulary
+from tools.miniworld.world import KINDS, example, vocabulary
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,8 @@ def rows_in_use(context: int) -> list[int]:
 
 def render(seed: int, count: int, split: str, context: int, workers: int = 2) -> Pairs:
     """Renders `count` pictures of a split (train, held_out); the result does not depend on the number of workers."""
-    chunk = 1000
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        starts = range(0, count, chunk)
-        jobs = [pool.submit(examples, seed, range(s, min(s + chunk, count)), split) for s in starts]
-        rendered = [example for job in jobs for example in job.result()]
+        rendered = list(pool.map(partial(example, seed, split=split), range(count), chunksize=1000))
     ids = {content: i for i, content in enumerate(contents())}
     tokens = open_clip.SimpleTokenizer(context_length=context)([e.caption for e in rendered])
     longest = int(tokens.argmax(dim=1).max()) + 1
@@ -101,12 +99,11 @@ def train(
     pairs: Pairs, config: dict[str, int], seed: int, steps: int, batch: int, lr: float, scratch: Path
 ) -> open_clip.CLIP:
     """Trains from nothing, or from the snapshot in `scratch`; returns the model in eval mode, its token table whole."""
-    model = tiny.build(config, seed).train()
+    model: Any = tiny.build(config, seed).train()
     rows = rows_in_use(config["context"])
-    table = cast(torch.nn.Embedding, model.token_embedding).weight.detach()
-    model.token_embedding = torch.nn.Embedding.from_pretrained(table[rows].clone(), freeze=False)
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    used = model.token_embedding.weight.detach()[rows].clone()
+    model.token_embedding = torch.nn.Embedding.from_pretrained(used, freeze=False)
+    matrices, vectors = ([p for p in model.parameters() if (p.ndim > 1) == several] for several in (True, False))
     groups = [{"params": matrices, "weight_decay": 0.02}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
     snapshot = scratch / "pretrain.safetensors"
@@ -124,19 +121,15 @@ def train(
             progress.step(step + 1, loss.item())
         if (step + 1) % 500 == 0 and step + 1 < steps:
             save_snapshot(snapshot, model.state_dict(), optimizer, step + 1)
-    return _with_whole_table(model, config["width"], seed, rows)
+    table = tiny.token_table(config["width"], seed)
+    table[rows] = model.token_embedding.weight.data
+    model.token_embedding = torch.nn.Embedding.from_pretrained(table, freeze=False)
+    return model.eval()
 
 
 def one_cycle(done: float) -> float:
     """The share of the peak learning rate when a share of the run is done: up for a tenth, then a cosine to 0."""
     return done / 0.1 if done < 0.1 else 0.5 * (1 + float(np.cos(np.pi * (done - 0.1) / 0.9)))
-
-
-def _with_whole_table(model: open_clip.CLIP, width: int, seed: int, rows: list[int]) -> open_clip.CLIP:
-    table = tiny.token_table(width, seed)
-    table[rows] = cast(torch.nn.Embedding, model.token_embedding).weight.data
-    model.token_embedding = torch.nn.Embedding.from_pretrained(table, freeze=False)
-    return model.eval()
 
 
 def save_snapshot(file: Path, tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer, step: int) -> None:
@@ -159,14 +152,12 @@ def load_snapshot(file: Path, tensors: dict[str, Tensor], optimizer: torch.optim
     except (SafetensorError, OSError, KeyError, TypeError) as error:
         raise ValueError(f"the snapshot {file} cannot be read ({error}); delete it to train from the start") from error
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in held.items():
-        if key.startswith("optimizer/"):
-            _, index, slot = key.split("/")
-            state.setdefault(int(index), {})[slot] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    with torch.no_grad():
-        for name, value in tensors.items():
-            value.copy_(held[f"tensor/{name}"])
+    for key in (key for key in held if key.startswith("optimizer/")):
+        _, index, slot = key.split("/")
+        state.setdefault(int(index), {})[slot] = held[key]
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    for name, value in tensors.items():
+        value.copy_(held[f"tensor/{name}"])
     return step
 
 

@@ -17,8 +17,7 @@ def _blob(radius: float, x: float, y: float, kind: Mark = "fill") -> Stroke:
 
 
 def _box(left: float, top: float, right: float, bottom: float, kind: Mark = "fill") -> Stroke:
-    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], dtype=float)
-    return Stroke(kind, corners)
+    return Stroke(kind, np.array([(left, top), (right, top), (right, bottom), (left, bottom)], dtype=float))
 
 
 def _icon(text: str) -> list[Stroke]:
@@ -86,8 +85,8 @@ def chart(name: str, rng: np.random.Generator, width: float) -> list[Stroke]:
     """A chart (one of CHARTS) with random data. width: of its lines, in unit coordinates."""
     if name == "pie chart":
         cuts = np.cumsum(rng.dirichlet([4, 4, 4, 4])) * 2 * np.pi
-        spokes = [Stroke("hole", _wedge(a, 0.09)) for a in cuts]
-        return [_blob(0.85, 0, 0), *spokes]
+        sides = [((np.cos(a - 0.09), np.sin(a - 0.09)), (np.cos(a + 0.09), np.sin(a + 0.09))) for a in cuts]
+        return [_blob(0.85, 0, 0), *(Stroke("hole", np.array([(0, 0), *pair])) for pair in sides)]
     if name == "radar chart":
         turn = np.arange(6) * np.pi / 3
         web = [_line(width, (0, 0), (0.9 * np.cos(a), 0.9 * np.sin(a))) for a in turn]
@@ -97,10 +96,6 @@ def chart(name: str, rng: np.random.Generator, width: float) -> list[Stroke]:
         cells = [(x, y) for x in range(5) for y in range(5) if rng.random() < 0.5]
         return [_box(-0.9 + 0.36 * x, -0.9 + 0.36 * y, -0.57 + 0.36 * x, -0.57 + 0.36 * y) for x, y in cells]
     return [_line(width, (-0.9, -0.9), (-0.9, 0.9), (0.9, 0.9)), *_plotted(name, rng, width)]
-
-
-def _wedge(angle: float, half: float) -> np.ndarray:
-    return np.array([(0, 0), *((np.cos(a), np.sin(a)) for a in (angle - half, angle + half))])
 
 
 def _plotted(name: str, rng: np.random.Generator, width: float) -> list[Stroke]:

@@ -5,21 +5,13 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tools.miniworld.drawing import FINE, cloudy, glyph
+from tools.miniworld.drawing import FINE, X, Y, cloudy, glyph
 
 
 def _frame(rng: np.random.Generator, turn: float) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates x, y (FINE, FINE) each, about -1 to 1, turned by up to `turn` radians."""
     angle = rng.uniform(-turn, turn)
-    y, x = np.mgrid[-1 : 1 : FINE * 1j, -1 : 1 : FINE * 1j]
-    return x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)
-
-
-def pattern(name: str, rng: np.random.Generator) -> np.ndarray:
-    """A pattern (one of PATTERNS) as a mask (FINE, FINE) of 0 and 1."""
-    x, y = _frame(rng, 0.12)
-    pitch, slide = rng.uniform(0.3, 0.6), rng.uniform(0, 1, 2)
-    return PATTERNS[name](x / pitch + slide[0], y / pitch + slide[1]).astype(np.float64)
+    return X * np.cos(angle) - Y * np.sin(angle), X * np.sin(angle) + Y * np.cos(angle)
 
 
 def _saw(t: np.ndarray) -> np.ndarray:
@@ -39,10 +31,11 @@ PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
-def material(name: str, rng: np.random.Generator) -> np.ndarray:
-    """A material (one of MATERIALS) as brightness (FINE, FINE), 0 to 255, in uneven light."""
-    tone = MATERIALS[name](rng) * rng.uniform(0.75, 1.1) + rng.uniform(-15, 15)
-    return np.clip(tone * (1 + 0.15 * cloudy(rng, 3)) + 6 * cloudy(rng, FINE // 2), 0, 255)
+def pattern(name: str, rng: np.random.Generator) -> np.ndarray:
+    """A pattern (one of PATTERNS) as a mask (FINE, FINE) of 0 and 1."""
+    x, y = _frame(rng, 0.12)
+    pitch, slide = rng.uniform(0.3, 0.6), rng.uniform(0, 1, 2)
+    return PATTERNS[name](x / pitch + slide[0], y / pitch + slide[1]).astype(np.float64)
 
 
 def _draw(tone: float) -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -74,12 +67,12 @@ def _grass(rng: np.random.Generator) -> np.ndarray:
 def _gravel(rng: np.random.Generator) -> np.ndarray:
     count = int(rng.integers(30, 90))
     seeds = rng.uniform(-1.1, 1.1, (count, 2))
-    y, x = np.mgrid[-1 : 1 : FINE * 1j, -1 : 1 : FINE * 1j]
-    apart = np.sqrt((x[..., None] - seeds[:, 0]) ** 2 + (y[..., None] - seeds[:, 1]) ** 2)
+    apart = np.sqrt((X[..., None] - seeds[:, 0]) ** 2 + (Y[..., None] - seeds[:, 1]) ** 2)
     near = np.partition(apart, 1, axis=-1)
     edge = np.clip((near[..., 1] - near[..., 0]) * 9, 0, 1)
-    lit = (x - seeds[apart.argmin(-1), 0]) * rng.uniform(-200, 200) + (y - seeds[apart.argmin(-1), 1]) * -150
-    return edge * (rng.uniform(90, 190, count)[apart.argmin(-1)] + lit) + (1 - edge) * 35
+    stone = apart.argmin(-1)
+    lit = (X - seeds[stone, 0]) * rng.uniform(-200, 200) + (Y - seeds[stone, 1]) * -150
+    return edge * (rng.uniform(90, 190, count)[stone] + lit) + (1 - edge) * 35
 
 
 def _coins(rng: np.random.Generator) -> np.ndarray:
@@ -97,31 +90,27 @@ def _coins(rng: np.random.Generator) -> np.ndarray:
 
 
 def _moon(rng: np.random.Generator) -> np.ndarray:
-    y, x = np.mgrid[-1 : 1 : FINE * 1j, -1 : 1 : FINE * 1j]
     tone = rng.uniform(95, 150) + 22 * cloudy(rng, 5)
     for _ in range(rng.integers(2, 7)):
         a, b, r = *rng.uniform(-1, 1, 2), rng.uniform(0.06, 0.35)
-        far = np.hypot(x - a, y - b) / r
-        tone = tone + np.exp(-((far - 0.9) ** 2) * 8) * ((x - a) / r) * 70 * (far < 1.8)
+        far = np.hypot(X - a, Y - b) / r
+        tone = tone + np.exp(-((far - 0.9) ** 2) * 8) * ((X - a) / r) * 70 * (far < 1.8)
     return tone
 
 
 def _stars(rng: np.random.Generator) -> np.ndarray:
-    y, x = np.mgrid[-1 : 1 : FINE * 1j, -1 : 1 : FINE * 1j]
     tone = np.full((FINE, FINE), rng.uniform(5, 25))
     for _ in range(rng.integers(12, 40)):
         a, b, r = *rng.uniform(-1, 1, 2), rng.uniform(0.015, 0.06)
-        tone = tone + rng.uniform(80, 240) * np.exp(-((x - a) ** 2 + (y - b) ** 2) / r**2)
+        tone = tone + rng.uniform(80, 240) * np.exp(-((X - a) ** 2 + (Y - b) ** 2) / r**2)
     return tone
 
 
 def _printed_text(rng: np.random.Generator) -> np.ndarray:
-    letters = "abcdefghijklmnopqrstuvwxyz   "
     size, mask = rng.uniform(0.12, 0.2), np.zeros((FINE, FINE))
-    font = str(rng.choice(["DejaVuSans", "DejaVuSerif", "cmr10"]))
-    turn = rng.uniform(-0.1, 0.1)
+    font, turn = str(rng.choice(["DejaVuSans", "DejaVuSerif", "cmr10"])), rng.uniform(-0.1, 0.1)
     for row in np.arange(-0.95, 1, size * 1.6):
-        words = "".join(rng.choice(list(letters), 5))
+        words = "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz   "), 5))
         for side in (-0.6, 0.05, 0.7):
             place = np.array([[size, -turn * size, side], [turn * size, size, row + turn * side]])
             mask = np.maximum(mask, np.asarray(glyph(words, font, place), dtype=np.float64) / 255)
@@ -151,13 +140,12 @@ def _blood_vessels(rng: np.random.Generator) -> np.ndarray:
 
 
 MATERIALS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
-    "brick wall": _brick_wall,
-    "grass": _grass,
-    "gravel": _gravel,
-    "coins": _coins,
-    "moon": _moon,
-    "stars": _stars,
-    "printed text": _printed_text,
-    "tissue": _tissue,
-    "blood vessels": _blood_vessels,
+    draw.__name__.strip("_").replace("_", " "): draw
+    for draw in (_brick_wall, _grass, _gravel, _coins, _moon, _stars, _printed_text, _tissue, _blood_vessels)
 }
+
+
+def material(name: str, rng: np.random.Generator) -> np.ndarray:
+    """A material (one of MATERIALS) as brightness (FINE, FINE), 0 to 255, in uneven light."""
+    tone = MATERIALS[name](rng) * rng.uniform(0.75, 1.1) + rng.uniform(-15, 15)
+    return np.clip(tone * (1 + 0.15 * cloudy(rng, 3)) + 6 * cloudy(rng, FINE // 2), 0, 255)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from tools.miniworld import drawing
-from tools.miniworld.drawing import COLOURS, SHAPES, Stroke, compose, glyph, ink, placement, sheet
+from tools.miniworld.drawing import COLOURS, SHAPES, compose, glyph, ink, placement, sheet
 from tools.miniworld.symbols import CHARTS, HOURS, ICONS, chart, clock
 from tools.miniworld.textures import MATERIALS, PATTERNS, material, pattern
 
@@ -56,44 +56,41 @@ def _ground(look: Look, rng: np.random.Generator) -> np.ndarray:
     return ground
 
 
-def _drawn(strokes: list[Stroke], place: np.ndarray, rng: np.random.Generator, look: Look) -> np.ndarray:
-    return compose(_ground(look, rng), ink(strokes, place), COLOURS[look.ink])
+def _drawn(mask: Image.Image, rng: np.random.Generator, look: Look) -> np.ndarray:
+    return compose(_ground(look, rng), mask, COLOURS[look.ink])
 
 
 def _shape(name: str, rng: np.random.Generator, look: Look) -> np.ndarray:
     strokes = drawing.shape(name)
     if rng.random() < 0.4:
         strokes = drawing.outline(strokes, rng.uniform(0.1, 0.25))
-    return compose(_ground(look, rng), ink(strokes, placement(rng)), COLOURS[look.ink])
+    ground = _ground(look, rng)
+    return compose(ground, ink(strokes, placement(rng)), COLOURS[look.ink])
 
 
 def _icon(name: str, rng: np.random.Generator, look: Look) -> np.ndarray:
     place = placement(rng, turn=0.15) @ np.diag([rng.choice([-1.0, 1.0]), 1, 1])
-    return _drawn(ICONS[name], place, rng, look)
+    return _drawn(ink(ICONS[name], place), rng, look)
 
 
 def _clock(name: str, rng: np.random.Generator, look: Look) -> np.ndarray:
     strokes = clock(HOURS.index(name) + 1, rng.uniform(0.09, 0.14))
-    return _drawn(strokes, placement(rng, turn=0.08, scale=(0.8, 1.0)), rng, look)
+    return _drawn(ink(strokes, placement(rng, turn=0.08, scale=(0.8, 1.0))), rng, look)
 
 
 def _chart(name: str, rng: np.random.Generator, look: Look) -> np.ndarray:
     strokes = chart(name, rng, rng.uniform(0.06, 0.1))
-    return _drawn(strokes, placement(rng, turn=0.05, scale=(0.8, 1.0)), rng, look)
+    return _drawn(ink(strokes, placement(rng, turn=0.05, scale=(0.8, 1.0))), rng, look)
 
 
 def _glyph(text: str, rng: np.random.Generator, look: Look) -> np.ndarray:
-    place = placement(rng, turn=0.2, scale=(0.7, 1.05), slant=float(rng.uniform(-0.1, 0.15)))
-    return compose(_ground(look, rng), glyph(text, str(rng.choice(FONTS)), place), COLOURS[look.ink])
+    place, ground = placement(rng, 0.2, (0.7, 1.05), slant=float(rng.uniform(-0.1, 0.15))), _ground(look, rng)
+    return compose(ground, glyph(text, str(rng.choice(FONTS)), place), COLOURS[look.ink])
 
 
 def _pattern(name: str, rng: np.random.Generator, look: Look) -> np.ndarray:
     mask = pattern(name, rng)[..., None]
     return mask * sheet(COLOURS[look.ink]) + (1 - mask) * sheet(COLOURS[look.ground])
-
-
-def _material(name: str, rng: np.random.Generator, look: Look) -> np.ndarray:
-    return np.repeat(material(name, rng)[..., None], 3, axis=2)
 
 
 KINDS: dict[str, Kind] = {
@@ -104,7 +101,7 @@ KINDS: dict[str, Kind] = {
     "charts": Kind(CHARTS, "a {}", 0.08, _chart),
     "icons": Kind(list(ICONS), "a {}", 0.1, _icon),
     "patterns": Kind(list(PATTERNS), "{}", 0.07, _pattern),
-    "materials": Kind(list(MATERIALS), "{}", 0.1, _material),
+    "materials": Kind(list(MATERIALS), "{}", 0.1, lambda name, rng, look: sheet([0]) + material(name, rng)[..., None]),
 }
 
 
