@@ -135,17 +135,3 @@ def test_a_jpeg_is_turned_as_its_exif_says(tmp_path: Path) -> None:
     stored.save(tmp_path / "turned.jpg", exif=exif)
     straight, turned = (decode(tmp_path / f"{name}.jpg", 20) for name in ("straight", "turned"))
     assert np.array_equal(turned, np.rot90(straight, -1))
-
-
-def test_a_damaged_picture_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = home / "pictures" / "red" / "test" / "upright" / "3.png"
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(TaskError, match=f"{file} is no readable picture.*replace or remove"):
-        task(home)
-
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Image, "open", refuse)
-    with pytest.raises(TaskError, match=r"a\.png is no readable picture.*Permission denied"):
-        decode(home / "a.png", 8)

@@ -106,15 +106,6 @@ def test_a_study_without_one_says_who_needs_it(tmp_path: Path) -> None:
         small_study.open_at(tmp_path).reference()
 
 
-def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match=f"{tmp_path}/others is missing.*others/<class>"):
-        made(tmp_path)
-    (tmp_path / "others" / "bus").mkdir(parents=True)
-    (tmp_path / "others" / "lemon").mkdir()
-    with pytest.raises(TaskError, match=f"{tmp_path}/others/bus has no picture"):
-        made(tmp_path)
-
-
 def test_pictures_of_another_size_than_the_backbones_are_refused(tmp_path: Path) -> None:
     small_study.write_pictures(tmp_path / "pictures")
     study = small_study.study({"reference.source": "mini", "reference.pictures": 2})

@@ -13,7 +13,7 @@ from lib.data.tasks import TaskError
 from tests.support import small_study
 from tools.miniworld import mini_tasks, photographs
 from tools.miniworld.drawing import SIZE
-from tools.miniworld.mini_tasks import DIGITS, FLAGS, RECIPES, Recipe
+from tools.miniworld.mini_tasks import DIGITS, RECIPES
 from tools.miniworld.photographs import CELL, PHOTOS, cells
 
 
@@ -47,19 +47,6 @@ def test_the_splits_of_the_digits_draw_from_other_samples(name: str, monkeypatch
         rng = np.random.default_rng(0)
         seen[split] = [int(mini_tasks._digits(name, split, rng)[0, 0, 0]) for _ in range(300)]
     assert min(seen["train"]) >= max(seen["test"])  # later samples are darker, and train comes first
-
-
-def test_no_two_flags_and_no_two_handwritten_digits_are_alike() -> None:
-    assert len({mini_tasks.flag(name).tobytes() for name in FLAGS}) == len(FLAGS)
-    images, _ = mini_tasks._handwriting()
-    assert len({image.tobytes() for image in images}) == len(images)
-
-
-def test_more_pictures_than_there_are_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    blank = np.zeros((SIZE, SIZE, 3), np.uint8)
-    monkeypatch.setitem(RECIPES, "blanks", Recipe(["blank"], ["{}"], lambda name, split, rng: blank))
-    with pytest.raises(ValueError, match="class blank: 2 train"):
-        mini_tasks.draw("blanks", "train", 2, 0)
 
 
 def test_a_prepared_task_has_the_drawn_pictures(tmp_path: Path) -> None:

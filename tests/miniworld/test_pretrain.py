@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lib.clip import tiny
 from tools.miniworld import pretrain, world
-from tools.miniworld.pretrain import Pairs, load_snapshot
+from tools.miniworld.pretrain import Pairs
 
 SMALL = {"image_size": 48, "width": 32, "layers": 1, "heads": 2, "embed": 16, "context": 32, "text_layers": 1}
 LEAST = SMALL | {"image_size": 16, "width": 8, "heads": 1, "embed": 4}
@@ -88,11 +88,6 @@ def test_each_epoch_is_a_permutation_of_its_own_and_any_step_is_drawn_alone() ->
     assert torch.equal(pretrain.batch_of(0, 5, 64, 16), epochs[1][16:32])
 
 
-def test_one_cycle_by_hand() -> None:
-    got = [pretrain.one_cycle(done) for done in (0.0, 0.05, 0.1, 0.55, 1.0)]
-    assert got == pytest.approx([0.0, 0.5, 1.0, 0.5, 0.0])
-
-
 def test_training_is_the_same_by_seed_and_moves_the_words_in_use(tmp_path: Path) -> None:
     given: Any = (rendered(), SMALL, 0, 12, 16, 2e-3, tmp_path)
     first, again = (pretrain.train(*given) for _ in range(2))
@@ -131,16 +126,6 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(tmp_path: Path, monke
     resumed = pretrain.train(small, LEAST, 0, 505, 4, 2e-3, tmp_path / "cut")
     assert len(calls) == 503 + 5
     assert equal(resumed, undisturbed)
-
-
-def test_without_a_snapshot_nothing_changes_and_a_damaged_one_is_named(tmp_path: Path) -> None:
-    model = nn.Linear(3, 2)
-    optimizer, before = torch.optim.AdamW(model.parameters()), model.weight.clone()
-    assert load_snapshot(tmp_path / "none", model.state_dict(), optimizer) == 0
-    assert torch.equal(model.weight, before)
-    (tmp_path / "cut").write_bytes(b"12345")
-    with pytest.raises(ValueError, match=f"{tmp_path}/cut.*delete it"):
-        load_snapshot(tmp_path / "cut", model.state_dict(), optimizer)
 
 
 @torch.no_grad()

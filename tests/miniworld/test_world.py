@@ -35,20 +35,9 @@ def test_captions_name_the_content_and_colours_only_where_they_say_so() -> None:
         assert world.KINDS[kind].phrase.format(name) in example.caption
         rest = example.caption.split(name, 1)[1]
         assert any(f" {colour}" in rest for colour in COLOURS) == example.coloured
-
-
-def test_most_captions_name_the_content_alone_and_every_kind_comes_up() -> None:
     coloured = np.mean([example.coloured for example in captions("train")])
     assert 0.1 < coloured < 0.25  # 0.6 of the pictures are in colour, and 0.3 of their captions say so
     assert {example.content[0] for example in captions("train")} == set(world.KINDS)
-
-
-def test_the_two_colours_of_a_picture_contrast_in_grey() -> None:
-    light = {name: float(np.dot(rgb, (0.299, 0.587, 0.114))) for name, rgb in COLOURS.items()}
-    rng = np.random.default_rng(0)
-    for look in (world._look(rng) for _ in range(50)):
-        assert abs(light[look.ink] - light[look.ground]) > 60
-        assert not (look.grey and look.coloured)
 
 
 def test_the_vocabulary_covers_every_caption() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
@@ -26,85 +27,44 @@ from lib.study import code_digests, params
 from lib.study.opened import REFERENCE, OpenStudy
 from lib.study.train import learn_task
 
-CONFIG = {
-    "image_size": 32,
-    "width": 32,
-    "layers": 2,
-    "heads": 2,
-    "embed": 16,
-    "context": 16,
-    "text_layers": 2,
-}
+CONFIG = {"image_size": 32, "width": 32, "layers": 2, "heads": 2, "embed": 16, "context": 16, "text_layers": 2}
 NAMES = ["red", "green", "blue"]
 CLASSES = ["across", "plain_sheet", "upright"]  # in the order of the alphabet, as folders are read
 COLOURS = [(200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60)]  # the last is no task's
 TEMPLATES = ["a photo of {}.", "{}"]
-MOE = {
-    "lr": 0.01,
-    "bottleneck": 4,
-    "dropout": 0.1,
-    "image_blocks": "all",
-    "text_blocks": "all",
-    "experts": 4,
-    "top_k": 2,
-    "router": "task",
-    "noise": True,
-    "balance": 0.0,
-    "text_router_token": "start",
-    "freeze": 1,
-    "freeze_rule": "most_used",
-    "selector": "autoencoder",
-}
-RAW: dict[str, Any] = {
-    "study": "tiny",
-    "backbone": {"model": "backbone", "pretrained": ""},
-    "tasks": {
-        "source": "folder",
-        "root": "pictures",
-        "seed": 0,
-        "train_per_class": 0,
-        "test_per_class": 0,
-        "templates": TEMPLATES,
-        "orders": {"I": NAMES},
-    },
-    "reference": {"source": "folder", "root": "others", "pictures": 8, "seed": 0},
-    "compute": {"threads": 1},
-    "train": {"steps": 4, "batch": 8, "warmup": 1, "smoothing": 0.2, "crop": 0.9},
-    "selector": {
-        "features": "clip",
-        "code": 4,
-        "steps": 5,
-        "batch": 8,
-        "lr": 0.01,
-        "weight_decay": 0.0001,
-        "rule": "quantile",
-        "threshold": 0.95,
-        "shrinkage": 0.1,
-        "reference": False,
-        "batch_decision": 4,
-    },
-    "methods": {
-        "zero_shot": {},
-        "joint": {"lr": 0.001},
-        "finetune": {"lr": 0.001},
-        "finetune_single": {"lr": 0.001},
-        "lwf": {"lr": 0.001, "weight": 1.0, "temperature": 2.0},
-        "lwf_vr": {"lr": 0.001, "weight": 1.0, "temperature": 2.0, "sentences": 4},
-        "wise_ft": {"lr": 0.001, "alpha": 0.5},
-        "zscl": {"lr": 0.001, "weight": 1.0, "temperature": 2.0, "reference_batch": 4, "average_every": 2},
-        "mas": {"lr": 0.001, "weight": 1.0, "pictures": 6},
-        "icarl": {"lr": 0.001, "exemplars": 20, "replay": 6, "weight": 1.0, "temperature": 2.0},
-        "expert_gate": {"lr": 0.001},
-        "lora": {"lr": 0.01, "rank": 2, "alpha": 4.0},
-        "rail_primal": {"width": 64, "ridge": 0.1, "zero_shot_share": 0.1},
-        "rail_dual": {"gamma": 0.1, "ridge": 0.1, "zero_shot_share": 0.1},
-        "adapter": {k: MOE[k] for k in ("lr", "bottleneck", "dropout", "image_blocks", "text_blocks")},
-        "moe_adapters": MOE,
-    },
-    "runs": {
-        name: {"seeds": [0, 1], "set": {}} for name in ("zero_shot", "finetune", "finetune_single", "moe_adapters")
-    },
-}
+RAW: dict[str, Any] = yaml.safe_load("""
+study: tiny
+backbone: {model: backbone, pretrained: ""}
+tasks: {source: folder, root: pictures, seed: 0, train_per_class: 0, test_per_class: 0}
+reference: {source: folder, root: others, pictures: 8, seed: 0}
+compute: {threads: 1}
+train: {steps: 4, batch: 8, warmup: 1, smoothing: 0.2, crop: 0.9}
+selector: {features: clip, code: 4, steps: 5, batch: 8, lr: 0.01, weight_decay: 0.0001, rule: quantile, threshold: 0.95,
+  shrinkage: 0.1, reference: false, batch_decision: 4}
+methods:
+  zero_shot: {}
+  joint: {lr: 0.001}
+  finetune: {lr: 0.001}
+  finetune_single: {lr: 0.001}
+  lwf: {lr: 0.001, weight: 1.0, temperature: 2.0}
+  lwf_vr: {lr: 0.001, weight: 1.0, temperature: 2.0, sentences: 4}
+  wise_ft: {lr: 0.001, alpha: 0.5}
+  zscl: {lr: 0.001, weight: 1.0, temperature: 2.0, reference_batch: 4, average_every: 2}
+  mas: {lr: 0.001, weight: 1.0, pictures: 6}
+  icarl: {lr: 0.001, exemplars: 20, replay: 6, weight: 1.0, temperature: 2.0}
+  expert_gate: {lr: 0.001}
+  lora: {lr: 0.01, rank: 2, alpha: 4.0}
+  rail_primal: {width: 64, ridge: 0.1, zero_shot_share: 0.1}
+  rail_dual: {gamma: 0.1, ridge: 0.1, zero_shot_share: 0.1}
+  adapter: {lr: 0.01, bottleneck: 4, dropout: 0.1, image_blocks: all, text_blocks: all}
+  moe_adapters: {lr: 0.01, bottleneck: 4, dropout: 0.1, image_blocks: all, text_blocks: all, experts: 4, top_k: 2,
+    router: task, noise: true, balance: 0.0, text_router_token: start, freeze: 1, freeze_rule: most_used,
+    selector: autoencoder}
+""")
+RAW["tasks"] |= {"templates": TEMPLATES, "orders": {"I": NAMES}}
+MOE = RAW["methods"]["moe_adapters"]
+RUNS = ("zero_shot", "finetune", "finetune_single", "moe_adapters")
+RAW["runs"] = {name: {"seeds": [0, 1], "set": {}} for name in RUNS}
 
 
 def study(changes: dict[str, Any] | None = None) -> params.Study:
