@@ -7,7 +7,6 @@ In a cell tagged `exercise`, the lines from `### solution` to `### otherwise` ar
 comments from there to `### end` become the students' lines. A cell tagged `check` says whether an answer is right.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Callable
@@ -76,34 +75,17 @@ def written(notebook: dict[str, Any]) -> str:
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
-def out_of_step() -> list[Path]:
-    """The students' notebooks that differ from what the solutions make, or that have no solution."""
-    made = {STUDENTS / path.name: path for path in SOLUTIONS.glob("*.ipynb")}
-    stale = [
-        path
-        for path, source in made.items()
-        if not path.exists() or path.read_text() != written(students(json.loads(source.read_text())))
-    ]
-    return sorted([*stale, *(path for path in STUDENTS.glob("[0-9]*.ipynb") if path not in made)])
-
-
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.course.exercises", description="Make the students' notebooks."
-    )
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if one is out of step")
-    asked = parser.parse_args()
-    for path in out_of_step():
-        print(f"{path.relative_to(NOTEBOOKS)} {'is out of step' if asked.check else 'made again'}")
-        if not asked.check:
-            source = SOLUTIONS / path.name
-            if source.exists():
-                path.write_text(written(students(json.loads(source.read_text()))))
-            else:
-                path.unlink()
-    return 1 if asked.check and out_of_step() else 0
+def out_of_step(mend: bool = False) -> list[Path]:
+    """The students' notebooks that differ from what the solutions make, or that have no solution; `mend` mends them."""
+    made = {path.name: written(students(json.loads(path.read_text()))) for path in SOLUTIONS.glob("*.ipynb")}
+    there = {path.name: path.read_text() for path in STUDENTS.glob("[0-9]*.ipynb")}
+    stale = sorted(name for name in made | there if made.get(name) != there.get(name))
+    for name in stale if mend else []:
+        (STUDENTS / name).write_text(made[name]) if name in made else (STUDENTS / name).unlink()
+    return [STUDENTS / name for name in stale]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    for stale in out_of_step(mend="--check" not in sys.argv):
+        print(f"{stale.relative_to(NOTEBOOKS)} is {'out of step' if '--check' in sys.argv else 'made again'}")
+    sys.exit(1 if "--check" in sys.argv and out_of_step() else 0)

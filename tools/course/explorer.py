@@ -2,10 +2,11 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
+import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -66,23 +67,19 @@ def orders(study: OpenStudy) -> dict[str, str]:
 
 def moments(study: OpenStudy, order: str) -> list[Moment]:
     """An order's moments with its first seed. Raises CheckpointError, with the command to run, if one is missing."""
-    run = orders(study)[order]
-    seed = study.params.runs[run].seeds[0]
-    item = plan.find(study.params, f"{run}--{order}--s{seed}")
-    return [_moment(study, item, folder) for folder in item.moments]
-
-
-def _moment(study: OpenStudy, item: plan.Item, folder: str) -> Moment:
-    method = study.method(item.run, item.seed)
-    assert isinstance(method, MoEAdapters)
-    if not (study.root / folder).exists():
-        raise CheckpointError(
-            f"there is no checkpoint {folder}; `make study` makes those of the main order, `dvc repro` the others"
-        )
-    settings = json.loads(json.dumps(asdict(method.settings)))
-    about, state = checkpoint.load(study.root / folder, study.backbone.fingerprint, item.run, settings)
-    method.restore(state)
-    return Moment(about.tasks, method)
+    run, shown = orders(study)[order], []
+    item = plan.find(study.params, f"{run}--{order}--s{study.params.runs[run].seeds[0]}")
+    for folder in item.moments:
+        if not (study.root / folder).exists():
+            advice = "`make study` makes those of the main order, `dvc repro` the others"
+            raise CheckpointError(f"there is no checkpoint {folder}; {advice}")
+        method = study.method(item.run, item.seed)
+        assert isinstance(method, MoEAdapters)
+        settings = json.loads(json.dumps(asdict(method.settings)))
+        about, state = checkpoint.load(study.root / folder, study.backbone.fingerprint, item.run, settings)
+        method.restore(state)
+        shown.append(Moment(about.tasks, method))
+    return shown
 
 
 @torch.no_grad()
@@ -135,7 +132,9 @@ def draw(picture: Tensor, task: Task, label: int | None, moments: list[Moment], 
         [["picture", "answers", "errors"], ["image", "image", "text"], ["time", "time", "time"]],
         height_ratios=[2.2, 1.6, 1.6],
     )
-    _picture(grid["picture"], picture, "" if label is None else task.classes[label])
+    grid["picture"].imshow(picture.permute(1, 2, 0).numpy())
+    grid["picture"].set_title("" if label is None else task.classes[label], loc="left")
+    grid["picture"].set_axis_off()
     _answers(grid["answers"], task, views[-1])
     _errors(grid["errors"], views[-1], learned)
     for tower in ("image", "text"):
@@ -144,25 +143,15 @@ def draw(picture: Tensor, task: Task, label: int | None, moments: list[Moment], 
     return figure
 
 
-def _picture(axes: Axes, picture: Tensor, name: str) -> None:
-    axes.imshow(picture.permute(1, 2, 0).numpy())
-    axes.set_title(name, loc="left")
-    axes.set_axis_off()
-
-
 def _answers(axes: Axes, task: Task, seen: View, most: int = 5) -> None:
     """The classes with the highest probabilities by the method or zero-shot."""
     shown = torch.maximum(seen.method, seen.zero_shot).argsort(descending=True)[:most].flip(0)
     rows = np.arange(len(shown))
-    for shift, shares, colour, hatch, name in (
-        (0.2, seen.method, figures.BLUE, "", "the method"),
-        (-0.2, seen.zero_shot, figures.GREY, "//", "zero-shot"),
-    ):
-        look: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "black", "label": name}
-        axes.barh(rows + shift, 100 * shares[shown].numpy(), height=0.4, **look)
+    bars = partial(axes.barh, height=0.4, edgecolor="black")
+    bars(rows + 0.2, 100 * seen.method[shown].numpy(), color=figures.BLUE, label="the method")
+    bars(rows - 0.2, 100 * seen.zero_shot[shown].numpy(), color=figures.GREY, hatch="//", label="zero-shot")
     axes.set_yticks(rows, [task.classes[c] for c in shown.tolist()])
-    axes.set_xlim(0, 100)
-    axes.set_xlabel("probability (%)")
+    axes.set(xlim=(0, 100), xlabel="probability (%)")
     axes.set_title(f"which of the {len(task.classes)} {task.name}?", loc="left")
     axes.legend(fontsize=8)
 
@@ -171,15 +160,13 @@ def _errors(axes: Axes, seen: View, learned: list[str]) -> None:
     """Each task's error as a multiple of its threshold: a bar that ends before the line is a claim."""
     relative = (seen.errors / seen.thresholds).tolist()
     winner = int(seen.errors.argmin())
-    rows = range(len(learned))
-    colours = [figures.BLUE if t == seen.route else "0.8" for t in rows]
-    axes.barh(rows, relative, color=colours, edgecolor="black", hatch=["//" if t == winner else "" for t in rows])
+    colours = [figures.BLUE if t == seen.route else "0.8" for t in range(len(learned))]
+    hatches = ["//" if t == winner else "" for t in range(len(learned))]
+    axes.barh(learned, relative, color=colours, edgecolor="black", hatch=hatches)
     axes.axvline(1, color="black", ls="--", lw=1)
-    axes.set_yticks(rows, learned)
     axes.invert_yaxis()
-    axes.set_xscale("log")
+    axes.set(xscale="log", xlabel="error / threshold (hatched: the least error)")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("error / threshold (hatched: the least error)")
     to = "the untouched CLIP" if seen.route == CLIP else f"the router of {learned[seen.route]}"
     axes.set_title(f"sent to {to}", loc="left")
 
@@ -191,16 +178,9 @@ def _route(axes: Axes, tower: str, gates: Tensor | None) -> None:
         axes.text(0.5, 0.5, "no router is asked", ha="center", va="center", transform=axes.transAxes)
         axes.set_axis_off()
         return
-    axes.imshow(gates.numpy(), cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    for (block, expert), gate in np.ndenumerate(gates.numpy()):
-        if gate:
-            colour = "white" if gate < 0.6 else "black"
-            axes.text(expert, block, f"{gate:.2f}", ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(gates.shape[1]))
-    axes.set_yticks(range(gates.shape[0]))
-    axes.set_xlabel("expert")
-    axes.set_ylabel("block")
-    axes.grid(False)
+    names = np.where(gates > 0, np.char.mod("%.2f", gates.numpy()), "")
+    sns.heatmap(gates.numpy(), cmap="cividis", vmin=0, vmax=1, annot=names, fmt="", cbar=False, ax=axes)
+    axes.set(xlabel="expert", ylabel="block")
 
 
 def _time(axes: Axes, task: Task, label: int | None, moments: list[Moment], views: list[View]) -> None:
@@ -212,12 +192,8 @@ def _time(axes: Axes, task: Task, label: int | None, moments: list[Moment], view
     axes.axhline(still, color=figures.GREY, ls=":", label="zero-shot")
     for t, (answer, height, seen) in enumerate(zip(answers, sure, views, strict=True)):
         by = "CLIP" if seen.route == CLIP else moments[t].learned[seen.route]
-        text = f"{task.classes[answer]}\nby {by}"
-        axes.annotate(text, (t, height), xytext=(4, 6), textcoords="offset points", fontsize=8)
+        axes.text(t + 0.02, height + 4, f"{task.classes[answer]}\nby {by}", fontsize=8)
     axes.set_xticks(range(len(views)), [f"+ {moment.learned[-1]}" for moment in moments])
-    axes.set_xlim(-0.2, len(views) - 0.4)
-    axes.set_ylim(-4, 135)
-    axes.set_yticks([0, 50, 100])
-    axes.set_ylabel("probability (%)")
+    axes.set(xlim=(-0.2, len(views) - 0.4), ylim=(-4, 135), yticks=[0, 50, 100], ylabel="probability (%)")
     axes.set_title("of its own answer" if label is None else f"of {task.classes[label]}, the truth", loc="left")
     axes.legend(fontsize=8, loc="upper left", ncols=2)
