@@ -60,10 +60,11 @@ def class_features(backbone: Backbone, task: Task) -> Tensor:
     )
 
 
-def save(features: Features, file: Path) -> None:
-    """Writes the features of a task. Raises DiskError for a full or read-only disk."""
+def save(features: Features | Tensor, file: Path) -> None:
+    """Writes a task's features, or the reference set's alone (N, S). Raises DiskError for a full or read-only disk."""
+    tensors = {"features": features} if isinstance(features, Tensor) else vars(features)
     with whole(file) as partial:
-        save_file({name: value.contiguous() for name, value in vars(features).items()}, partial)
+        save_file({name: value.contiguous() for name, value in tensors.items()}, partial)
 
 
 def manifest(backbone: Backbone, kind: str, tasks: dict[str, Path], features: dict[str, Path]) -> dict[str, Any]:
@@ -84,17 +85,11 @@ def _described(task: Path, features: Path) -> dict[str, Any]:
         return {"sha256": hashlib.file_digest(prepared, "sha256").hexdigest(), "shapes": shapes}
 
 
-def save_reference(features: Tensor, file: Path) -> None:
-    """Writes the selector features (N, S) of the reference set. Raises DiskError for a full or read-only disk."""
-    with whole(file) as partial:
-        save_file({"features": features}, partial)
-
-
 def load(file: Path) -> Features:
-    """The features that `save` wrote. Raises TaskError if the file is missing or damaged."""
+    """The task's features that `save` wrote. Raises TaskError if the file is missing or damaged."""
     return Features(**read_tensors(file, [part.name for part in fields(Features)], "features"))
 
 
 def load_reference(file: Path) -> Tensor:
-    """The features that `save_reference` wrote. Raises TaskError if the file is missing or damaged."""
+    """The reference set's features that `save` wrote. Raises TaskError if the file is missing or damaged."""
     return read_tensors(file, ["features"], "features")["features"]

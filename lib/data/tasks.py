@@ -29,10 +29,9 @@ class TaskError(ValueError):
 class TaskSettings:
     """Where the pictures come from and in which orders the tasks are learned (params `tasks`).
 
-    root: the folder of the pictures, for `folder` and `datasets`. train_per_class, test_per_class: pictures of each
-    class, 0 = all. splits: those of MTIL (protocol), or CoOp's where there are some (X-TAIL). labels: see
-    lib.data.label_spaces. cut: for class-incremental learning, the number of classes of each task into which a data set
-    is cut; class_order: the order of its classes before it is cut.
+    root: the folder of the pictures, for `folder` and `datasets`. train_per_class, test_per_class: 0 = all. splits:
+    those of MTIL (protocol), or CoOp's where there are some (X-TAIL). labels: see lib.data.label_spaces. cut: for
+    class-incremental learning, how many classes each part of a data set has; class_order: their order before the cut.
     """
 
     source: Literal["mini", "folder", "datasets"]

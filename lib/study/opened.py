@@ -98,7 +98,7 @@ class OpenStudy:
         if self.params.selector.reference:
             module = selector_features(self.backbone, kind).to(self.device)
             features = extract(module, self.reference().images, self.backbone)
-            frozen.save_reference(features, self.feature_file(REFERENCE))
+            frozen.save(features, self.feature_file(REFERENCE))
         for task in self.sequence(self.main_order):
             computed.append(frozen.compute(self.backbone, task, kind))
             frozen.save(computed[-1], self.feature_file(task.name))
