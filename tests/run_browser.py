@@ -4,7 +4,7 @@ make browser              a few notebooks, about two minutes on two cores
 make browser ALL=1        all of them; those that need a study's checkpoints after `make study`
 
 Needs chromium and chromedriver (Debian: `apt-get install chromium chromium-driver`). JupyterLab saves what it opens, so
-it gets a copy of the project; `make lab` names the command. SCREENSHOTS=folder saves a picture of each page.
+it gets a copy of the project; `make lab` names the command.
 """
 
 import os
@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,23 +36,14 @@ const app = window.jupyterapp
 const page = app && [...app.shell.widgets('main')].find(widget => widget.content?.model?.cells)
 if (!page || !page.content.model.cells.length) return null
 if (!app.shell.currentWidget) app.shell.activateById(page.id)
+if (page.sessionContext.session?.kernel?.status != 'idle') return null
 return {
     path: page.context.path,
-    kernel: page.sessionContext.session?.kernel?.status,
     cells: page.content.model.toJSON().cells.filter(cell => cell.cell_type == 'code'),
 }
 """
 END = "window.jupyterapp.serviceManager.sessions.shutdownAll().then(arguments[0])"  # memory for the next notebook
 RUN = "window.ran = false; window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => {window.ran = true})"
-
-
-@dataclass(frozen=True)
-class Lab:
-    """A running JupyterLab: its user's home, the project's copy, and the page that it opened."""
-
-    home: Path
-    project: Path
-    opened: str
 
 
 def until(what: Callable[[], Any], seconds: float, missing: str) -> Any:
@@ -67,67 +57,50 @@ def until(what: Callable[[], Any], seconds: float, missing: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's home with a copy of the project, and a browser that only notes the address that it should open."""
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A user's home with a copy of the project and JupyterLab on it, started as `make lab` does; it notes the address
+    that the browser should open."""
     home = tmp_path_factory.mktemp("home")
-    shutil.copytree(ROOT, home / "project", ignore=shutil.ignore_patterns(".*", "data", "site"))
+    project, browser = home / "project", home / "browser"
+    shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(".*", "data"))
     kept = ["backbone", "catalogue", "mini" if WHOLE else "mini/tasks", "mini/features"]
     for part in (part for part in kept if (DATA / part).exists()):
-        shutil.copytree(DATA / part, home / "project/data" / part, dirs_exist_ok=True)
-    browser = home / "browser"
+        shutil.copytree(DATA / part, project / "data" / part, dirs_exist_ok=True)
     browser.write_text('#!/bin/sh\necho "$1" > "$HOME/opening" && mv "$HOME/opening" "$HOME/opened"\n')
     browser.chmod(0o755)
-    return home
-
-
-@pytest.fixture(scope="module")
-def lab(home: Path) -> Iterator[Lab]:
-    """JupyterLab, started by the command of `make lab`."""
-    project = home / "project"
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "MAKE"))}
     show = ["make", "--dry-run", "--no-print-directory", "lab", f"VENV={sys.prefix}"]
     recipe = subprocess.run(show, cwd=project, env=plain, capture_output=True, text=True, check=True).stdout
     command = next(line for line in recipe.splitlines() if "jupyterlab" in line).split()
-    environment = plain | {"HOME": str(home), "PYTHONPATH": str(project), "BROWSER": str(home / "browser")}
-    with (
-        (home / "log").open("w") as log,
-        subprocess.Popen(
-            [*command, *OPTIONS],
-            cwd=project,
-            env=environment,
-            stdout=log,
-            stderr=log,
-            preexec_fn=end_with_parent,
-        ) as server,
-    ):
+    environment = plain | {"HOME": str(home), "PYTHONPATH": str(project), "BROWSER": str(browser)}
+    with (home / "log").open("w") as log:
+        server = subprocess.Popen(
+            [*command, *OPTIONS], cwd=project, env=environment, stdout=log, stderr=log, preexec_fn=end_with_parent
+        )
         try:
             until((home / "opened").exists, 120, f"JupyterLab opened no page: {home / 'log'}")
-            yield Lab(home, project, (home / "opened").read_text().strip())
+            yield home
         finally:
             server.terminate()  # it ends its kernels
+            server.wait()
 
 
 @pytest.fixture(scope="module")
-def browser(lab: Lab) -> Iterator[webdriver.Chrome]:
+def browser(home: Path) -> Iterator[webdriver.Chrome]:
     """Chromium on the page that JupyterLab opened."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or pytest.fail("there is no chromium: see above")
-    for flag in [*FLAGS.split(), f"user-data-dir={lab.home / 'profile'}"]:
+    for flag in [*FLAGS.split(), f"user-data-dir={home / 'profile'}"]:
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     with webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver"))) as driver:
-        driver.get(lab.opened)
+        driver.get((home / "opened").read_text().strip())
         yield driver
 
 
 def state(browser: webdriver.Chrome) -> dict[str, Any]:
-    """The open notebook's path, kernel and code cells, once its kernel is idle."""
-
-    def idle() -> dict[str, Any] | None:
-        open_page = browser.execute_script(STATE)
-        return open_page if open_page and open_page["kernel"] == "idle" else None
-
-    return until(idle, 120, "no notebook is open with an idle kernel")
+    """The open notebook's path and code cells, once its kernel is idle."""
+    return until(lambda: browser.execute_script(STATE), 120, "no notebook is open with an idle kernel")
 
 
 def run(browser: webdriver.Chrome, name: str, limit: float) -> list[dict[str, Any]]:
@@ -140,16 +113,7 @@ def run(browser: webdriver.Chrome, name: str, limit: float) -> list[dict[str, An
     assert state(browser)["path"] == f"notebooks/{name}"
     browser.execute_script(RUN)
     until(lambda: browser.execute_script("return window.ran"), limit, f"{name} is still running")
-    cells = state(browser)["cells"]
-    picture(browser, name)
-    return cells
-
-
-def picture(browser: webdriver.Chrome, name: str) -> None:
-    """Saves a picture of the page if SCREENSHOTS names a folder."""
-    if folder := os.environ.get("SCREENSHOTS"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        browser.save_screenshot(str(Path(folder) / f"{name.replace('/', '-').removesuffix('.ipynb')}.png"))
+    return state(browser)["cells"]
 
 
 def complaints(browser: webdriver.Chrome, cells: list[dict[str, Any]]) -> list[str]:
@@ -164,26 +128,20 @@ def complaints(browser: webdriver.Chrome, cells: list[dict[str, Any]]) -> list[s
     return problems + [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
-def printed(cells: list[dict[str, Any]]) -> str:
-    """What the cells printed."""
-    return "".join("".join(output.get("text", "")) for cell in cells for output in cell["outputs"])
-
-
 def test_make_lab_opens_on_the_start_notebook(browser: webdriver.Chrome) -> None:
     assert state(browser)["path"] == "notebooks/00_start_here.ipynb"
-    picture(browser, "make_lab")
 
 
 @pytest.mark.parametrize("name", ALL if WHOLE else FEW)
-def test_a_notebook_runs_without_an_error(name: str, lab: Lab, browser: webdriver.Chrome) -> None:
-    if name in NEED_A_STUDY and not (lab.project / "data/mini/runs").exists():
+def test_a_notebook_runs_without_an_error(name: str, home: Path, browser: webdriver.Chrome) -> None:
+    if name in NEED_A_STUDY and not (home / "project/data/mini/runs").exists():
         pytest.skip(f"{name} needs a finished run: `make study` makes one")
     assert complaints(browser, run(browser, name, 900)) == []
 
 
-def test_the_explorer_shows_its_moments_or_says_what_makes_them(lab: Lab, browser: webdriver.Chrome) -> None:
+def test_the_explorer_shows_its_moments_or_says_what_makes_them(home: Path, browser: webdriver.Chrome) -> None:
     cells = run(browser, "course/explorer.ipynb", 900)  # it may draw the pictures first
     assert complaints(browser, cells) == []
-    there = (lab.project / "data/mini/runs").exists()
-    assert ("moments, the last after" if there else "`make study`") in printed(cells)
+    printed = "".join("".join(output.get("text", "")) for cell in cells for output in cell["outputs"])
+    assert ("moments, the last after" if (home / "project/data/mini/runs").exists() else "`make study`") in printed
     assert len(browser.find_elements("css selector", ".widget-dropdown select")) == 2
