@@ -11,13 +11,13 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from selenium import webdriver
+from selenium.webdriver.support.ui import WebDriverWait
 
 from lib.study.paths import DATA, NOTEBOOKS, ROOT
 from tools.stages.processes import end_with_parent
@@ -43,17 +43,7 @@ return {
 }
 """
 END = "window.jupyterapp.serviceManager.sessions.shutdownAll().then(arguments[0])"  # memory for the next notebook
-RUN = "window.ran = false; window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => {window.ran = true})"
-
-
-def until(what: Callable[[], Any], seconds: float, missing: str) -> Any:
-    """Calls `what` until it returns something. Raises AssertionError, with what is missing, after so many seconds."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if answer := what():
-            return answer
-        time.sleep(0.3)
-    raise AssertionError(f"after {seconds:.0f} s {missing}")
+RUN = "window.jupyterapp.commands.execute('notebook:run-all-cells').then(arguments[0])"
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +68,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             [*command, *OPTIONS], cwd=project, env=environment, stdout=log, stderr=log, preexec_fn=end_with_parent
         )
         try:
-            until((home / "opened").exists, 120, f"JupyterLab opened no page: {home / 'log'}")
+            opened: Any = home / "opened"
+            WebDriverWait(opened, 120).until(Path.exists, f"JupyterLab opened no page: {home / 'log'}")
             yield home
         finally:
             server.terminate()  # it ends its kernels
@@ -100,10 +91,10 @@ def browser(home: Path) -> Iterator[webdriver.Chrome]:
 
 def state(browser: webdriver.Chrome) -> dict[str, Any]:
     """The open notebook's path and code cells, once its kernel is idle."""
-    return until(lambda: browser.execute_script(STATE), 120, "no notebook is open with an idle kernel")
+    return WebDriverWait(browser, 120).until(lambda _: browser.execute_script(STATE), "no notebook has an idle kernel")
 
 
-def run(browser: webdriver.Chrome, name: str, limit: float) -> list[dict[str, Any]]:
+def run(browser: webdriver.Chrome, name: str) -> list[dict[str, Any]]:
     """The code cells of a notebook after all have run."""
     place = browser.current_url.partition("/lab")[0]
     browser.execute_async_script(END)
@@ -111,19 +102,16 @@ def run(browser: webdriver.Chrome, name: str, limit: float) -> list[dict[str, An
     browser.get_log("browser")  # forgets the messages of the page before
     browser.get(f"{place}/lab/tree/notebooks/{name}?reset")
     assert state(browser)["path"] == f"notebooks/{name}"
-    browser.execute_script(RUN)
-    until(lambda: browser.execute_script("return window.ran"), limit, f"{name} is still running")
+    browser.set_script_timeout(900)
+    browser.execute_async_script(RUN)
     return state(browser)["cells"]
 
 
 def complaints(browser: webdriver.Chrome, cells: list[dict[str, Any]]) -> list[str]:
     """Cells that did not run, errors and warnings in their outputs, and errors of the page itself."""
     problems = [f"not run: {cell['source']}" for cell in cells if cell["source"] and not cell["execution_count"]]
-    for output in (output for cell in cells for output in cell["outputs"]):
-        if output["output_type"] == "error":
-            problems.append(f"{output['ename']}: {output['evalue']}")
-        elif output.get("name") == "stderr":
-            problems.append("".join(output["text"]))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    problems += [str(each) for each in outputs if each["output_type"] == "error" or each.get("name") == "stderr"]
     problems += [e.text for e in browser.find_elements("css selector", "[data-mime-type$='jupyter.error']")]
     return problems + [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
@@ -136,11 +124,11 @@ def test_make_lab_opens_on_the_start_notebook(browser: webdriver.Chrome) -> None
 def test_a_notebook_runs_without_an_error(name: str, home: Path, browser: webdriver.Chrome) -> None:
     if name in NEED_A_STUDY and not (home / "project/data/mini/runs").exists():
         pytest.skip(f"{name} needs a finished run: `make study` makes one")
-    assert complaints(browser, run(browser, name, 900)) == []
+    assert complaints(browser, run(browser, name)) == []
 
 
 def test_the_explorer_shows_its_moments_or_says_what_makes_them(home: Path, browser: webdriver.Chrome) -> None:
-    cells = run(browser, "course/explorer.ipynb", 900)  # it may draw the pictures first
+    cells = run(browser, "course/explorer.ipynb")  # it may draw the pictures first
     assert complaints(browser, cells) == []
     printed = "".join("".join(output.get("text", "")) for cell in cells for output in cell["outputs"])
     assert ("moments, the last after" if (home / "project/data/mini/runs").exists() else "`make study`") in printed

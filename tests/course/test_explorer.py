@@ -44,17 +44,11 @@ def test_every_picture_gets_the_answer_and_the_route_of_the_evaluation(study: Op
             assert seen.zero_shot.argmax() == features.zero_shot[place]
             torch.testing.assert_close(seen.method.sum(), torch.tensor(1.0))
             routes.add(seen.route)
+            assert (seen.gates == {}) == (seen.route == CLIP)
+            for gates in seen.gates.values():
+                assert (gates > 0).sum(dim=1).tolist() == [2, 2]  # of 4 experts in each of 2 blocks
+                torch.testing.assert_close(gates.sum(dim=1), torch.ones(2))
     assert len(routes) > 1
-
-
-def test_the_gates_are_those_of_the_route(study: OpenStudy, moment: Moment) -> None:
-    for number in range(len(study.tasks)):
-        seen = view(study, moment, number)
-        assert (seen.gates == {}) == (seen.route == CLIP)
-        for gates in seen.gates.values():
-            assert gates.shape == (2, 4)  # blocks, experts
-            assert (gates > 0).sum(dim=1).tolist() == [2, 2]
-            torch.testing.assert_close(gates.sum(dim=1), torch.ones(2))
 
 
 def test_a_run_by_task_has_a_moment_after_every_task(study: OpenStudy) -> None:
