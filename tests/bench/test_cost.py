@@ -27,8 +27,9 @@ def test_sizes_are_those_of_the_method_after_two_tasks(measured) -> None:
 
 def test_a_method_that_trains_has_a_time_for_a_step_and_one_that_does_not_has_none(measured) -> None:
     assert 0 < measured("finetune")["seconds a step"] < 10
-    assert measured("finetune")["ms a picture"] > 0
-    assert math.isnan(measured("zero_shot")["seconds a step"])
+    costs = measured("zero_shot")
+    assert math.isnan(costs["seconds a step"])
+    assert costs["peak memory (MB)"] >= 0
 
 
 def test_answers_are_timed_with_nothing_computed_before(measured, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,8 +39,7 @@ def test_answers_are_timed_with_nothing_computed_before(measured, monkeypatch: p
     assert computed == [8, 12]  # a few pictures warm up
 
 
-def test_no_method_takes_less_than_no_memory(measured) -> None:
-    assert measured("zero_shot")["peak memory (MB)"] >= 0
+def test_no_method_stores_less_than_nothing() -> None:
     costs = cost.learning(small_study.method("icarl", exemplars=20), small_study.lessons(), lambda _: None)
     assert costs["stored bytes a task"] >= 0
 

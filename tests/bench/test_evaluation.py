@@ -38,11 +38,8 @@ def test_passes_over_mtils_pictures() -> None:
     prompts = sum(len(catalogue(name).names) * len(catalogue(name).templates) for name in NAMES)
     images, texts = 11 * sum(pictures) * evaluation.image_operations(True), 11 * 12 * prompts * tower(512, 12, 77)
     assert best["operations"]["plain"] == pytest.approx(images + texts, rel=1e-3)
-
-
-def test_short_prompts_cost_less_than_the_context() -> None:
     plain, ours = evaluation.class_operations(catalogue("eurosat"))
-    assert ours < plain / 4
+    assert ours < plain / 4  # short prompts cost less than the context
 
 
 def test_the_share_that_runs_again_is_the_small_studys() -> None:
