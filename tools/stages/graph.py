@@ -64,8 +64,11 @@ class Graph:
             raise ValueError(f"DVC's notes on running stages are broken ({error}); delete .dvc/tmp/rwlock") from error
 
     def outdated(self) -> set[str]:
-        """The stages that have to run, and all that depend on them. Raises ValueError as `changed` does."""
-        changed = {self.stages[stage] for stage in self.changed(self.waits_for())}
+        """The stages that have to run, and all that depend on them. Raises ValueError as `changed` does.
+
+        The stage `code` has run before: what it has changed shows in the stages that read it.
+        """
+        changed = {self.stages[stage] for stage in self.changed(self.waits_for().keys() - {CODE})}
         return {s.addressing for s in changed.union(*(nx.ancestors(self.graph, s) for s in changed))}
 
     def has_to_run(self, stage: str) -> bool:
