@@ -100,6 +100,7 @@ def test_counts_that_differ_are_named(root: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_as_the_catalogue_says_passes(root: Path, name: str) -> None:
     check(name, root)
+    assert tuple(len(open_split(name, root, part)) for part in SPLITS) == tuple(sizes(name))
 
 
 @pytest.mark.usefixtures("_counts_of_miniatures")
