@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from lib.study import studies
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 from tests.support import miniatures
 from tools.datasets.catalogue import CATALOGUE
 

@@ -19,7 +19,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.support.ui import WebDriverWait
 
-from lib.study.paths import DATA, NOTEBOOKS, ROOT
+from lib.study.studies import DATA, NOTEBOOKS, ROOT
 from tools.stages.processes import end_with_parent
 
 WHOLE = bool(os.environ.get("ALL"))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 from tests.support import killed_run, small_disk, small_study
 from tests.support.broken_study import WAYS, Broken
 

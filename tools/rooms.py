@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import networkx as nx
 from matplotlib.figure import Figure
 
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 
 LEAVES = ("lib.settings", "lib.strict_yaml", "lib.files", "lib.metrics")  # modules that every room may import
 # Each room may import those named here and the leaves; a room of tools may import all of lib and the tools named.

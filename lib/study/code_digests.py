@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from lib.methods import METHODS
-from lib.study.paths import DATA, NOTEBOOKS, ROOT
+from lib.study.studies import DATA, NOTEBOOKS, ROOT
 
 PROJECT = ("lib", "tools")
 LEARN = "05_learn"  # has a digest for each method
@@ -26,7 +26,6 @@ SILENT = {
     "lib.strict_yaml",
     "lib.study.code_digests",
     "lib.study.params",
-    "lib.study.paths",
     "lib.study.plan",
     "lib.study.progress",
     "lib.study.provenance",

@@ -29,10 +29,10 @@ from lib.selector.features import extract, selector_features
 from lib.settings import ParamsError
 from lib.study import params
 from lib.study.checkpoint import About, check_fingerprint
-from lib.study.paths import ROOT
 from lib.study.plan import find, main_order, manifest
 from lib.study.results import write_json
 from lib.study.stage import Curriculum, Stage
+from lib.study.studies import ROOT
 
 REFERENCE = "_reference"  # the file name of the reference set beside the tasks, and of its features
 

@@ -15,7 +15,7 @@ from lib.methods.base import TrainSettings
 from lib.selector.ddas import SelectorSettings
 from lib.settings import Count, Name, ParamsError, Positive, Rate, Rule, build, each_once, shown
 from lib.study import studies
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 
 __all__ = ["ParamsError", "build", "load"]
 

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from lib.study import params, studies
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 
 HEAD = "# made by `python -m lib.study.plan`: do not edit\n"
 

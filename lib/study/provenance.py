@@ -5,7 +5,7 @@ import platform
 import subprocess
 from importlib.metadata import version
 
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 
 PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow", "scikit-learn", "scikit-image")
 

@@ -1,4 +1,6 @@
-"""Studies by name. `mini` is params.yaml; every other study is a short file studies/<name>.yaml.
+"""Where things lie: the project's folders, wherever Python was started, and the studies by name.
+
+`mini` is params.yaml; every other study is a short file studies/<name>.yaml.
 
 The short file holds what differs from the study that its key `extends` names. Mappings are merged key by key, and
 anything else, lists too, replaces what the other study has. Its key `without` lists what is first left out of the
@@ -14,7 +16,9 @@ from typing import Any
 
 from lib.settings import ParamsError
 from lib.strict_yaml import read_yaml
-from lib.study.paths import ROOT
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DATA, REPORTS, NOTEBOOKS = ROOT / "data", ROOT / "reports", ROOT / "notebooks"
 
 
 def names(root: Path = ROOT) -> list[str]:

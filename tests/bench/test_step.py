@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lib.moe import MoECLIP
-from lib.study.paths import REPORTS
+from lib.study.studies import REPORTS
 from tests.support.mixtures import copies
 from tools.bench import meters, run, step
 from tools.bench.step import Bench

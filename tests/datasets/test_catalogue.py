@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import yaml
 
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 from tools.datasets.catalogue import NAMES, catalogue
 
 # classes, training and test pictures, as the literature counts them; heading in CLIP's file of prompts

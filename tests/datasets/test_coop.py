@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 from tests.support import miniatures
 from tools.datasets.catalogue import DataError, catalogue
 from tools.datasets.splits import open_coop, read_coop

@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 from tests.support import small_study
 
 

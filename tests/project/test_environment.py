@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from lib.study.code_digests import cells
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = [text for extra in PROJECT["optional-dependencies"].values() for text in extra]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lib.study.code_digests import cells, in_project
-from lib.study.paths import NOTEBOOKS
+from lib.study.studies import NOTEBOOKS
 
 FILES = sorted(NOTEBOOKS.rglob("*.ipynb"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lib.report.tables import with_table
-from lib.study.paths import NOTEBOOKS, ROOT
+from lib.study.studies import NOTEBOOKS, ROOT
 from tools.course.exercises import SOLUTIONS, STUDENTS
 from tools.stages.report import MARKS
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 from tools import rooms
 
 FILE, FUNCTION = 250, 40  # lines at most

@@ -16,7 +16,7 @@ from lib import clip
 from lib.clip import tiny as tiny_clip
 from lib.data import frozen, reference, tasks
 from lib.study.code_digests import cells
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 from tests.support import small_study
 from tests.support.bad_input import Maker, result, spoilt
 from tools.datasets import download

@@ -9,7 +9,7 @@ import pytest
 
 from lib.report import page, tables
 from lib.study import params, plan
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 from tests.support.committed_files import committed_files
 from tests.support.made_results import result, write
 from tools.stages import report

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 from tests.support.loopback import SLEEPER, has_ended, seen, until
 from tools.stages import cluster, engine
 from tools.stages.cluster import ClusterError

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 from tests.support import small_disk
 
 PARAMETERS = """

@@ -14,7 +14,7 @@ import pytest
 
 from lib.study import params, plan, studies
 from lib.study.params import ParamsError, load
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 from tests.support import small_study
 from tools.stages import checks, run
 

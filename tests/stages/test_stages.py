@@ -13,7 +13,7 @@ import yaml
 
 from lib.study import code_digests as sources
 from lib.study import params, plan, studies
-from lib.study.paths import NOTEBOOKS, ROOT
+from lib.study.studies import NOTEBOOKS, ROOT
 from tools.stages.engine import StudyEngine, parameters_of
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

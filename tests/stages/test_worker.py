@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 from tests.support.loopback import DASK, LOOPBACK, SLEEPER, has_ended, scheduler, seen, sender, until
 from tools.stages import cluster
 from tools.stages.cluster import ClusterError

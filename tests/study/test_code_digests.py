@@ -8,7 +8,7 @@ import pytest
 
 from lib.data import sources
 from lib.study import code_digests
-from lib.study.paths import NOTEBOOKS, ROOT
+from lib.study.studies import NOTEBOOKS, ROOT
 
 CODE = '''
 """A module."""

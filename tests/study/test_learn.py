@@ -13,7 +13,7 @@ from lib.data import frozen, tasks
 from lib.data.tasks import Pictures, Task
 from lib.study import checkpoint, code_digests, plan, results
 from lib.study.code_digests import Digests
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 from tests.support import small_study
 from tests.support.small_run import KEY, begun_by, held, interrupt, learn, result, stop_at, study
 

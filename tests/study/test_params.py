@@ -14,7 +14,7 @@ from lib.settings import LARGEST, Count, ParamsError, Rate, build
 from lib.strict_yaml import read_yaml
 from lib.study import params, studies
 from lib.study.check import check
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 from tests.support import small_study
 
 COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text())

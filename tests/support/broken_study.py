@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import yaml
 
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 
 MARK = "FAULTS_STUDY"  # in the environment of all that a study starts
 MADE = [

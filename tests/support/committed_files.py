@@ -3,7 +3,7 @@
 import pytest
 
 from lib.report import committed
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 
 
 def committed_files(folder: str) -> dict[str, bytes]:

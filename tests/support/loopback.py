@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 
 DASK = [sys.executable, "-m", "dask"]
 LOOPBACK = ["--host", "127.0.0.1", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]

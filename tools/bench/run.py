@@ -16,8 +16,8 @@ import torch
 
 from lib.selector import SelectorSettings
 from lib.study import provenance
-from lib.study.paths import REPORTS, ROOT
 from lib.study.results import write_json
+from lib.study.studies import REPORTS, ROOT
 from tools.bench import evaluation, step
 from tools.bench.cost import decision_ms
 from tools.bench.meters import best, seconds

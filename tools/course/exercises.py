@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lib.study.paths import NOTEBOOKS
+from lib.study.studies import NOTEBOOKS
 
 STUDENTS = NOTEBOOKS / "course"
 SOLUTIONS = STUDENTS / "solutions"

@@ -7,7 +7,7 @@ from typing import Literal
 
 from lib.settings import build
 from lib.strict_yaml import read_yaml
-from lib.study.paths import DATA
+from lib.study.studies import DATA
 
 CATALOGUE = DATA / "catalogue"
 NAMES = sorted(file.stem for file in CATALOGUE.glob("*.yaml"))

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from lib.clip import load_clip
 from lib.study import params
-from lib.study.paths import ROOT
 from lib.study.results import write_json
+from lib.study.studies import ROOT
 from tools.datasets.archive import unpack
 from tools.datasets.catalogue import DataError, File, catalogue
 from tools.datasets.download import download

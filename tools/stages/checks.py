@@ -6,8 +6,8 @@ from lib.data.folders import task_names
 from lib.study import studies
 from lib.study.check import check as check_study
 from lib.study.params import ParamsError, Study
-from lib.study.paths import ROOT
 from lib.study.plan import weights
+from lib.study.studies import ROOT
 
 
 def check(study: Study, root: Path = ROOT) -> None:

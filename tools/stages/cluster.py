@@ -15,7 +15,7 @@ from uuid import uuid4
 from distributed import Client, KilledWorker, LocalCluster
 from distributed.client import FutureCancelledError
 
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 from tools.stages import worker
 from tools.stages.processes import GRACE, environment
 

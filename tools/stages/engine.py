@@ -21,7 +21,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
 from lib.files import not_taken
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 from tools.stages.processes import SCHEDULER, end_with_parent
 
 logging.getLogger("papermill").setLevel(logging.CRITICAL)  # it announces every file, and warns of what is an error here

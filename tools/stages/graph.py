@@ -8,7 +8,7 @@ from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo
 
-from lib.study.paths import REPORTS, ROOT
+from lib.study.studies import REPORTS, ROOT
 
 LEARN = "learn@"
 CODE = "studies/dvc.yaml:code"  # says what code each stage runs

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 
 SCHEDULER = "STUDY_SCHEDULER"  # the variable with the address of the scheduler whose workers run the notebooks
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL

@@ -9,7 +9,7 @@ from pathlib import Path
 from lib.report import tables
 from lib.report.page import page
 from lib.study import params, plan
-from lib.study.paths import NOTEBOOKS, REPORTS, ROOT
+from lib.study.studies import NOTEBOOKS, REPORTS, ROOT
 
 MARKS = ("<!-- results: `python -m tools.stages.report --readme` writes this table -->", "<!-- end of results -->")
 READMES = (ROOT / "README.md", NOTEBOOKS / "course" / "README.md")

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from lib.study import plan, studies
 from lib.study.params import Study, load
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 from tools.stages.checks import check, settle_without_git
 from tools.stages.graph import CODE, LEARN, PRETRAIN, Graph, address, learning_stage
 from tools.stages.schedule import Schedule

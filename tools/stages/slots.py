@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from lib.study.paths import ROOT
+from lib.study.studies import ROOT
 from tools.stages.processes import SCHEDULER, end_groups, environment
 
 COPY = "the executed copy, with the traceback: "  # how a line of tools/stages/engine.py begins
