@@ -1,60 +1,74 @@
-"""Tasks from anybody's pictures: <root>/<task>/{train,test}/<class>/*.png or .jpg.
+"""Where tasks come from (SOURCES), and the source `folder`: <root>/<task>/{train,test}/<class>/*.png or .jpg.
 
-A file or folder whose name begins with a dot is ignored. An animated picture counts as its first frame, a transparent
-one as its colours, and 16-bit grey is reduced to 8 bits.
+A source is a module, imported only when its pictures are needed. It has `prepare(name, settings, size, root, file)`,
+which writes a task by lib.data.tasks.save, and `reference(settings, template, size, root)`, which gives pictures
+(N, H, W, 3) uint8 of a reference set and their captions (by `template` if they have none). size: pixels a side; root:
+where relative paths in the settings start. Both raise TaskError for what cannot be used. A source that has certain
+tasks and no others lists them in NAMES.
+
+In folders a file or folder whose name begins with a dot is ignored. An animated picture counts as its first frame, a
+transparent one as its colours, and 16-bit grey is reduced to 8 bits.
 """
 
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from lib.data.reference import ReferenceSettings, choose
-from lib.data.tasks import SPLITS, Pictures, Task, TaskError, TaskSettings, channels_first, save
+from lib.data.tasks import SPLITS, Pictures, ReferenceSettings, Task, TaskError, TaskSettings, channels_first, save
 
+SOURCES = {"mini": "tools.miniworld.mini_tasks", "folder": "lib.data.folders", "datasets": "tools.datasets.decode"}
 ENDINGS = (".png", ".jpg", ".jpeg")
 FORMATS = ("PNG", "JPEG")  # whatever a file is called: for some other formats Pillow would start a program
 LONGEST = 100  # longer side / shorter side: a longer picture would need gigabytes before its centre is cut out
 PICTURES = "<class>/*.png or .jpg"
 
 
+def source(name: str) -> ModuleType:
+    """The module of a source."""
+    return import_module(SOURCES[name])
+
+
 def prepare(name: str, settings: TaskSettings, size: int, root: Path, file: Path) -> None:
-    """Reads a task's pictures and writes the prepared task."""
-    save(make(name, settings, size, root), file)
+    """Writes the task of a folder. Raises TaskError for folders or pictures that cannot be used."""
+    home = root / settings.root / name
+    folders = [subfolders(home / split, 2, f"{home}/{{train,test}}/{PICTURES}") for split in SPLITS]
+    classes, others = ([folder.name for folder in split] for split in folders)
+    if classes != others:
+        odd = ", ".join(sorted(set(classes) ^ set(others)))
+        raise TaskError(f"{home}: train and test must have the same classes; only in one of them: {odd}")
+    if not settings.templates:
+        raise TaskError('params tasks.templates is empty; a folder study needs prompts, such as "a photo of a {}."')
+    most = settings.train_per_class, settings.test_per_class
+    train, test = (_read(*each, size, settings.seed) for each in zip(folders, most, strict=True))
+    save(Task(name, [folder.replace("_", " ") for folder in classes], settings.templates, train, test), file)
 
 
 def reference(settings: ReferenceSettings, template: str, size: int, root: Path) -> tuple[np.ndarray, list[str]]:
     """Pictures (N, H, W, 3) and captions drawn from <root>/<class>/*.png or .jpg."""
     home = root / settings.root
-    files = [file for folder in class_folders(home, f"{home}/{PICTURES}") for file in picture_files(folder)]
-    chosen = [files[i] for i in choose(settings, len(files))]
+    files = [file for folder in subfolders(home, 2, f"{home}/{PICTURES}") for file in picture_files(folder)]
+    chosen = [files[i] for i in settings.choose(len(files))]
     captions = [template.format(file.parent.name.replace("_", " ")) for file in chosen]
     return np.stack([decode(file, size) for file in chosen]), captions
 
 
 def task_names(home: Path) -> list[str]:
     """The tasks of a folder in alphabetical order. Raises TaskError if there is none."""
-    names = [folder.name for folder in _subfolders(home)] if home.is_dir() else []
-    if not names:
-        raise TaskError(f"{home} has no task; put your pictures at {home}/<task>/{{train,test}}/{PICTURES}")
-    return names
+    return [folder.name for folder in subfolders(home, 1, f"{home}/<task>/{{train,test}}/{PICTURES}")]
 
 
-def make(name: str, settings: TaskSettings, size: int, root: Path) -> Task:
-    """The task of a folder, at size x size pixels. Raises TaskError for folders or pictures that cannot be used."""
-    home = root / settings.root / name
-    layout = f"{home}/{{train,test}}/{PICTURES}"
-    folders = {split: class_folders(home / split, layout) for split in SPLITS}
-    train_names, test_names = ([folder.name for folder in folders[split]] for split in SPLITS)
-    if train_names != test_names:
-        odd = ", ".join(sorted(set(train_names) ^ set(test_names)))
-        raise TaskError(f"{home}: train and test must have the same classes; only in one of them: {odd}")
-    if not settings.templates:
-        raise TaskError('params tasks.templates is empty; a folder study needs prompts, such as "a photo of a {}."')
-    train = _read(folders["train"], settings.train_per_class, size, settings.seed)
-    test = _read(folders["test"], settings.test_per_class, size, settings.seed)
-    return Task(name, [folder.replace("_", " ") for folder in train_names], settings.templates, train, test)
+def subfolders(home: Path, least: int, layout: str) -> list[Path]:
+    """The folders of a folder, by name. Raises TaskError, which shows the layout, if there are fewer than `least`."""
+    if not home.is_dir():
+        raise TaskError(f"{home} is missing; put the pictures at {layout}")
+    folders = sorted(path for path in home.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if len(folders) < least:
+        raise TaskError(f"{home} has {len(folders)} folders; at least {least} must be there: {layout}")
+    return folders
 
 
 def _read(folders: list[Path], most: int, size: int, seed: int) -> Pictures:
@@ -66,20 +80,6 @@ def _read(folders: list[Path], most: int, size: int, seed: int) -> Pictures:
         images += [decode(files[i], size) for i in sorted(picked)]
         labels += [label] * len(picked)
     return Pictures(channels_first(np.stack(images)), torch.tensor(labels))
-
-
-def _subfolders(home: Path) -> list[Path]:
-    return sorted(path for path in home.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def class_folders(home: Path, layout: str) -> list[Path]:
-    """The class folders of a folder, by name. Raises TaskError if there are fewer than two."""
-    if not home.is_dir():
-        raise TaskError(f"{home} is missing; put the pictures at {layout}")
-    folders = _subfolders(home)
-    if len(folders) < 2:
-        raise TaskError(f"{home} has {len(folders)} class folders; at least 2 are needed: {layout}")
-    return folders
 
 
 def picture_files(folder: Path) -> list[Path]:

@@ -11,27 +11,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lib.clip.backbone import Backbone, encode_text, zero_shot_classifier
-from lib.data.tasks import Task, read_tensors
-from lib.files import whole
+from lib.data.tasks import Task, read_tensors, write_tensors
 from lib.selector.features import ClsToken, extract, selector_features
 
 
 @dataclass(frozen=True)
 class Features:
-    """Answers and features of the frozen CLIP for one task.
+    """Answers and features of the frozen CLIP for one task."""
 
-    zero_shot: answers (N,) on the test pictures. train, test: selector features (N, S) of both splits. image_train,
-    image_test: CLIP's unit image features (N, F) of both splits.
-    """
-
-    zero_shot: Tensor
-    train: Tensor
+    zero_shot: Tensor  # (N,) answers on the test pictures
+    train: Tensor  # (N, S) selector features of both splits
     test: Tensor
-    image_train: Tensor
+    image_train: Tensor  # (N, F) CLIP's unit image features of both splits
     image_test: Tensor
 
 
@@ -60,29 +54,22 @@ def class_features(backbone: Backbone, task: Task) -> Tensor:
     )
 
 
-def save(features: Features | Tensor, file: Path) -> None:
-    """Writes a task's features, or the reference set's alone (N, S). Raises DiskError for a full or read-only disk."""
-    tensors = {"features": features} if isinstance(features, Tensor) else vars(features)
-    with whole(file) as partial:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, partial)
-
-
 def manifest(backbone: Backbone, kind: str, tasks: dict[str, Path], features: dict[str, Path]) -> dict[str, Any]:
     """Of what features were computed: the backbone, the selector's kind, each prepared file, and the shapes.
 
     The features themselves differ between machines by rounding. The manifest does not, so stages depend on it.
     """
-    return {
-        "backbone": backbone.fingerprint,
-        "selector": kind,
-        "tasks": {name: _described(file, features[name]) for name, file in tasks.items()},
-    }
+    described = {}
+    for name, file in tasks.items():
+        with file.open("rb") as prepared, safe_open(features[name], "pt") as held:
+            shapes = {part: held.get_slice(part).get_shape() for part in sorted(held.keys())}
+            described[name] = {"sha256": hashlib.file_digest(prepared, "sha256").hexdigest(), "shapes": shapes}
+    return {"backbone": backbone.fingerprint, "selector": kind, "tasks": described}
 
 
-def _described(task: Path, features: Path) -> dict[str, Any]:
-    with task.open("rb") as prepared, safe_open(features, "pt") as held:
-        shapes = {name: held.get_slice(name).get_shape() for name in sorted(held.keys())}
-        return {"sha256": hashlib.file_digest(prepared, "sha256").hexdigest(), "shapes": shapes}
+def save(features: Features | Tensor, file: Path) -> None:
+    """Writes a task's features, or the reference set's alone (N, S). Raises DiskError for a full or read-only disk."""
+    write_tensors(file, {"features": features} if isinstance(features, Tensor) else vars(features))
 
 
 def load(file: Path) -> Features:

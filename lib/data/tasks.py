@@ -1,16 +1,19 @@
 """A task: a data set to learn, with its class names, its prompts and its pictures at the backbone's resolution.
 
-A prepared task is one safetensors file. It is written once, so that training never waits for a picture decoder.
+A prepared task is one safetensors file, written once, so that training never waits for a picture decoder. Beside the
+tasks lies the reference set: captioned pictures of none of them, on which ZSCL and LwF-VR distil. With
+`selector.reference` it has an autoencoder of its own, for "none of the tasks".
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -19,6 +22,7 @@ from lib.files import whole
 from lib.settings import Count, Name, Order, Positive, Rule, Template, each_once
 
 SPLITS, PARTS = ("train", "test"), ("images", "labels")
+Source = Literal["mini", "folder", "datasets"]  # lib.data.folders.SOURCES has their modules
 
 
 class TaskError(ValueError):
@@ -30,11 +34,11 @@ class TaskSettings:
     """Where the pictures come from and in which orders the tasks are learned (params `tasks`).
 
     root: the folder of the pictures, for `folder` and `datasets`. train_per_class, test_per_class: 0 = all. splits:
-    those of MTIL (protocol), or CoOp's where there are some (X-TAIL). labels: see lib.data.label_spaces. cut: for
+    those of MTIL (protocol), or CoOp's where there are some (X-TAIL). labels: see lib.data.scenarios. cut: for
     class-incremental learning, how many classes each part of a data set has; class_order: their order before the cut.
     """
 
-    source: Literal["mini", "folder", "datasets"]
+    source: Source
     root: str
     seed: Count
     train_per_class: Count
@@ -45,6 +49,33 @@ class TaskSettings:
     splits: Literal["protocol", "coop"] = "protocol"
     cut: list[Positive] = field(default_factory=list)
     class_order: Annotated[list[Count], Rule("class numbers, each once", each_once)] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ReferenceSettings:
+    """The reference set of a study (params `reference`): how many pictures are drawn from where, by the seed.
+
+    `mini`: held-out pictures of the pre-training world, with their own captions; `folder`: <root>/<class>/*.png;
+    `datasets`: training pictures of data set `name`. Captions of these two are the first template with the class name.
+    """
+
+    source: Source
+    root: str
+    pictures: Positive
+    seed: Count
+    name: str = ""
+
+    def choose(self, count: int) -> list[int]:
+        """Which of `count` pictures are drawn: their places, ascending."""
+        return sorted(np.random.default_rng(self.seed).permutation(count)[: self.pictures].tolist())
+
+
+@dataclass(frozen=True)
+class ReferenceSet:
+    """Images (N, 3, H, W) uint8, and the tokens (N, L) of their captions."""
+
+    images: Tensor
+    tokens: Tensor
 
 
 @dataclass(frozen=True)
@@ -66,7 +97,7 @@ class Pictures:
 class Task:
     """A data set to learn: class names, prompt templates (the training template first), and two splits.
 
-    places: only for a task that is tested among the classes of several tasks (lib.data.label_spaces): the places (C,)
+    places: only for a task that is tested among the classes of several tasks (lib.data.scenarios): the places (C,)
     in `classes` of every task's own classes, by task number.
     """
 
@@ -91,12 +122,52 @@ def channels_first(pictures: np.ndarray) -> Tensor:
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
 
 
+def random_crop(images: Tensor, smallest: float, rng: np.random.Generator) -> Tensor:
+    """The augmentation of training pictures (released code), which has no flip: RandomResizedCrop, bicubic.
+
+    Of each image (B, 3, H, W) `smallest` to 1 of its area is kept, at an aspect ratio of 3:4 to 4:3.
+    """
+    count = len(images)
+    area = rng.uniform(smallest, 1, count)
+    ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), count) / 2)
+    wide, high = np.minimum(np.sqrt(area) * ratio, 1), np.minimum(np.sqrt(area) / ratio, 1)
+    x, y = rng.uniform(-1, 1, (2, count)) * (1 - np.stack([wide, high]))
+    maps = np.zeros((count, 2, 3))
+    maps[:, 0, 0], maps[:, 1, 1], maps[:, 0, 2], maps[:, 1, 2] = wide, high, x, y
+    grid = F.affine_grid(torch.from_numpy(maps).to(images), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Tensor], about: dict[str, str] | None = None) -> None:
+    """Writes tensors by name, and texts about them. Raises DiskError for a full or read-only disk."""
+    with whole(file) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, about)
+
+
+def save_reference(images: np.ndarray, tokens: Tensor, file: Path) -> None:
+    """Writes a reference set of images (N, H, W, 3) uint8. Raises DiskError for a full or read-only disk."""
+    write_tensors(file, {"images": channels_first(images), "tokens": tokens})
+
+
+def load_reference(file: Path) -> ReferenceSet:
+    """The reference set that `save_reference` wrote. Raises TaskError if the file is missing or damaged."""
+    return ReferenceSet(**read_tensors(file, ("images", "tokens"), "reference set"))
+
+
+def read_tensors(file: Path, names: Sequence[str], what: str) -> dict[str, Tensor]:
+    """Tensors by name. what: for the TaskError if the file is missing or damaged, what it should be."""
+    try:
+        held = load_file(file)
+        return {name: held[name] for name in names}
+    except (OSError, SafetensorError, KeyError) as error:
+        raise TaskError(f"{file} holds no {what} ({error}); delete it and run the study again") from error
+
+
 def save(task: Task, file: Path) -> None:
     """Writes a prepared task. Raises DiskError for a full or read-only disk."""
     about = {"name": task.name, "classes": task.classes, "templates": task.templates}
     tensors = {f"{s}_{part}": getattr(getattr(task, s), part) for s in SPLITS for part in PARTS}
-    with whole(file) as partial:
-        save_file(tensors, partial, {"task": json.dumps(about)})
+    write_tensors(file, tensors, {"task": json.dumps(about)})
 
 
 def load(file: Path) -> Task:
@@ -110,15 +181,6 @@ def load(file: Path) -> Task:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise TaskError(f"{file} is no prepared task ({error}); the stage `tasks` makes it again") from error
     return task
-
-
-def read_tensors(file: Path, names: Sequence[str], what: str) -> dict[str, Tensor]:
-    """Tensors by name. what: for the TaskError if the file is missing or damaged, what it should be."""
-    try:
-        held = load_file(file)
-        return {name: held[name] for name in names}
-    except (OSError, SafetensorError, KeyError) as error:
-        raise TaskError(f"{file} holds no {what} ({error}); delete it and run the study again") from error
 
 
 def _check(task: Task) -> None:

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from lib.clip import Backbone
 from lib.data.frozen import Features
-from lib.data.reference import ReferenceSet
-from lib.data.tasks import Task
+from lib.data.tasks import ReferenceSet, Task
 from lib.selector import SelectorSettings
 from lib.settings import Count, ParamsError, Positive, PositiveShare, Share, build
 

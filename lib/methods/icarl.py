@@ -22,9 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.clip.towers import image_tower, text_tower
-from lib.data.augmentation import random_crop
 from lib.data.frozen import Features
-from lib.data.tasks import Task
+from lib.data.tasks import Task, random_crop
 from lib.methods.base import Context, Lesson, Predictions
 from lib.methods.finetune import FineTune
 from lib.methods.lwf import LwF

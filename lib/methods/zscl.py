@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lib.clip import encode_text
 from lib.clip.towers import image_tower, text_tower
-from lib.data.reference import ReferenceSet
+from lib.data.tasks import ReferenceSet
 from lib.methods.base import Context, Lesson
 from lib.methods.finetune import FineTune
 from lib.methods.scoring import distillation, encode_images, logits

@@ -1,6 +1,6 @@
 """Asks methods and task sources whether they can do what a params file wants, before a stage is started."""
 
-from lib.data.sources import source
+from lib.data.folders import source
 from lib.methods import method_class
 from lib.settings import ParamsError, build
 from lib.study.params import Study, method_of, settings_of

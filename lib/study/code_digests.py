@@ -31,10 +31,9 @@ SILENT = {
     "lib.study.provenance",
     "lib.study.studies",
 }
-SOURCES = {"lib.data.folders", "tools.datasets.decode", "tools.miniworld.mini_tasks"}  # as in lib.data.sources
+SOURCES = {"lib.data.folders", "tools.datasets.decode", "tools.miniworld.mini_tasks"}  # as in lib.data.folders
 # Modules that draw or read the tasks' pictures. Later notebooks get the pictures as files.
 PICTURES = SOURCES | {
-    "lib.data.sources",
     "tools.datasets.catalogue",
     "tools.datasets.formats",
     "tools.datasets.splits",

@@ -18,11 +18,11 @@ import torch
 from lib.clip import compute
 from lib.clip.backbone import Backbone
 from lib.clip.loading import load_clip
-from lib.data import frozen, reference, subsets, tasks
+from lib.data import frozen, scenarios, tasks
+from lib.data.folders import source
 from lib.data.frozen import Features
-from lib.data.label_spaces import LabelSpace
-from lib.data.sources import source
-from lib.data.tasks import Task, TaskError
+from lib.data.scenarios import LabelSpace
+from lib.data.tasks import ReferenceSet, Task, TaskError
 from lib.methods import method_class
 from lib.methods.base import Context, Lesson, Method, TrainSettings
 from lib.selector.features import extract, selector_features
@@ -90,7 +90,7 @@ class OpenStudy:
         images, captions = source(wanted.source).reference(wanted, template, size, self.root)
         if images.shape[1] != size:
             raise TaskError(f"the reference pictures have {images.shape[1]} pixels a side, the backbone wants {size}")
-        reference.save(images, self.backbone.tokenizer(captions), self.task_file(REFERENCE))
+        tasks.save_reference(images, self.backbone.tokenizer(captions), self.task_file(REFERENCE))
 
     def prepare_features(self) -> list[Features]:
         """Computes and writes the features of all tasks and of the reference set; returns the tasks' features."""
@@ -132,7 +132,7 @@ class OpenStudy:
         """The tasks that are learned in an order, with their features: data sets as they are, or cut into parts."""
         self.ensure()
         pairs = [(task, frozen.load(self.feature_file(task.name))) for task in self.sequence(order)]
-        return [part for task, features in pairs for part in subsets.cut(self.backbone, task, features, cut)]
+        return [part for task, features in pairs for part in scenarios.cut(self.backbone, task, features, cut)]
 
     # --- what notebooks look at
 
@@ -173,13 +173,13 @@ class OpenStudy:
             raise KeyError(f"there is no task {name!r}; there are: {', '.join(names)}")
         return names.index(name)
 
-    def reference(self) -> reference.ReferenceSet:
+    def reference(self) -> ReferenceSet:
         """The reference set. Raises TaskError if the study names none or has not prepared it."""
         if self.params.reference is None:
             raise TaskError(
                 f"study {self.name} has no `reference:` section; ZSCL, LwF-VR and selector.reference need one"
             )
-        return reference.load(self.task_file(REFERENCE))
+        return tasks.load_reference(self.task_file(REFERENCE))
 
     # --- learning
 
@@ -198,7 +198,7 @@ class OpenStudy:
         special = params.special(self.params, run)
         lessons: list[Lesson] = []
         for task, features in self.learned(order, self.params.tasks.cut or special["cut"]):
-            few = subsets.shots(task, features, special["shots"], seed)
+            few = scenarios.shots(task, features, special["shots"], seed)
             lessons.append(Lesson(few[0], len(lessons), few[1], [seed, len(lessons)]))
         train = self.train(special["steps"] or self.params.train.steps)
         taught, features = [lesson.task for lesson in lessons], [lesson.features for lesson in lessons]

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from lib.data import folders
-from lib.data.reference import ReferenceSettings
-from lib.data.tasks import TaskError, TaskSettings
+from lib.data.tasks import ReferenceSettings, TaskError, TaskSettings
 from lib.methods.base import TrainSettings
 from lib.selector.ddas import SelectorSettings
 from lib.settings import Count, Name, ParamsError, Positive, Rate, Rule, build, each_once, shown

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.clip import compute
-from lib.data.label_spaces import LabelSpace
+from lib.data.scenarios import LabelSpace
 from lib.methods.base import Lesson, Method, TrainSettings
 from lib.study import checkpoint, code_digests, results
 from lib.study.checkpoint import AGAIN, About, CheckpointError

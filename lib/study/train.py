@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from lib.clip import compute
-from lib.data.augmentation import random_crop
+from lib.data.tasks import random_crop
 from lib.methods.base import Lesson, Method, TrainSettings
 from lib.study.progress import Progress
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.data import folders
-from lib.data.folders import decode, make
+from lib.data import folders, tasks
+from lib.data.folders import decode
 from lib.data.tasks import Task, TaskError
 from lib.settings import ParamsError
 from lib.study import params
@@ -26,7 +26,8 @@ def home(tmp_path: Path) -> Path:
 
 
 def task(home: Path, name: str = "red", **changes: object) -> Task:
-    return make(name, replace(small_study.study().tasks, **changes), 32, home)
+    folders.prepare(name, replace(small_study.study().tasks, **changes), 32, home, home / "prepared")
+    return tasks.load(home / "prepared")
 
 
 def test_a_folder_is_a_task(home: Path) -> None:
@@ -71,7 +72,7 @@ def test_a_study_without_orders_learns_all_its_folders(home: Path) -> None:
     with pytest.raises(ParamsError, match="own.yaml.*'my own'.*letters"):
         params.parse(raw, "own.yaml")
     shutil.rmtree(home / "pictures")
-    with pytest.raises(ParamsError, match=f"own.yaml: {home}/pictures has no task.*<task>"):
+    with pytest.raises(ParamsError, match=f"own.yaml: {home}/pictures is missing.*<task>"):
         params.parse(raw, "own.yaml")
 
 

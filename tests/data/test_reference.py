@@ -9,10 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lib.data import reference
-from lib.data.reference import ReferenceSet
-from lib.data.sources import source
-from lib.data.tasks import TaskError
+from lib.data import tasks
+from lib.data.folders import source
+from lib.data.tasks import ReferenceSet, TaskError
 from lib.study.opened import REFERENCE
 from tests.support import miniatures, small_study
 from tools.datasets.catalogue import catalogue
@@ -28,8 +27,8 @@ def made(home: Path, size: int = 32, template: str = "a photo of {}.", **changes
     study = small_study.study({f"reference.{key}": value for key, value in changes.items()})
     assert study.reference is not None
     images, captions = source(study.reference.source).reference(study.reference, template, size, home)
-    reference.save(images, tokens_of(captions), home / "set.safetensors")
-    return reference.load(home / "set.safetensors")
+    tasks.save_reference(images, tokens_of(captions), home / "set.safetensors")
+    return tasks.load_reference(home / "set.safetensors")
 
 
 def write_others(home: Path, count: int = 3) -> dict[str, list[np.ndarray]]:

@@ -11,8 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from lib.data import tasks
-from lib.data.reference import ReferenceSettings
-from lib.data.tasks import Task, TaskSettings
+from lib.data.tasks import ReferenceSettings, Task, TaskSettings
 from tests.support import miniatures, small_study
 from tools.datasets import decode
 from tools.datasets.catalogue import DataError, catalogue

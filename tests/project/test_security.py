@@ -14,7 +14,7 @@ import torch
 
 from lib import clip
 from lib.clip import tiny as tiny_clip
-from lib.data import frozen, reference, tasks
+from lib.data import frozen, tasks
 from lib.study.code_digests import cells
 from lib.study.studies import ROOT
 from tests.support import small_study
@@ -81,7 +81,7 @@ READERS: dict[str, Callable[[bytes], Maker]] = {
     "weights.pt": from_file("weights.pt", lambda file: clip.load_clip("ViT-B-32", str(file))),
     "tiny CLIP": from_file("tiny_clip.safetensors", lambda file: clip.load_clip(str(file.parent))),
     "snapshot": from_file("snapshot", lambda f: pretrain.load_snapshot(f, {}, torch.optim.SGD([torch.zeros(1)]))),
-    "_reference.safetensors": from_file("_reference.safetensors", reference.load),
+    "_reference.safetensors": from_file("_reference.safetensors", tasks.load_reference),
     "red.safetensors is no prepared task": from_file("red.safetensors", tasks.load),
     "red.safetensors holds no features": from_file("red.safetensors", frozen.load),
 }

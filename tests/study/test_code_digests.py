@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.data import sources
+from lib.data import folders
 from lib.study import code_digests
 from lib.study.studies import NOTEBOOKS, ROOT
 
@@ -125,7 +125,7 @@ def test_every_listed_module_and_notebook_exists() -> None:
     for name in code_digests.SILENT | code_digests.PICTURES | shown | set(code_digests.TOOLS.values()):
         assert code_digests.module_file(name) is not None, name
     notebooks = {path.stem for path in NOTEBOOKS.glob("*.ipynb")}
-    assert set(sources.SOURCES.values()) == code_digests.SOURCES
+    assert set(folders.SOURCES.values()) == code_digests.SOURCES
     assert {code_digests.LEARN, *code_digests.LEARNERS, *code_digests.PAINTERS, *code_digests.SHOWN} <= notebooks
 
 

@@ -73,8 +73,8 @@ def task(*changes: Callable[[Path], object], **settings: Any) -> Maker:
         for change in changes:
             change(home / "pictures" / "red")
         wanted = small_study.study({f"tasks.{key}": value for key, value in settings.items()})
-        made = folders.make("red", wanted.tasks, 32, home)
-        tasks.check_prompts(made, small_study.backbone().tokenizer)
+        folders.prepare("red", wanted.tasks, 32, home, home / "red.safetensors")
+        tasks.check_prompts(tasks.load(home / "red.safetensors"), small_study.backbone().tokenizer)
 
     return make
 

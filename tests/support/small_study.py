@@ -17,8 +17,7 @@ from lib.clip import tiny as tiny_clip
 from lib.clip.backbone import Backbone, fingerprint, preprocess
 from lib.data import frozen, tasks
 from lib.data.frozen import Features
-from lib.data.reference import ReferenceSet
-from lib.data.tasks import Pictures, Task
+from lib.data.tasks import Pictures, ReferenceSet, Task
 from lib.methods import method_class
 from lib.methods.base import Context, Lesson, Method
 from lib.selector import ClsToken, extract

@@ -1,4 +1,4 @@
-"""Tasks and reference pictures from the paper's data sets (a source of lib/data/sources.py), decoded only once.
+"""Tasks and reference pictures from the paper's data sets (a source of lib/data/folders.py), decoded only once.
 
 `data/decoded/<data set>--<splits>--<pixels>.safetensors` is a prepared task (lib/data/tasks.py) that all studies share.
 It is written in chunks, one after the other: that needs no memory for 15 GB of pictures, and a full disk is an error
@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from lib.data.folders import fitted
-from lib.data.reference import ReferenceSettings, choose
-from lib.data.tasks import TaskSettings
+from lib.data.tasks import ReferenceSettings, TaskSettings
 from lib.files import whole
 from lib.study.progress import Progress
 from tools.datasets.catalogue import NAMES, catalogue
@@ -44,7 +43,7 @@ def prepare(name: str, settings: TaskSettings, size: int, root: Path, file: Path
 def reference(settings: ReferenceSettings, template: str, size: int, root: Path) -> tuple[np.ndarray, list[str]]:
     """Training pictures (N, H, W, 3) uint8 of a data set, drawn by the seed, and captions with its class names."""
     split, names = open_split(settings.name, root / settings.root, "train"), catalogue(settings.name).names
-    chosen = choose(settings, len(split))
+    chosen = settings.choose(len(split))
     captions = [template.format(names[split.labels[i]]) for i in chosen]
     return np.stack([fitted(split.picture(i), size) for i in chosen]), captions
 

@@ -15,8 +15,7 @@ import torch
 from PIL import Image, ImageFilter
 from sklearn.datasets import load_digits
 
-from lib.data.reference import ReferenceSettings
-from lib.data.tasks import SPLITS, Pictures, Task, TaskError, TaskSettings, channels_first, save
+from lib.data.tasks import SPLITS, Pictures, ReferenceSettings, Task, TaskError, TaskSettings, channels_first, save
 from tools.miniworld import drawing
 from tools.miniworld.drawing import FINE, SHAPES, SIZE, Stroke, X, Y, cloudy, compose, finish, ink, placement, sheet
 from tools.miniworld.photographs import PHOTOS, crop
