@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from lib.report import ablations, figures, tables
+from lib.report import figures, tables
 from tests.support.made_results import result
 
 
@@ -46,7 +46,7 @@ NAMES = {f"K = {k}": f"moe_adapters+top_{k}" for k in (1, 4, 9)} | {"K = 2": "mo
 
 def test_a_panel_shows_the_variants_that_were_run_on_the_order(figure: Figure) -> None:
     results = [*RESULTS, variant("moe_adapters+top_1", 0, 60), variant("moe_adapters", 0, 9, order="I")]
-    ablations.panel(tables.by_run(results, "A"), NAMES, "E = 12", figure)
+    figures.panel(tables.by_run(results, "A"), NAMES, "E = 12", figure)
     axes = figure.axes[1]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["K = 1\nn = 1", "K = 2\nn = 2"]
     heights = {float(y) for line in axes.get_lines() for y in np.ravel(np.asarray(line.get_ydata()))}
@@ -56,7 +56,7 @@ def test_a_panel_shows_the_variants_that_were_run_on_the_order(figure: Figure) -
 
 def test_the_outcome_marks_what_is_outside_the_band() -> None:
     results = [*RESULTS, variant("moe_adapters+top_1", 0, 40), variant("moe_adapters+top_4", 0, 75)]
-    sentence = ablations.outcome(tables.by_run(results), NAMES, "E = 12")
+    sentence = figures.outcome(tables.by_run(results), NAMES, "E = 12")
     assert "71.0 ± 12.7 %" in sentence  # t(0.975, 1) / sqrt(2) * sd(70, 72)
     assert "K = 1 -31.0*, K = 4 +4.0" in sentence
-    assert "K = 4 +3.0*" in ablations.outcome(tables.by_run(results[1:]), NAMES, "")  # one seed has no band
+    assert "K = 4 +3.0*" in figures.outcome(tables.by_run(results[1:]), NAMES, "")  # one seed has no band
