@@ -41,11 +41,9 @@ def pictures(images: np.ndarray, names: list[str], title: str, axes: Axes, colum
     step = images.shape[2] + 2
     centres = [step * i + images.shape[2] / 2 for i in range(len(names))]
     axes.set_xticks(centres, names, rotation=40, ha="right", fontsize=8)
-    axes.set_yticks([])
-    axes.set_xlim(-0.5, step * max(columns, len(names)) - 0.5)
+    axes.set(yticks=[], xlim=(-0.5, step * max(columns, len(names)) - 0.5), frame_on=False)
     axes.set_title(title, loc="left")
     axes.grid(False)
-    axes.set_frame_on(False)
 
 
 def matrix_of(content: Content, decision: str) -> np.ndarray:
@@ -58,11 +56,9 @@ def accuracy_matrix(content: Content, decision: str, axes: Axes) -> None:
     """A heat map of A[i, j]; the line marks the diagonal: left of it learned tasks, right of it tasks still to come."""
     tasks = content["tasks"]
     _percents(matrix_of(content, decision), tasks, tasks, axes)
-    axes.set_aspect("equal")
+    axes.set(aspect="equal", xlabel="accuracy on task (%)", ylabel="after learning")
     corners = np.arange(len(tasks))
     axes.plot(np.repeat(corners + 1, 2), np.stack([corners, corners + 1], axis=1).flatten(), color="white", lw=2)
-    axes.set_xlabel("accuracy on task (%)")
-    axes.set_ylabel("after learning")
     axes.set_title(name(label(content)), loc="left", fontsize=10)
 
 
@@ -70,8 +66,7 @@ def confusion(routed: list[list[int]], tasks: list[str], title: str, axes: Axes)
     """Percent of each task's test pictures sent to each learned task's router, and to CLIP."""
     counts = np.array(routed, dtype=float)
     _percents(100 * counts / counts.sum(1, keepdims=True), tasks, [*tasks[: counts.shape[1] - 1], "CLIP"], axes)
-    axes.set_xlabel("answered by")
-    axes.set_ylabel("pictures of")
+    axes.set(xlabel="answered by", ylabel="pictures of")
     axes.set_title(title, loc="left")
 
 
@@ -161,11 +156,10 @@ def panel(runs: Runs, variants: Mapping[str, str], setting: str, figure: Figure)
             axes.errorbar(np.arange(len(shown)) + shift, means, yerr=halves, capsize=3, ls="none", **shown_as)
         names = [f"{name}\nn = {len(contents)}" for name, contents in shown.items()]
         axes.set_xticks(range(len(shown)), names, fontsize=8)
-        axes.set_xlim(-0.5, len(shown) - 0.5)
         low, high = axes.get_ylim()
         missing = max(0, LEAST_SPAN - (high - low)) / 2
-        axes.set_ylim(low - missing, high + missing)
-        axes.set_ylabel(f"{metric.title()} (%)")
+        limits = {"xlim": (-0.5, len(shown) - 0.5), "ylim": (low - missing, high + missing)}
+        axes.set(ylabel=f"{metric.title()} (%)", **limits)
         axes.grid(axis="x", visible=False)
     figure.tight_layout()
     handles = figure.axes[0].get_legend_handles_labels()

@@ -45,8 +45,7 @@ def parse(raw: bytes, source: object) -> Content:
     """The content of a result file. Raises ResultError, naming the source, if it is broken."""
     try:
         content = json.loads(raw)
-        keys = [entry.name for entry in fields(Result)]
-        result = build(Result, {key: content[key] for key in keys if key in content}, "it")
+        result = build(Result, {f.name: content[f.name] for f in fields(Result) if f.name in content}, "it")
         count = len(result.tasks)
         for decision, matrix in result.accuracy.items():
             widths = [len(row) for row in matrix]
@@ -117,8 +116,7 @@ def name(run: str) -> str:
 
 def in_order(runs: list[str]) -> list[str]:
     """Runs in the order of LOOK; those that it does not list follow by name."""
-    place = {run: number for number, run in enumerate(LOOK)}
-    return sorted(runs, key=lambda run: (place.get(run, len(place)), run))
+    return sorted(runs, key=lambda run: ([*LOOK].index(run) if run in LOOK else len(LOOK), run))
 
 
 def label(content: Content) -> str:
@@ -150,11 +148,9 @@ def value(content: Content, metric: str, decision: str = "sample") -> float:
 
 def interval(values: list[float]) -> tuple[float, float]:
     """Mean and half width of its 95 % interval (Student's t over seeds); the half width of one value is nan."""
-    sample = np.asarray(values, dtype=np.float64)
-    if len(sample) < 2:
-        return float(sample.mean()), math.nan
-    half = stats.t.ppf(0.975, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample))
-    return float(sample.mean()), float(half)
+    mean, count = float(np.mean(values)), len(values)
+    half = stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count) if count > 1 else math.nan
+    return mean, float(half)
 
 
 def in_words(values: list[float]) -> str:
