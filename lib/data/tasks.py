@@ -205,8 +205,7 @@ def check_prompts(task: Task, tokenizer: Callable[[list[str]], Tensor]) -> None:
             if torch.equal(tokens, shorter):  # the prompt is cut before its last letter
                 limit = f"the backbone's {len(tokens)} tokens; give the folder a shorter name"
                 raise TaskError(f"task {task.name}: a prompt of class {name[:40]!r} is empty or has more than {limit}")
-            other = first.setdefault(tokens.numpy().tobytes(), name)
-            if other != name:
+            if (other := first.setdefault(tokens.numpy().tobytes(), name)) != name:
                 same = f"the backbone reads classes {other!r} and {name!r} as the same prompts; rename a folder"
                 raise TaskError(f"task {task.name}: {same}")
 

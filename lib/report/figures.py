@@ -1,6 +1,5 @@
 """The study's figures: one palette, readable in grey, intervals wherever there are several seeds."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from lib.metrics import METRICS
 from lib.report.tables import *  # noqa: F403 (notebooks draw with figures.ORANGE and the like)
 from lib.report.tables import BLUE, ORANGE, Content, by_run, in_words, interval, label, look, name, value
 
-Runs = Mapping[str, list[Content]]
 METHOD = "moe_adapters"
 LEAST_SPAN = 10  # the least height of an ablation's axis in points: less would show noise as if it were a difference
 # of each decision in an ablation the label, the look, and the shift to the right
@@ -141,7 +139,7 @@ def expert_use(content: Content, figure: Figure) -> None:
     figure.colorbar(drawn, ax=grid, shrink=0.6, extend="max", label="share of the task's choices (%)")
 
 
-def panel(runs: Runs, variants: Mapping[str, str], setting: str, figure: Figure) -> None:
+def panel(runs: dict[str, list[Content]], variants: dict[str, str], setting: str, figure: Figure) -> None:
     """Transfer and Last of some variants (name in the figure: run), per picture and by the oracle, with 95 % intervals.
 
     Runs without results are left out. The grey band is the interval of the method itself, as `setting` names it.
@@ -166,7 +164,7 @@ def panel(runs: Runs, variants: Mapping[str, str], setting: str, figure: Figure)
     figure.legend(*handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize=9)
 
 
-def outcome(runs: Runs, variants: Mapping[str, str], setting: str) -> str:
+def outcome(runs: dict[str, list[Content]], variants: dict[str, str], setting: str) -> str:
     """In a sentence, how far each variant's Last per picture is from the grey band's middle; * is outside the band.
 
     Points are differences of means, in percent of pictures. With one seed there is no band: every difference counts.
