@@ -1,4 +1,4 @@
-"""The benchmark's step on a tiny mixture: both ways take the same step, and what is compared is whole steps."""
+"""The benchmark on a tiny mixture: the plain way and ours agree and take the same step; whole steps are compared."""
 
 import json
 from collections.abc import Callable
@@ -69,3 +69,47 @@ def test_the_page_on_speed_holds_the_committed_figures(tmp_path: Path) -> None:
     assert page.read_text() == run.PAGE.read_text()
     for number in (figures["step_ratio_c100"], figures["step_ratio_c397"], figures["eval_flops_ratio_t11"]):
         assert str(number) in run.table(figures)
+
+
+# --- the plain way and the library's
+
+
+@pytest.mark.parametrize("token", ["start", "end"])
+@pytest.mark.parametrize("image_blocks", ["all", "last"])
+@pytest.mark.parametrize("top_k", [1, 2, 3])
+def test_a_step_agrees_in_values_routes_and_gradients(
+    mixture: Callable[..., MoECLIP], images: Tensor, tokens: Tensor, token: str, image_blocks: str, top_k: int
+) -> None:
+    model = mixture(text_router_token=token, image_blocks=image_blocks, top_k=top_k).train()
+    noise = {block: torch.randn(10, 6) for block in (0, 1)}
+    shown = {block: drawn[:8] for block, drawn in noise.items()}
+    prompts = model.prepare(tokens)
+    ways = [
+        (step.encode_image(model, images, 1, shown), step.encode_text(model, tokens, 1, noise)),
+        (model.encode_image(images, 1, shown, whole=False), model.encode_text(prompts, 1, noise)),
+    ]
+    slopes: list[list[Tensor]] = []
+    for image, text in ways:
+        model.zero_grad()
+        (image.features.sin().sum() + text.features.sin().sum()).backward()
+        slopes.append([p.grad.clone() for _, p in model.trainable_parameters(1) if p.grad is not None])
+    assert len(slopes[0]) == len(slopes[1]) == len(model.trainable_parameters(1))
+    for slow, quick in zip(*slopes, strict=True):
+        torch.testing.assert_close(quick, slow, rtol=0, atol=1e-4)
+    for slow, quick in zip(*ways, strict=True):
+        torch.testing.assert_close(quick.features, slow.features, rtol=0, atol=1e-5)
+        assert slow.routings.keys() == quick.routings.keys()
+        for block, routing in slow.routings.items():
+            assert torch.equal(quick.routings[block].experts, routing.experts)
+            torch.testing.assert_close(quick.routings[block].gates, routing.gates, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_answers_of_a_learned_model_agree(mixture: Callable[..., MoECLIP], images: Tensor, tokens: Tensor) -> None:
+    model = mixture()
+    for task in (0, 1):
+        for ours, slow, given in (
+            (model.encode_image, step.encode_image, images),
+            (model.encode_text, step.encode_text, tokens),
+        ):
+            torch.testing.assert_close(ours(given, task).features, slow(model, given, task).features, rtol=0, atol=1e-5)

@@ -16,7 +16,7 @@ from lib.study import params, plan, studies
 from lib.study.params import ParamsError, load
 from lib.study.studies import ROOT
 from tests.support import small_study
-from tools.stages import checks, run
+from tools.stages import run
 
 HOLDER = """
 import sys, time
@@ -120,18 +120,18 @@ def test_an_order_with_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> 
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "mine.yaml").touch()
     with pytest.raises(ValueError, match=r"pictures/<task>/{train,test}"):
-        checks.check(folder_study("red"), tmp_path)
+        run.check(folder_study("red"), tmp_path)
     for split in ("train", "test"):
         (tmp_path / "pictures" / "red" / split / "round").mkdir(parents=True)
     with pytest.raises(ParamsError, match=r"studies/mine.yaml: tasks.orders.I has rde; there are: red"):
-        checks.check(folder_study("rde"), tmp_path)
+        run.check(folder_study("rde"), tmp_path)
 
 
 def test_a_backbone_that_is_missing_is_named_with_its_cure(tmp_path: Path) -> None:
     study = load()
-    checks.check(study)
+    run.check(study)
     with pytest.raises(ParamsError, match=r"data/backbone is missing; `git checkout data`"):
-        checks.check(study, tmp_path)
+        run.check(study, tmp_path)
 
 
 @pytest.mark.parametrize("git", [True, False])
@@ -139,7 +139,7 @@ def test_a_copy_without_git_is_one_for_dvc_too(git: bool, tmp_path: Path) -> Non
     (tmp_path / ".dvc").mkdir()
     if git:
         (tmp_path / ".git").mkdir()
-    checks.settle_without_git(tmp_path)
+    run.settle_without_git(tmp_path)
     assert (tmp_path / ".dvc" / "config.local").exists() is not git
 
 

@@ -20,10 +20,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from lib.data.folders import task_names
 from lib.study import plan, studies
-from lib.study.params import Study, load
+from lib.study.check import check as check_study
+from lib.study.params import ParamsError, Study, load
 from lib.study.studies import ROOT
-from tools.stages.checks import check, settle_without_git
 from tools.stages.graph import CODE, LEARN, PRETRAIN, Graph, address, learning_stage
 from tools.stages.schedule import Schedule
 from tools.stages.slots import Slots, short, visible_gpus
@@ -64,6 +65,29 @@ def alone(lock: Path = ROOT / ".dvc" / "tmp" / "study.lock") -> Iterator[None]:
     except Timeout:
         who = holder.read_text() if holder.exists() else "another process"
         raise ValueError(f"a study runs here already: {who}. Wait for it, or stop it (Ctrl-C there)") from None
+
+
+def check(study: Study, root: Path = ROOT) -> None:
+    """Raises ValueError, with one line, for the first thing that would stop the study later: pictures, methods, backbone."""
+    if study.tasks.source == "folder":
+        there = task_names(root / study.tasks.root)
+        for order, tasks in study.tasks.orders.items():
+            if missing := [name for name in tasks if name not in there]:
+                file = studies.file_of(study.study, root).relative_to(root)
+                raise ParamsError(
+                    f"{file}: tasks.orders.{order} has {', '.join(missing)}; there are: {', '.join(there)}"
+                )
+    check_study(study)
+    place = plan.weights(study)
+    if place and not (root / place).exists():
+        raise ParamsError(f"study {study.study}: the backbone {place} is missing; `git checkout data` brings it back")
+
+
+def settle_without_git(root: Path = ROOT) -> None:
+    """Tells DVC that there is no git, if the project is a copy without it, such as a downloaded archive."""
+    local = root / ".dvc" / "config.local"
+    if not (root / ".git").exists() and not local.exists():
+        local.write_text("[core]\n    no_scm = true\n    autostage = false\n")
 
 
 def default_jobs(threads: int, gpus: int = 0) -> int:
