@@ -20,7 +20,7 @@ from torch import Tensor, isfinite
 from lib.clip.backbone import Backbone
 from lib.files import whole
 from lib.settings import Number, build, shown
-from lib.study.evaluate import Row
+from lib.study.train import Row
 
 VERSION = 2  # since 2 the JSON holds its own hash
 AGAIN = "delete it and run the study again"  # the advice of every refusal

@@ -25,10 +25,9 @@ SILENT = {
     "lib.settings",
     "lib.strict_yaml",
     "lib.study.code_digests",
+    "lib.study.log",
     "lib.study.params",
     "lib.study.plan",
-    "lib.study.progress",
-    "lib.study.provenance",
     "lib.study.studies",
 }
 SOURCES = {"lib.data.folders", "tools.datasets.decode", "tools.miniworld.mini_tasks"}  # as in lib.data.folders
@@ -52,51 +51,49 @@ def cells(notebook: Path) -> list[str]:
     return ["".join(cell["source"]) for cell in content if cell["cell_type"] == "code"]
 
 
-class Digests:
-    """Digests of modules and of source text. Modules in `silent` count as nothing.
+class Digests(ast.NodeTransformer):
+    """Digests of modules and of source text: in it, imports of the project's modules are replaced by their digests.
 
-    Raises ValueError for modules that import each other in a circle.
+    Modules in `silent` count as nothing. Raises ValueError for modules that import each other in a circle.
     """
 
     def __init__(self, silent: set[str]) -> None:
         self.silent = silent
-        self.digests: dict[str, str] = {}
-        self.open: list[str] = []  # the modules whose digests are being computed
+        self.digests: dict[str, str] = {}  # empty while they are being computed
 
     def of_module(self, name: str) -> str:
         """The digest of a module by its dotted name."""
         if name in self.silent:
             return ""
-        if name in self.open:
-            raise ValueError(f"modules import each other in a circle: {' -> '.join([*self.open, name])}")
+        if self.digests.get(name) == "":
+            circle = [module for module, digest in self.digests.items() if not digest]
+            raise ValueError(f"modules import each other in a circle: {' -> '.join([*circle, name])}")
         if name not in self.digests:
-            self.open.append(name)
+            self.digests[name] = ""
             file = module_file(name)
             assert file is not None, name
             self.digests[name] = self.of_source(file.read_text())
-            self.open.pop()
         return self.digests[name]
 
     def of_source(self, source: str) -> str:
-        """The digest of Python source and of all modules that it imports."""
-        tree = _Imports(self).visit(without_docstrings(ast.parse(source)))
-        return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
-
-
-class _Imports(ast.NodeTransformer):
-    """Replaces the project's module names in import statements by the modules' digests."""
-
-    def __init__(self, digests: Digests) -> None:
-        self.digests = digests
+        """The digest of Python source, without docstrings, and of all modules that it imports."""
+        tree = ast.parse(source)
+        for node in ast.walk(tree):
+            documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            if documented and ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
+        return together(ast.dump(self.visit(tree)))
 
     def visit_Import(self, node: ast.Import) -> ast.Import:
+        """`import lib.x` with the digest in place of the name."""
         for alias in node.names:
             if in_project(alias.name):
                 alias.asname = alias.asname or alias.name
-                alias.name = self.digests.of_module(alias.name)
+                alias.name = self.of_module(alias.name)
         return node
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:
+        """`from lib.x import y` with the digest in place of the module's name."""
         module = node.module or ""
         if not in_project(module):
             return node
@@ -105,20 +102,11 @@ class _Imports(ast.NodeTransformer):
             submodule = f"{module}.{alias.name}"
             if module_file(submodule) is not None:
                 alias.asname = alias.asname or alias.name
-                alias.name = self.digests.of_module(submodule)
+                alias.name = self.of_module(submodule)
             else:
-                whole = self.digests.of_module(module)
+                whole = self.of_module(module)
         node.module = whole
         return node
-
-
-def without_docstrings(tree: ast.Module) -> ast.Module:
-    """The syntax tree without the docstrings of its modules, classes and functions."""
-    for node in ast.walk(tree):
-        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-        if documented and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return tree
 
 
 def in_project(module: str) -> bool:
@@ -132,15 +120,11 @@ def module_file(module: str) -> Path | None:
     return next((f for f in (place.with_suffix(".py"), place / "__init__.py") if f.exists()), None)
 
 
-def method_module(name: str) -> str:
-    """The module that holds a method's class."""
-    return f"lib.methods.{METHODS[name].partition('.')[0]}"
-
-
 def of_method(name: str) -> str:
     """The digest of the code that learns by a method."""
     digests = Digests(SILENT | PICTURES)
-    return together(digests.of_module("lib.study.stage"), digests.of_module(method_module(name)))
+    module = f"lib.methods.{METHODS[name].partition('.')[0]}"
+    return together(digests.of_module("lib.study.stage"), digests.of_module(module))
 
 
 def of_notebook(notebook: Path) -> str:
@@ -152,7 +136,7 @@ def of_notebook(notebook: Path) -> str:
 
 
 def together(*digests: str) -> str:
-    """One digest for several."""
+    """One digest for several texts."""
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
 
 

@@ -102,23 +102,22 @@ class OpenStudy:
         for task in self.sequence(self.main_order):
             computed.append(frozen.compute(self.backbone, task, kind))
             frozen.save(computed[-1], self.feature_file(task.name))
-        self._write_manifest()
+        prepared, features = (
+            {name: file(name) for name in self._names} for file in (self.task_file, self.feature_file)
+        )
+        write_json(self.root / manifest(self.name), frozen.manifest(self.backbone, kind, prepared, features))
         return computed
 
-    def _write_manifest(self) -> None:
-        names = [*tasks.names(self.params.tasks), *([REFERENCE] if self.params.selector.reference else [])]
-        prepared = {name: self.task_file(name) for name in names}
-        features = {name: self.feature_file(name) for name in names}
-        content = frozen.manifest(self.backbone, self.params.selector.features, prepared, features)
-        write_json(self.root / manifest(self.name), content)
+    @property
+    def _names(self) -> list[str]:
+        """What has features: all tasks, and the reference set where the selector learns from it."""
+        return [*tasks.names(self.params.tasks), *([REFERENCE] if self.params.selector.reference else [])]
 
     def ensure(self) -> None:
         """Prepares tasks and features if some are missing, as when a notebook is opened by itself."""
-        names = tasks.names(self.params.tasks)
-        if not all(self.task_file(name).exists() for name in names):
+        if not all(self.task_file(name).exists() for name in tasks.names(self.params.tasks)):
             self.prepare_tasks()
-        needed = [*names, *([REFERENCE] if self.params.selector.reference else [])]
-        if not all(self.feature_file(name).exists() for name in needed):
+        if not all(self.feature_file(name).exists() for name in self._names):
             self.prepare_features()
 
     def sequence(self, order: str) -> list[Task]:
@@ -156,8 +155,8 @@ class OpenStudy:
         return [Lesson(task, number, features, [0, number]) for number, (task, features) in enumerate(self._main)]
 
     def train(self, steps: int) -> TrainSettings:
-        """The study's training settings with another number of steps."""
-        return replace(self.params.train, steps=steps)
+        """The study's training settings with another number of steps; 0 = the study's."""
+        return replace(self.params.train, steps=steps or self.params.train.steps)
 
     def task(self, name: str) -> Task:
         """The task of that name. Raises KeyError, with the names that exist."""
@@ -187,7 +186,7 @@ class OpenStudy:
         """What every method of the study is given. steps: of training on a task; 0 = the study's."""
         return Context(
             self.backbone,
-            self.train(steps or self.params.train.steps),
+            self.train(steps),
             self.params.selector,
             self.reference,
             lambda: frozen.load_reference(self.feature_file(REFERENCE)),
@@ -200,7 +199,7 @@ class OpenStudy:
         for task, features in self.learned(order, self.params.tasks.cut or special["cut"]):
             few = scenarios.shots(task, features, special["shots"], seed)
             lessons.append(Lesson(few[0], len(lessons), few[1], [seed, len(lessons)]))
-        train = self.train(special["steps"] or self.params.train.steps)
+        train = self.train(special["steps"])
         taught, features = [lesson.task for lesson in lessons], [lesson.features for lesson in lessons]
         return Curriculum(lessons, train, LabelSpace(self.params.tasks.labels, self.backbone, taught, features))
 

@@ -1,7 +1,7 @@
 """The numbers of a study: read once, strictly, from its params file into frozen dataclasses.
 
 Whatever is wrong is a ParamsError: one line that names the file, the key, its value and what is allowed. What only the
-methods and the sources of tasks know, lib/study/check.py asks them.
+methods and the sources of tasks know, lib.study.plan.check asks them.
 """
 
 from dataclasses import dataclass, field
@@ -15,8 +15,6 @@ from lib.selector.ddas import SelectorSettings
 from lib.settings import Count, Name, ParamsError, Positive, Rate, Rule, build, each_once, shown
 from lib.study import studies
 from lib.study.studies import ROOT
-
-__all__ = ["ParamsError", "build", "load"]
 
 SIZES = ["image_size", "width", "layers", "heads", "embed", "context", "text_layers"]  # of the tiny CLIP
 Sizes = Annotated[dict[str, Positive], Rule(f"a number for each of {', '.join(SIZES)}", lambda s: set(s) == {*SIZES})]

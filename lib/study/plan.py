@@ -13,6 +13,9 @@ from typing import Any
 
 import yaml
 
+from lib.data.folders import source
+from lib.methods import method_class
+from lib.settings import ParamsError, build
 from lib.study import params, studies
 from lib.study.studies import ROOT
 
@@ -60,7 +63,7 @@ def find(study: params.Study, key: str) -> Item:
     """The stage of that name. Raises ParamsError, with the names that exist, for an unknown one."""
     plan = items(study)
     if key not in plan:
-        raise params.ParamsError(f"study {study.study} has no stage {key!r}; it has: {', '.join(plan)}")
+        raise ParamsError(f"study {study.study} has no stage {key!r}; it has: {', '.join(plan)}")
     return plan[key]
 
 
@@ -107,7 +110,7 @@ def files(name: str, root: Path = ROOT) -> dict[Path, str]:
     numbers = params.with_orders(studies.read(file), str(file.relative_to(root)), root)
     study = params.parse(numbers, str(file.relative_to(root)))
     if study.study != name:  # else it would write over another study's files
-        raise params.ParamsError(f"{file.relative_to(root)}: study is {study.study!r}; it must be {name!r}")
+        raise ParamsError(f"{file.relative_to(root)}: study is {study.study!r}; it must be {name!r}")
     if name == "mini":
         return {root / "plan.yaml": HEAD + _yaml(_variables(study, ".", "params.yaml", "reports/index.html"))}
     folder = root / "studies" / name
@@ -142,13 +145,40 @@ def write(*names: str, root: Path = ROOT) -> list[str]:
     stale = {path: text for name in {"mini": 0, **dict.fromkeys(names)} for path, text in files(name, root).items()}
     for name in studies.names(root):
         if (root / "studies" / name / "dvc.yaml").exists() and name not in names:
-            with suppress(params.ParamsError):  # the error of a study that nobody asked for
+            with suppress(ParamsError):  # the error of a study that nobody asked for
                 stale |= files(name, root)
     stale = {path: text for path, text in stale.items() if not path.exists() or path.read_bytes() != text.encode()}
     for path, text in stale.items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     return [str(path.relative_to(root)) for path in stale]
+
+
+def check(study: params.Study) -> None:
+    """Raises ParamsError for a task that its source does not have, or a method that cannot be made with its settings.
+
+    It loads the source and every method, which takes seconds: call it once, before stages are started.
+    """
+    names = getattr(source(study.tasks.source), "NAMES", None)
+    for order, listed in study.tasks.orders.items():
+        names = names or listed  # of a source that does not say which tasks it has, all those of the first order
+        unknown = [name for name in listed if name not in names]
+        if unknown:
+            there = ", ".join(names)
+            raise ParamsError(f"study {study.study}: tasks.orders.{order} has {', '.join(unknown)}; there are: {there}")
+    for run in study.runs:
+        _check_method(study, run)
+
+
+def _check_method(study: params.Study, run: str) -> None:
+    where, orders = f"study {study.study}, run {run}", study.runs[run].orders or [*study.tasks.orders][:1]
+    method = method_class(params.method_of(run))
+    if method.needs_reference and study.reference is None:
+        raise ParamsError(f"{where} needs pictures of none of the tasks; add a section `reference:`")
+    rates = getattr(build(method.Settings, params.settings_of(study, run), where), "lr", None)
+    names = {name for order in orders for name in tasks_of(study, run, order)}
+    if isinstance(rates, dict) and (missing := names - set(rates)):
+        raise ParamsError(f"{where}: lr has no entry for task {', '.join(sorted(missing))}; it has: {', '.join(rates)}")
 
 
 if __name__ == "__main__":

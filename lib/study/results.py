@@ -14,7 +14,7 @@ from typing import Any
 from lib.files import whole
 from lib.metrics import METRICS, incremental
 from lib.study.checkpoint import About
-from lib.study.provenance import origin
+from lib.study.log import origin
 
 
 def name(run: str, order: str, seed: int) -> str:

@@ -13,10 +13,9 @@ from lib.data.scenarios import LabelSpace
 from lib.methods.base import Lesson, Method, TrainSettings
 from lib.study import checkpoint, code_digests, results
 from lib.study.checkpoint import AGAIN, About, CheckpointError
-from lib.study.evaluate import Row, evaluate, zero_shot_row
+from lib.study.log import minutes
 from lib.study.plan import Item
-from lib.study.progress import minutes
-from lib.study.train import learn_task
+from lib.study.train import Row, evaluate, learn_task, zero_shot_row
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ class Stage:
     def _progress_key(self, about: About) -> str:
         """A hash of everything that the stage depends on."""
         code = code_digests.of_method(self.item.method)
-        depends = [asdict(self.item), about.settings, about.backbone, about.tensors, code, self.inputs]
+        depends = [asdict(self.item), about.settings, about.backbone, code, self.inputs]
         return hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:16]
 
 

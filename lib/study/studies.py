@@ -33,16 +33,14 @@ def file_of(name: str, root: Path = ROOT) -> Path:
     return root / "params.yaml" if name == "mini" else root / "studies" / f"{name}.yaml"
 
 
-def read(file: Path) -> Any:
-    """All numbers of a study's file, with those of the study that it extends.
+def read(file: Path, extended: tuple[Path, ...] = ()) -> Any:
+    """All numbers of a study's file, with those of the study that it extends; extended: the files that extend it.
 
     Raises ParamsError for a file that is missing, is not YAML or extends what is not there.
     """
-    return _read(file, ())
-
-
-def _read(file: Path, extended: tuple[Path, ...]) -> Any:
-    raw = _raw(file)
+    if not file.is_file():
+        raise ParamsError(f"there is no params file {_shown(file)}; the studies are: {', '.join(names())}")
+    raw = read_yaml(file, str(_shown(file)))
     if not isinstance(raw, dict) or "extends" not in raw:
         return raw
     if file in extended:
@@ -50,18 +48,12 @@ def _read(file: Path, extended: tuple[Path, ...]) -> Any:
     base, left_out = raw.pop("extends"), raw.pop("without", [])
     if not isinstance(left_out, list):
         raise ParamsError(f"{_shown(file)}: without is {left_out!r}; it must be a list of keys")
-    numbers = _read(file_of(base, file.parent.parent), (*extended, file))
+    numbers = read(file_of(base, file.parent.parent), (*extended, file))
     for key in left_out:
         _remove(numbers, key, f"{_shown(file)}: without: {key!r} is no key of {base}")
     if raw.get("study", file.stem) != file.stem:  # else it would write over another study's files
         raise ParamsError(f"{_shown(file)}: study is {raw['study']!r}; leave it out, the file's name is the study's")
     return _merged(numbers, raw | {"study": file.stem})
-
-
-def _raw(file: Path) -> Any:
-    if not file.is_file():
-        raise ParamsError(f"there is no params file {_shown(file)}; the studies are: {', '.join(names())}")
-    return read_yaml(file, str(_shown(file)))
 
 
 def _remove(numbers: dict[str, Any], key: str, message: str) -> None:

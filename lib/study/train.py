@@ -1,4 +1,9 @@
-"""Training on one task: batches, learning rate, AdamW (paper, Sec. 4.1; released code)."""
+"""Training on one task: batches, learning rate, AdamW (paper, Sec. 4.1; released code); and evaluation on all of them.
+
+Evaluation gives one row of the accuracy matrix, without asking for an answer twice.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -6,9 +11,13 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from lib.clip import compute
-from lib.data.tasks import random_crop
+from lib.data.frozen import Features
+from lib.data.tasks import Task, random_crop
 from lib.methods.base import Lesson, Method, TrainSettings
-from lib.study.progress import Progress
+from lib.metrics import accuracy
+from lib.selector.ddas import count_routes
+from lib.settings import Number
+from lib.study.log import Progress
 
 
 class TrainingError(RuntimeError):
@@ -85,3 +94,40 @@ def _check(losses: list[Tensor], task: str) -> None:
             f"the loss is not a number at step {bad[0]} of task {task}; the checkpoint before this task is kept. "
             f"Try a smaller lr in the params file"
         )
+
+
+@dataclass
+class Row:
+    """After one task: the accuracy in percent on every task by each decision, and the routes of a selector.
+
+    `routed[decision][j]` counts the pictures of task j that were sent to each learned task's router, and last to CLIP.
+    """
+
+    accuracy: dict[str, list[Number]]
+    routed: dict[str, list[list[int]]]
+
+
+def zero_shot_row(tasks: list[Task], features: list[Features], decisions: tuple[str, ...]) -> Row:
+    """The row before anything is learned: CLIP answers everything."""
+    scores = [accuracy(f.zero_shot, t.test.labels) for t, f in zip(tasks, features, strict=True)]
+    return Row({d: list(scores) for d in decisions}, {})
+
+
+def evaluate(method: Method, tasks: list[Task], features: list[Features], learned: int, before: Row | None) -> Row:
+    """The row after learning task number `learned`, given the row before it.
+
+    Where learning cannot have changed the answers on a task, its numbers are copied from the row before. before: None
+    where the classes to choose from have changed, so that nothing can be copied.
+    """
+    row = Row({d: [] for d in method.decisions}, {})
+    for number, (task, frozen) in enumerate(zip(tasks, features, strict=True)):
+        if before and method.settled(number, learned):
+            for decision, scores in row.accuracy.items():
+                scores.append(before.accuracy[decision][number])
+            continue
+        answers = method.predict(task, frozen, number)
+        for decision, scores in row.accuracy.items():
+            scores.append(accuracy(answers.classes[decision], task.test.labels))
+        for decision, routes in answers.routes.items():
+            row.routed.setdefault(decision, []).append(count_routes(routes, learned + 1))
+    return row

@@ -27,10 +27,9 @@ from lib.methods import method_class
 from lib.methods.base import Lesson
 from lib.metrics import average
 from lib.study import code_digests
-from lib.study.evaluate import evaluate, zero_shot_row
 from lib.study.opened import OpenStudy, open_study
 from lib.study.results import write_json
-from lib.study.train import learn_task
+from lib.study.train import evaluate, learn_task, zero_shot_row
 
 HELD_OUT = 5  # one picture in so many
 STREAM = 11  # the random stream that draws them
@@ -91,19 +90,18 @@ def tune(study: OpenStudy, method: str) -> dict[str, Any]:
     return content
 
 
-def _tune_file(file: str, method: str) -> None:
-    tune(open_study(file), method)
+def _tune_default(method: str) -> None:
+    tune(open_study(), method)
 
 
-def main(methods: list[str], file: str = "params.yaml", workers: int = 2) -> None:
-    """Tunes some methods, or all that have a grid, in processes side by side."""
-    grids = open_study(file).params.tuning
+def main(methods: list[str]) -> None:
+    """Tunes some methods, or all that have a grid, in two processes side by side."""
+    grids = open_study().params.tuning
     unknown = set(methods) - set(grids)
     if unknown:
         sys.exit(f"error: no grid for {', '.join(sorted(unknown))}; there are: {', '.join(grids)}")
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for job in [pool.submit(_tune_file, file, method) for method in methods or grids]:
-            job.result()
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        list(pool.map(_tune_default, methods or grids))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from lib.data.frozen import Features
 from lib.data.scenarios import LabelSpace, Tested, cut, shots
 from lib.data.tasks import Pictures, Task, TaskError
 from lib.methods.scoring import logits
-from lib.study.evaluate import evaluate
+from lib.study.train import evaluate
 from tests.data.test_frozen import answers
 from tests.support import small_study
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lib.study import checkpoint
 from lib.study.checkpoint import About
-from lib.study.evaluate import Row
+from lib.study.train import Row
 
 STATE = {
     "experts": torch.arange(6.0).view(2, 3).T,

@@ -13,7 +13,7 @@ import yaml
 from lib.settings import LARGEST, Count, ParamsError, Rate, build
 from lib.strict_yaml import read_yaml
 from lib.study import params, studies
-from lib.study.check import check
+from lib.study.plan import check
 from lib.study.studies import ROOT
 from tests.support import small_study
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from lib import files
-from lib.study import provenance, results
+from lib.study import log, results
 from lib.study.checkpoint import About
-from lib.study.evaluate import Row
+from lib.study.train import Row
 
 ROWS = [
     Row({"sample": [90.0, 40.0], "oracle": [92.0, 40.0]}, {"sample": [[3, 1], [0, 4]]}),
@@ -75,5 +75,5 @@ def test_costs_of_a_runs_tasks_gather_in_one_file(tmp_path: Path) -> None:
     assert cost["peak_memory_mb"] == {"red": 100, "green": 101}
     assert cost["encoded_pictures"] == {"red": 7}
     assert set(cost) == {"seconds", "peak_memory_mb", "encoded_pictures", "machine", "versions", "revision"}
-    assert set(provenance.PACKAGES) < set(cost["versions"])
+    assert set(log.PACKAGES) < set(cost["versions"])
     assert results.peak_memory_mb() > 50

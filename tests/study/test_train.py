@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lib.data.tasks import Task
 from lib.methods.base import Lesson, Method
 from lib.study import train
-from lib.study.progress import Progress
+from lib.study.log import Progress
 from lib.study.train import TrainingError, batches, learn_task, warmup_cosine
 from tests.support import small_study
 

@@ -19,8 +19,8 @@ from lib.data import folders, tasks
 from lib.report import tables
 from lib.study import checkpoint, params
 from lib.study.checkpoint import About
-from lib.study.evaluate import Row
 from lib.study.studies import ROOT
+from lib.study.train import Row
 from tests.support import small_study
 from tests.support.made_results import result as made_result
 

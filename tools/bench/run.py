@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from lib.selector import SelectorSettings
-from lib.study import provenance
+from lib.study import log
 from lib.study.results import write_json
 from lib.study.studies import REPORTS, ROOT
 from tools.bench import evaluation, step
@@ -61,7 +61,7 @@ def measure() -> dict[str, Any]:
     figures["selector_share_t100"] = round(figures["selector"]["share"], 4)
     figures["evaluation"] = evaluation.evaluation(evaluation.AGAIN)
     figures["eval_flops_ratio_t11"] = figures["evaluation"]["ratio"]
-    return figures | provenance.origin()
+    return figures | log.origin()
 
 
 def table(figures: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from lib.data.folders import fitted
 from lib.data.tasks import ReferenceSettings, TaskSettings
 from lib.files import whole
-from lib.study.progress import Progress
+from lib.study.log import Progress
 from tools.datasets.catalogue import NAMES, catalogue
 from tools.datasets.formats import SPLITS
 from tools.datasets.splits import Split, open_coop, open_split

@@ -13,7 +13,7 @@ from pathlib import Path
 import requests
 from requests.adapters import HTTPAdapter
 
-from lib.study.progress import Progress, minutes
+from lib.study.log import Progress, minutes
 from tools.datasets.catalogue import DataError
 
 SCHEME = "https://"  # of every address, and of what it redirects to

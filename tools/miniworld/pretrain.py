@@ -22,7 +22,7 @@ from torch import Tensor
 from lib.clip import tiny
 from lib.data.tasks import channels_first
 from lib.files import whole
-from lib.study.progress import Progress
+from lib.study.log import Progress
 from tools.miniworld.world import KINDS, example, vocabulary
 
 

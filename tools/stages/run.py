@@ -22,8 +22,8 @@ from filelock import FileLock, Timeout
 
 from lib.data.folders import task_names
 from lib.study import plan, studies
-from lib.study.check import check as check_study
 from lib.study.params import ParamsError, Study, load
+from lib.study.plan import check as check_study
 from lib.study.studies import ROOT
 from tools.stages.graph import CODE, LEARN, PRETRAIN, Graph, address, learning_stage
 from tools.stages.schedule import Schedule

@@ -7,7 +7,7 @@ import sys
 import time
 from graphlib import TopologicalSorter
 
-from lib.study.progress import minutes
+from lib.study.log import minutes
 from tools.stages.graph import Graph
 from tools.stages.slots import Slots, short
 
