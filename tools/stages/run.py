@@ -68,7 +68,7 @@ def alone(lock: Path = ROOT / ".dvc" / "tmp" / "study.lock") -> Iterator[None]:
 
 
 def check(study: Study, root: Path = ROOT) -> None:
-    """Raises ValueError, with one line, for the first thing that would stop the study later: pictures, methods, backbone."""
+    """Raises ValueError, with one line, for what would stop the study later: pictures, methods, backbone."""
     if study.tasks.source == "folder":
         there = task_names(root / study.tasks.root)
         for order, tasks in study.tasks.orders.items():
