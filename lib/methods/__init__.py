@@ -9,21 +9,21 @@ from typing import Any
 from lib.settings import ParamsError
 
 METHODS = {
-    "zero_shot": "zero_shot.ZeroShot",
+    "zero_shot": "base.ZeroShot",
     "joint": "finetune.Joint",
     "finetune_single": "finetune.FineTuneSingle",
     "finetune": "finetune.FineTune",
-    "lwf": "lwf.LwF",
-    "lwf_vr": "lwf.LwFVR",
-    "wise_ft": "finetune.WiSEFT",
-    "zscl": "zscl.ZSCL",
-    "mas": "mas.MAS",
+    "lwf": "distillation.LwF",
+    "lwf_vr": "distillation.LwFVR",
+    "wise_ft": "constrained.WiSEFT",
+    "zscl": "distillation.ZSCL",
+    "mas": "constrained.MAS",
     "icarl": "icarl.ICaRL",
     "expert_gate": "expert_gate.ExpertGate",
-    "lora": "lora.LoRA",
+    "lora": "constrained.LoRA",
     "rail_primal": "rail.RAILPrimal",
     "rail_dual": "rail.RAILDual",
-    "adapter": "single_adapter.SingleAdapter",
+    "adapter": "adapter.SingleAdapter",
     "moe_adapters": "moe_adapters.MoEAdapters",
 }
 

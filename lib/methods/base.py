@@ -1,9 +1,14 @@
-"""What a method is: it begins a task, gives a loss, ends the task, predicts, and has a state for the checkpoint."""
+"""What a method is: it begins a task, gives a loss, ends the task, predicts, and has a state for the checkpoint.
+
+A new method overrides `begin_task`, `loss` and `predict`, or builds on one that has them: on `FineTune` or
+`SingleAdapter`, which have `extra_loss`, and with `Selecting` (scoring.py) on any method that keeps its tasks apart.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 from torch import Tensor, nn
 
 from lib.clip import Backbone
@@ -67,6 +72,10 @@ class Lesson:
     seed: list[int]
     parts: int = 1
 
+    def rng(self, stream: int) -> np.random.Generator:
+        """One of the lesson's random streams. A method has its own, which leaves the order of the batches alone."""
+        return np.random.default_rng([*self.seed, stream])
+
 
 class Method:
     """A way to learn a sequence of tasks with CLIP.
@@ -80,7 +89,7 @@ class Method:
     class Settings:
         """The settings of the method, as params.yaml names them; here none."""
 
-    saved: ClassVar[tuple[str, ...]] = ()  # attributes that are tensors and belong to the state
+    saved: ClassVar[tuple[str, ...]] = ()  # attributes of the state: each a tensor, or a list or dict of tensors
     needs_reference: ClassVar[bool] = False  # True if it learns from the reference set
     decisions: tuple[str, ...] = ("sample",)
     asked: int = 0  # images that an image tower has encoded for predictions, so far
@@ -95,6 +104,10 @@ class Method:
         if isinstance(rate, dict) and task.name not in rate:
             raise ParamsError(f"lr has no entry for task {task.name}; it has: {', '.join(rate)}")
         return rate[task.name] if isinstance(rate, dict) else rate
+
+    def tokens(self, task: Task) -> Tensor:
+        """The training prompts (C, L) of a task, by its first template."""
+        return self.backbone.tokenizer(task.prompts(task.templates[0]))
 
     def lesson(self, sequence: list[Lesson], number: int) -> Lesson | None:
         """What is learned at the turn of task `number`; None = nothing."""
@@ -132,28 +145,42 @@ class Method:
     def size(self) -> dict[str, int]:
         """The number of parameters trained over all tasks so far, and the bytes that a checkpoint stores."""
         trained = sum(p.numel() for p in self.trained().values())
-        return {"trainable_parameters": trained, "stored_bytes": stored_bytes(self.state())}
+        return {"trainable_parameters": trained, "stored_bytes": sum(v.nbytes for v in self.state().values())}
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a checkpoint must keep besides the frozen CLIP, as a flat state dict."""
-        return {name: getattr(self, name) for name in self.saved}
+        state = {}
+        for name in self.saved:
+            held = getattr(self, name)
+            parts = dict(enumerate(held)) if isinstance(held, list) else held
+            state |= {name: held} if isinstance(held, Tensor) else joined(f"{name}.", parts)
+        return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Loads what `state` returned; ignores entries that a subclass added."""
         for name in self.saved:
-            setattr(self, name, state[name])
+            held, parts = getattr(self, name), under(f"{name}.", state)
+            if isinstance(held, Tensor):
+                setattr(self, name, state[name])
+            else:
+                setattr(self, name, parts if isinstance(held, dict) else [parts[str(i)] for i in range(len(parts))])
 
     def report(self) -> dict[str, Any]:
         """Further entries of the result file, such as the experts that each task used."""
         return {}
 
 
-def stored_bytes(state: dict[str, Tensor]) -> int:
-    """The bytes of the tensors of a state dict."""
-    return sum(v.numel() * v.element_size() for v in state.values())
+class ZeroShot(Method):
+    """The frozen CLIP answers and nothing is learned (Radford et al. 2021): all rows of the matrix are the same."""
+
+    def settled(self, task: int, learned: int) -> bool:
+        return True
+
+    def predict(self, task: Task, features: Features, number: int) -> Predictions:
+        return Predictions({"sample": features.zero_shot}, {})
 
 
-def joined(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def joined(prefix: str, state: Mapping[Any, Tensor]) -> dict[str, Tensor]:
     """The entries of a state dict, with a prefix before their names."""
     return {f"{prefix}{name}": value for name, value in state.items()}
 

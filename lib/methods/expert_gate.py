@@ -19,11 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lib.data.frozen import Features
 from lib.data.tasks import Task
-from lib.methods.base import Context, Lesson, Predictions, joined, under
+from lib.methods.base import Context, Lesson, joined, under
 from lib.methods.finetune import FineTune
-from lib.methods.scoring import three_decisions
+from lib.methods.scoring import Selecting
 from lib.selector import CLIP, DDAS
 
 
@@ -32,68 +31,50 @@ def relatedness(errors: Tensor) -> Tensor:
     return 1 - (errors[:-1] - errors[-1]) / errors[-1]
 
 
-class ExpertGate(FineTune):
+class ExpertGate(Selecting, FineTune):
     """Experts and gates. `model` holds the weights of the one expert that is trained or asked at the time."""
 
-    decisions = ("sample", "batch", "oracle")
+    prefix = "gates."
+    saved = ("started", "experts")
 
     def __init__(self, context: Context, settings: dict) -> None:
         super().__init__(context, settings)
-        self.experts: list[dict[str, Tensor]] = []
-        self.started: list[int] = []  # the number of the expert from which each started, or CLIP
-        self.gates: DDAS | None = None  # made with the first task, when the width of its features is at hand
+        self.started = torch.zeros(0, dtype=torch.long)  # the expert from which each started, or CLIP (T,)
+        self.experts: dict[str, Tensor] = {}  # the weights, by number and name
+
+    def new_selector(self, width: int) -> DDAS:
+        """Gates among which the smallest error wins."""
+        return DDAS(width, replace(self.context.selector, rule="absolute", threshold=math.inf, reference=False))
 
     def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
         """Learns the task's gate, and starts the new expert from the most related one."""
-        features = lesson.features.train
-        if self.gates is None:
-            self.gates = self._new_gates(features.shape[1])
-        self.gates.learn(features, lesson.task.train.labels, lesson.seed)
-        related = relatedness(self.gates.errors(features).mean(dim=0))
-        self.started.append(int(related.argmax()) if len(related) else CLIP)
-        self._load_expert(self.started[-1])
+        related = relatedness(self.learn_route(lesson).errors(lesson.features.train).mean(dim=0))
+        start = int(related.argmax()) if len(related) else CLIP
+        self.started = torch.cat([self.started, torch.tensor([start])])
+        self._load_expert(start)
         return super().begin_task(lesson)
 
-    def _new_gates(self, width: int) -> DDAS:
-        gates = DDAS(width, replace(self.context.selector, rule="absolute", threshold=math.inf))
-        return gates.to(self.backbone.device)
-
-    def _load_expert(self, expert: int) -> None:
-        weights = self.backbone.model.state_dict() if expert == CLIP else self.experts[expert]
+    def _load_expert(self, number: int) -> None:
+        weights = self.backbone.model.state_dict() if number == CLIP else under(f"{number}.", self.experts)
         self.model.load_state_dict(weights, strict=False)
 
     def end_task(self, lesson: Lesson) -> None:
-        self.experts.append({name: p.detach().clone() for name, p in self.trained().items()})
+        weights = {name: p.detach().clone() for name, p in self.trained().items()}
+        self.experts |= joined(f"{len(self.started) - 1}.", weights)
 
-    @torch.no_grad()
-    def predict(self, task: Task, features: Features, number: int) -> Predictions:
-        """Answers by each decision. Raises ValueError before the first task."""
-
-        def ask(expert: int, places: Tensor) -> Tensor:
-            self._load_expert(expert)
-            return self.ask(task, task.test.images[places])
-
-        return three_decisions(self.gates, features, number, len(self.experts), ask)
+    def ask(self, task: Task, number: int, places: Tensor) -> Tensor:
+        self._load_expert(number)
+        return self.classes(task, task.test.images[places])
 
     def size(self) -> dict[str, int]:
-        size, gates = super().size(), self.gates.tasks.parameters() if self.gates else ()
-        size["trainable_parameters"] *= len(self.experts)
-        return size | {"selector_parameters": sum(p.numel() for p in gates)}
+        """All experts' parameters."""
+        size = super().size()
+        return size | {"trainable_parameters": len(self.started) * size["trainable_parameters"]}
 
     def state(self) -> dict[str, Tensor]:
-        state = {"started": torch.tensor(self.started, dtype=torch.long)}
-        for number, expert in enumerate(self.experts):
-            state |= joined(f"experts.{number}.", expert)
-        return state | joined("gates.", self.gates.state_dict() if self.gates else {})
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        self.started = state["started"].tolist()
-        self.experts = [under(f"experts.{number}.", state) for number in range(len(self.started))]
-        gates = under("gates.", state)
-        if gates:
-            self.gates = self._new_gates(int(gates["stored_width"]))
-            self.gates.restore(gates)
+        """Experts and gates; `model` is one of the experts."""
+        return {name: v for name, v in super().state().items() if name.startswith((*self.saved, self.prefix))}
 
     def report(self) -> dict[str, Any]:
         """The expert from which each task's expert started; -1 is CLIP."""
-        return {"started_from": self.started}
+        return {"started_from": self.started.tolist()}

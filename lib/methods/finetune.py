@@ -1,6 +1,7 @@
-"""Fine-tuning of the whole CLIP: task after task (the lower bound), each task from CLIP, all together, or WiSE-FT.
+"""Fine-tuning of the whole CLIP: task after task (the lower bound), each task from CLIP, or all tasks together.
 
-The other methods that change CLIP's own weights (LwF, iCaRL, ZSCL, MAS) build on FineTune.
+The other methods that change CLIP's own weights build on FineTune: constrained.py, distillation.py, icarl.py and
+expert_gate.py.
 """
 
 import copy
@@ -14,7 +15,7 @@ from lib.data.frozen import Features
 from lib.data.tasks import Pictures, Task
 from lib.methods.base import Context, Lesson, Method, Predictions
 from lib.methods.scoring import classify, cross_entropy
-from lib.settings import Rate, Share
+from lib.settings import Rate
 
 FIXED = ("logit_scale", "token_embedding")  # of CLIP's parameters: these are not trained
 
@@ -45,23 +46,23 @@ class FineTune(Method):
         return {name: p for name, p in self.model.named_parameters() if not name.startswith(FIXED)}
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Smoothed cross entropy over the task's classes, with the first template."""
+        """Smoothed cross entropy over the task's classes, with the first template, plus the `extra_loss`."""
         image, text = image_tower(self.model, images), text_tower(self.model, self.prompts)
-        return self.cross_entropy(image, text, labels)
+        return self.cross_entropy(image, text, labels) + self.extra_loss(images, image)
 
     def cross_entropy(self, image: Tensor, text: Tensor, labels: Tensor) -> Tensor:
         """Of image features (B, F) against class features (C, F), at CLIP's temperature and the study's smoothing."""
         return cross_entropy(image, text, labels, self.model.logit_scale, self.context.train.smoothing)
 
-    def tokens(self, task: Task) -> Tensor:
-        """The training prompts (C, L) of a task."""
-        return self.backbone.tokenizer(task.prompts(task.templates[0]))
+    def extra_loss(self, images: Tensor, features: Tensor) -> Tensor | float:
+        """What a method adds to the cross entropy of images (B, 3, H, W), of which the model has features (B, F)."""
+        return 0.0
 
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
-        return Predictions({"sample": self.ask(task, task.test.images)}, {})
+        return Predictions({"sample": self.classes(task, task.test.images)}, {})
 
-    def ask(self, task: Task, images: Tensor) -> Tensor:
+    def classes(self, task: Task, images: Tensor) -> Tensor:
         """The model's answers (N,) on uint8 images (N, 3, H, W) of a task."""
         self.asked += len(images)
         towers = (lambda x: image_tower(self.model, x), lambda t: text_tower(self.model, t))
@@ -98,7 +99,7 @@ class FineTuneSingle(FineTune):
     def size(self) -> dict[str, int]:
         """As many models as tasks."""
         size = super().size()
-        size["stored_bytes"] -= self.models.element_size()
+        size["stored_bytes"] -= self.models.nbytes
         return {name: int(self.models) * value for name, value in size.items()}
 
 
@@ -140,31 +141,3 @@ class Joint(FineTune):
     def settled(self, task: int, learned: int) -> bool:
         """Everything was learned at once."""
         return learned > 0
-
-
-class WiSEFT(FineTune):
-    """WiSE-FT (Wortsman et al. 2022, Sec. 3, Eq. 1): theta = (1 - alpha) * theta_before + alpha * theta_after.
-
-    The paper has one task and theta_before is the zero-shot CLIP. The same holds here for the first task; for later
-    tasks theta_before is the model before the task.
-    """
-
-    @dataclass(frozen=True)
-    class Settings(FineTune.Settings):
-        """alpha: 0 = the model before the task, 1 = the fine-tuned model."""
-
-        alpha: Share
-
-    def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
-        """Copies the parameters that will be trained."""
-        parameters = super().begin_task(lesson)
-        self.before = [parameter.detach().clone() for parameter in parameters]
-        return parameters
-
-    @torch.no_grad()
-    def end_task(self, lesson: Lesson) -> None:
-        """Averages; at alpha 0 and 1 the weights are copied, so that no rounding changes them."""
-        alpha = self.settings.alpha
-        for after, before in zip(self.trained().values(), self.before, strict=True):
-            if alpha < 1:
-                after.copy_(before.lerp(after, alpha) if alpha else before)

@@ -16,7 +16,6 @@ At test time the method uses the list of candidate classes, and the task's numbe
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,12 +24,9 @@ from lib.clip.towers import image_tower, text_tower
 from lib.data.frozen import Features
 from lib.data.tasks import Task, random_crop
 from lib.methods.base import Context, Lesson, Predictions
-from lib.methods.finetune import FineTune
-from lib.methods.lwf import LwF
+from lib.methods.distillation import LwF
 from lib.methods.scoring import distillation, encode_images, logits
 from lib.settings import Count, ParamsError, Positive
-
-DRAWN = 5  # the random stream of the replay
 
 
 def herding(features: Tensor, count: int) -> Tensor:
@@ -57,7 +53,7 @@ class ICaRL(LwF):
         exemplars: Count
         replay: Positive
 
-    saved = ("images", "labels")
+    saved = (*LwF.saved, "images", "labels")
 
     def __init__(self, context: Context, settings: dict) -> None:
         super().__init__(context, settings)
@@ -74,16 +70,13 @@ class ICaRL(LwF):
         classes = self.edges()[-1] + len(lesson.task.classes)
         if self.settings.exemplars < classes:
             raise ParamsError(f"exemplars is {self.settings.exemplars}; choose at least {classes}, the classes")
-        self.rng = np.random.default_rng([*lesson.seed, DRAWN])
+        self.rng = lesson.rng(5)
         return super().begin_task(lesson)
 
-    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy of the current task; from the second task on plus the loss of replayed exemplars."""
-        loss = FineTune.loss(self, images, labels)
-        return loss + self.replayed() if self.earlier else loss
-
-    def replayed(self) -> Tensor:
-        """Mean () over drawn exemplars of their cross entropy and distillation, each among its own task's classes."""
+    def extra_loss(self, images: Tensor, features: Tensor) -> Tensor | float:
+        """From the second task on the mean over drawn exemplars of their cross entropy and distillation."""
+        if not self.earlier:
+            return 0.0
         count = min(self.settings.replay, len(self.labels))
         drawn = torch.from_numpy(self.rng.choice(len(self.labels), count, replace=False))
         images = random_crop(self.backbone.pixels(self.images[drawn]), self.context.train.crop, self.rng)

@@ -9,7 +9,6 @@ text router's token, and where adapters sit.
 """
 
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -18,16 +17,15 @@ from torch import Tensor
 from lib.clip import zero_shot_classifier
 from lib.data.frozen import Features
 from lib.data.tasks import Task
-from lib.methods.answers import AnswerMemory, RoutedTower, key
-from lib.methods.base import Context, Lesson, Predictions, joined, stored_bytes, under
-from lib.methods.scoring import answers_by_route, encode_images, nearest, three_decisions
-from lib.methods.single_adapter import SingleAdapter
-from lib.moe import FreezeRule, MoEConfig, RouterOf, balance_loss
+from lib.methods.adapter import RoutedTower, SingleAdapter
+from lib.methods.base import Context, Lesson, Predictions
+from lib.methods.scoring import Selecting, encode_images, nearest
+from lib.moe import FreezeRule, MoEConfig, RouterOf, Routing, balance_loss
 from lib.selector import DDAS, GaussianSelector
 from lib.settings import Count, Positive, Weight
 
 
-class MoEAdapters(SingleAdapter):
+class MoEAdapters(Selecting, SingleAdapter):
     """The mixture. A task begins, and its cross entropy is computed, as with a single adapter."""
 
     @dataclass(frozen=True)
@@ -55,21 +53,26 @@ class MoEAdapters(SingleAdapter):
             shape: Any = {f.name: getattr(self, f.name) for f in fields(MoEConfig)}
             return MoEConfig(**shape | {"noise": bool(self.noise)})
 
-    decisions = ("sample", "batch", "oracle")
+    saved = ("answered",)
 
     def __init__(self, context: Context, settings: dict) -> None:
         super().__init__(context, settings)
-        self.selector: DDAS | None = None  # made with the first task, when the width of its features is at hand
-        self.memory = AnswerMemory()
         if self.settings.selector == "none":
             self.decisions = ("sample",)
+        # by task, number of candidate classes (label spaces differ by it) and router: classes (N,) of the test images,
+        # int16, -1 = not final; and class features (C, F) that are final, which are not part of the state
+        self.answered: dict[str, Tensor] = {}
+        self.names: dict[str, Tensor] = {}
 
-    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy, plus the weighted balance loss of all routings (the released code leaves it out)."""
-        loss, routings = self.routed_loss(images, labels)
-        if self.settings.balance:
-            loss = loss + self.settings.balance * torch.stack([balance_loss(r) for r in routings]).sum()
-        return loss
+    def new_selector(self, width: int) -> DDAS:
+        kind = GaussianSelector if self.settings.selector == "gaussian" else DDAS
+        return kind(width, self.context.selector)
+
+    def extra_loss(self, routings: list[Routing]) -> Tensor | float:
+        """The weighted balance loss of all routings (the released code leaves it out)."""
+        if not self.settings.balance:
+            return 0.0
+        return self.settings.balance * torch.stack([balance_loss(r) for r in routings]).sum()
 
     def before_step(self) -> None:
         """Frozen experts get no gradient."""
@@ -80,76 +83,59 @@ class MoEAdapters(SingleAdapter):
         super().end_task(lesson)
         self.model.freeze(self.task)
         self._set_noise()
-        if self.settings.selector == "none":
-            return
-        if self.selector is None:
-            self.selector = self._new_selector(lesson.features.train.shape[1])
-            if self.context.selector.reference:
-                self.selector.learn_reference(self.context.reference_features(), lesson.seed)
-        self.selector.learn(lesson.features.train, lesson.task.train.labels, lesson.seed)
-
-    def _new_selector(self, width: int) -> DDAS:
-        kind = GaussianSelector if self.settings.selector == "gaussian" else DDAS
-        return kind(width, self.context.selector).to(self.backbone.device)
+        if self.settings.selector != "none":
+            self.learn_route(lesson)
 
     def _set_noise(self) -> None:
         """A router draws noise in training mode, so with noise "always" the routers stay in that mode."""
         for mixture in self.model.adapters().values():
             mixture.routers.train(self.settings.noise == "always")
 
-    @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
         """Answers by the decisions sample, batch and oracle. Raises ValueError before the first task."""
         if self.settings.selector == "none":
-            return super().predict(task, features, number)
-        return three_decisions(self.selector, features, number, self.model.num_tasks, partial(self.ask, task))
+            return SingleAdapter.predict(self, task, features, number)
+        return super().predict(task, features, number)
 
-    def answer(self, task: Task, features: Features, routes: list[Tensor]) -> list[Tensor]:
-        """Classes (N,) for each of several routes (N,). An image is encoded once for each router it is sent to."""
-        return answers_by_route(features.zero_shot, routes, partial(self.ask, task))
+    @torch.no_grad()
+    def ask(self, task: Task, number: int, places: Tensor) -> Tensor:
+        """A router's answers (n,) on a task's test images at places (n,); final ones are not computed again.
 
-    def ask(self, task: Task, router: int, places: Tensor) -> Tensor:
-        """A router's answers (n,) on a task's test images at places (n,); final ones are not computed again."""
-        memory = self.memory.of(task, router)
-        fresh = places[memory[places] < 0]
-        answers = memory.long()
+        A router stays as it is after its task. So the features of an image or a prompt under it are final as soon as
+        every expert on its way is frozen, and an answer is final if the features of the image and of all names are.
+        """
+        key = f"{task.name}.{len(task.classes)}.{number}"
+        memory = self.answered.setdefault(key, torch.full((len(task.test),), -1, dtype=torch.int16))
+        fresh, answers = places[memory[places] < 0], memory.long()
         if len(fresh):
-            answers[fresh], final = self._encode(task, router, fresh)
+            answers[fresh], final = self._encode(key, task, number, fresh)
             memory[fresh[final]] = answers[fresh[final]].short()
         return answers[places]
 
-    def _encode(self, task: Task, router: int, places: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode(self, key: str, task: Task, router: int, places: Tensor) -> tuple[Tensor, Tensor]:
         """Answers (n,) from a pass of both towers, and which of them are final (n,)."""
         self.asked += len(places)
         image, text = (RoutedTower(self.model, tower, router) for tower in ("image", "text"))
-        names = self.memory.class_features.get(key(task, router))
+        names = self.names.get(key)
         if names is None:
             names = zero_shot_classifier(text, self.backbone.tokenizer, task.classes, task.templates)
         fixed = self.settings.router == "task" and self.settings.noise != "always"  # the router no longer changes
         fixed = fixed and all(bool(final.all()) for final in text.final)
         if fixed:
-            self.memory.class_features[key(task, router)] = names
+            self.names[key] = names
         answers = nearest(encode_images(image, self.backbone, task.test.images[places]), names)
         return answers, torch.cat(image.final) & fixed
 
     def size(self) -> dict[str, int]:
         """The mixture without the answers, which can be computed again; and the parameters of the selector."""
-        size, coders = super().size(), self.selector.tasks.state_dict() if self.selector else {}
-        size["stored_bytes"] -= stored_bytes(self.memory.state())
-        return size | {"selector_parameters": sum(v.numel() for v in coders.values())}
-
-    def state(self) -> dict[str, Tensor]:
-        selector = self.selector.state_dict() if self.selector else {}
-        return super().state() | joined("selector.", selector) | self.memory.state()
+        size = super().size()
+        size["stored_bytes"] -= sum(answers.nbytes for answers in self.answered.values())
+        return size
 
     def restore(self, state: dict[str, Tensor]) -> None:
         super().restore(state)
         self._set_noise()
-        self.memory.restore(state)
-        selector = under("selector.", state)
-        if selector:
-            self.selector = self._new_selector(int(selector["stored_width"]))
-            self.selector.restore(selector)
+        self.names = {}
 
     def report(self) -> dict[str, Any]:
         """For each tower and block: how often each task chose each expert (T, E), and which experts it froze."""

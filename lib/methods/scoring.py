@@ -1,6 +1,6 @@
-"""What several methods compute alike: logits, losses, the nearest class name, and answers by route."""
+"""What several methods compute alike: logits, losses, the nearest class name, and answers by a selector's routes."""
 
-from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from lib.clip.backbone import Backbone, Encode, zero_shot_classifier
 from lib.clip.compute import single_precision
 from lib.data.frozen import Features
 from lib.data.tasks import Task
-from lib.methods.base import Predictions
+from lib.methods.base import Lesson, Method, Predictions, joined, under
 from lib.selector import CLIP, DDAS
 
 
@@ -50,35 +50,67 @@ def classify(encode_image: Encode, encode_text: Encode, backbone: Backbone, imag
     return nearest(encode_images(encode_image, backbone, images), names)
 
 
-def answers_by_route(zero_shot: Tensor, routes: Sequence[Tensor], ask: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
-    """Classes (N,) for each of several routes (N,); where a route says CLIP they are the zero-shot answers (N,).
+class Selecting(Method):
+    """A method with a selector, which sends each test image to a learned task or to CLIP; the first of the bases."""
 
-    ask: from a task's number and places (n,) of images to their classes (n,). It is called once for each number, with
-    the images that any of the routes sends there.
-    """
-    stacked = torch.stack(list(routes))  # (W, N)
-    answers = zero_shot.repeat(len(stacked), 1)
-    for number in set(stacked.unique().tolist()) - {CLIP}:
-        sent = stacked == number
-        places = sent.any(dim=0).nonzero().flatten()
-        classes = torch.full_like(zero_shot, -1)
-        classes[places] = ask(number, places)
-        answers = torch.where(sent, classes, answers)
-    return list(answers)
+    decisions = ("sample", "batch", "oracle")
+    selector: DDAS | None = None  # made with the first task, when the width of its features is at hand
+    prefix: ClassVar[str] = "selector."  # of the selector's entries in the state
 
+    def new_selector(self, width: int) -> DDAS:
+        """The selector, for features of this width."""
+        return DDAS(width, self.context.selector)
 
-def three_decisions(
-    selector: DDAS | None, features: Features, number: int, learned: int, ask: Callable[[int, Tensor], Tensor]
-) -> Predictions:
-    """Answers on the test images of task `number` by the decisions sample, batch and oracle.
+    def ask(self, task: Task, number: int, places: Tensor) -> Tensor:
+        """The answers (n,) of learned task `number` on a task's test images at places (n,)."""
+        raise NotImplementedError
 
-    The oracle is given the true task, and sends tasks from number `learned` on, which are not learned yet, to CLIP.
-    ask: as in `answers_by_route`. Raises ValueError without a selector, which is before the first task.
-    """
-    if selector is None:
-        raise ValueError("the selector has learned no task yet; learn one before predicting")
-    decided = selector.decide(features.test)
-    oracle = torch.full_like(decided.sample, number if number < learned else CLIP)
-    routes = {"sample": decided.sample, "batch": decided.batch, "oracle": oracle}
-    answers = answers_by_route(features.zero_shot, list(routes.values()), ask)
-    return Predictions(dict(zip(routes, answers, strict=True)), routes)
+    def learn_route(self, lesson: Lesson) -> DDAS:
+        """Has the selector learn a task, and before the first one the reference set, if its settings say so."""
+        if self.selector is None:
+            self.selector = self.new_selector(lesson.features.train.shape[1]).to(self.backbone.device)
+            if self.selector.settings.reference:
+                self.selector.learn_reference(self.context.reference_features(), lesson.seed)
+        self.selector.learn(lesson.features.train, lesson.task.train.labels, lesson.seed)
+        return self.selector
+
+    @torch.no_grad()
+    def predict(self, task: Task, features: Features, number: int) -> Predictions:
+        """By each decision; the oracle sends tasks not learned yet to CLIP. ValueError before the first task."""
+        if self.selector is None:
+            raise ValueError("the selector has learned no task yet; learn one before predicting")
+        decided = self.selector.decide(features.test)
+        oracle = torch.full_like(decided.sample, number if number < len(self.selector.tasks) else CLIP)
+        routes = {"sample": decided.sample, "batch": decided.batch, "oracle": oracle}
+        answers = self.answer(task, features, list(routes.values()))
+        return Predictions(dict(zip(routes, answers, strict=True)), routes)
+
+    def answer(self, task: Task, features: Features, routes: list[Tensor]) -> list[Tensor]:
+        """Classes (N,) for each of several routes (N,); where a route says CLIP they are the zero-shot answers.
+
+        `ask` is called once for each number, with the images that any of the routes sends there.
+        """
+        stacked = torch.stack(routes)  # (W, N)
+        answers = features.zero_shot.repeat(len(stacked), 1)
+        for number in set(stacked.unique().tolist()) - {CLIP}:
+            sent = stacked == number
+            places = sent.any(dim=0).nonzero().flatten()
+            classes = torch.full_like(features.zero_shot, -1)
+            classes[places] = self.ask(task, number, places)
+            answers = torch.where(sent, classes, answers)
+        return list(answers)
+
+    def size(self) -> dict[str, int]:
+        """Also the parameters of the selector."""
+        coders = self.selector.tasks.state_dict() if self.selector else {}
+        return super().size() | {"selector_parameters": sum(v.numel() for v in coders.values())}
+
+    def state(self) -> dict[str, Tensor]:
+        return super().state() | joined(self.prefix, self.selector.state_dict() if self.selector else {})
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        super().restore(state)
+        held = under(self.prefix, state)
+        self.selector = self.new_selector(int(held["stored_width"])).to(self.backbone.device) if held else None
+        if self.selector:
+            self.selector.restore(held)

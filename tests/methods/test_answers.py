@@ -21,7 +21,7 @@ def test_what_cannot_change_is_not_asked_again(freeze: int) -> None:
     for number in (0, 1, 2):
         for method in (patient, hasty):
             small_study.teach(method, number)
-        patient.memory.restore({})
+        patient.answered, patient.names = {}, {}
         assert all(torch.equal(*pair) for pair in zip(answers(patient), answers(hasty), strict=True))
     everything = 36 * (1 + 2 + 3)
     assert patient.asked == everything

@@ -8,7 +8,6 @@ from safetensors.torch import load, save
 
 from lib.clip.backbone import fingerprint
 from lib.methods import METHODS, method_class
-from lib.methods.answers import ANSWERED
 from lib.methods.base import Method
 from lib.settings import ParamsError
 from tests.support import small_lessons, small_study
@@ -51,7 +50,7 @@ def test_answering_in_between_changes_nothing_that_is_learned(name: str) -> None
         predicted(method, number)
     small_study.teach(method, 1)
     states = [m.state() for m in (method, small_study.teach(small_study.method(name), 0, 1))]
-    one, two = (save({k: v for k, v in state.items() if not k.startswith(ANSWERED)}) for state in states)
+    one, two = (save({k: v for k, v in state.items() if not k.startswith("answered.")}) for state in states)
     assert one == two
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lib.methods.base import under
 from lib.methods.expert_gate import relatedness
 from lib.selector import CLIP, DDAS, Decision
 from tests.support import small_study
@@ -21,9 +22,13 @@ def begun_with(errors: list[float], monkeypatch: pytest.MonkeyPatch) -> Any:
     return method
 
 
-def differs(method: Any, expert: dict[str, Tensor]) -> set[str]:
+def expert(method: Any, number: int) -> dict[str, Tensor]:
+    return under(f"{number}.", method.experts)
+
+
+def differs(method: Any, weights: dict[str, Tensor]) -> set[str]:
     """Names of what the model trains and an expert has otherwise."""
-    return {name for name, p in method.trained().items() if not torch.equal(p, expert[name])}
+    return {name for name, p in method.trained().items() if not torch.equal(p, weights[name])}
 
 
 def test_relatedness_by_hand() -> None:
@@ -38,8 +43,8 @@ def test_an_expert_starts_from_the_most_related(
 ) -> None:
     method = begun_with(errors, monkeypatch)
     assert method.report()["started_from"] == [CLIP, 0, start]
-    assert not differs(method, method.experts[start])
-    assert differs(method, method.experts[1 - start])
+    assert not differs(method, expert(method, start))
+    assert differs(method, expert(method, 1 - start))
 
 
 def test_the_gates_are_learned_before_the_expert_on_all_training_pictures(
@@ -50,29 +55,29 @@ def test_the_gates_are_learned_before_the_expert_on_all_training_pictures(
     monkeypatch.setattr(DDAS, "errors", lambda self, seen: asked.append(seen) or errors(self, seen))
     method, lesson = small_study.method("expert_gate"), small_study.lessons()[0]
     method.begin_task(lesson)
-    assert len(method.gates.tasks) == 1
+    assert len(method.selector.tasks) == 1
     assert torch.equal(asked[-1], lesson.features.train)
     assert not differs(method, dict(small_study.backbone().model.named_parameters()))
 
 
 def test_the_first_expert_is_finetune() -> None:
     one, plain = (small_study.teach(small_study.method(name), 0) for name in ("expert_gate", "finetune"))
-    assert not differs(plain, one.experts[0])
+    assert not differs(plain, expert(one, 0))
 
 
 def test_experts_never_change_again() -> None:
     method = small_study.teach(small_study.method("expert_gate"), 0)
-    before = {name: value.clone() for name, value in method.experts[0].items()}
+    before = {name: value.clone() for name, value in expert(method, 0).items()}
     first = predicted(method, 0).classes["oracle"]
     small_study.teach(method, 1)
-    assert all(torch.equal(value, before[name]) for name, value in method.experts[0].items())
+    assert all(torch.equal(value, before[name]) for name, value in expert(method, 0).items())
     assert torch.equal(predicted(method, 0).classes["oracle"], first)
     assert differs(small_study.teach(method, 2), before)
 
 
 def test_no_picture_goes_to_clip_but_the_oracles_of_tasks_to_come() -> None:
     method = small_study.learned("expert_gate")
-    assert method.gates.route(torch.tensor([[3e30, 2e30], [1e-30, 0.0]])).tolist() == [1, 1]
+    assert method.selector.route(torch.tensor([[3e30, 2e30], [1e-30, 0.0]])).tolist() == [1, 1]
     answers, features = predicted(method, 2), small_study.sequence()[1][2]
     assert (answers.routes["oracle"] == CLIP).all()
     assert torch.equal(answers.classes["oracle"], features.zero_shot)
@@ -81,11 +86,11 @@ def test_no_picture_goes_to_clip_but_the_oracles_of_tasks_to_come() -> None:
 
 def test_answers_are_those_of_the_routed_experts(monkeypatch: pytest.MonkeyPatch) -> None:
     method, route = small_study.learned("expert_gate"), torch.arange(12) % 2
-    monkeypatch.setattr(method.gates, "decide", lambda _: Decision(route, 1 - route))
+    monkeypatch.setattr(method.selector, "decide", lambda _: Decision(route, 1 - route))
     answers = predicted(method, 0)
     plain, everyone = small_study.method("finetune"), []
-    for expert in method.experts:
-        plain.restore(expert)
+    for number in (0, 1):
+        plain.restore(expert(method, number))
         everyone.append(predicted(plain, 0).classes["sample"])
     both = torch.stack(everyone)  # (2, N)
     assert torch.equal(answers.classes["sample"], both.gather(0, route[None])[0])
@@ -96,10 +101,10 @@ def test_answers_are_those_of_the_routed_experts(monkeypatch: pytest.MonkeyPatch
 def test_an_expert_sees_only_what_is_sent_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     method, put, counts = small_study.learned("expert_gate"), [], []
     routes = torch.tensor([1, 1, 1, *[0] * 9])
-    monkeypatch.setattr(method.gates, "decide", lambda _: Decision(routes, routes))
-    place, ask = method._load_expert, method.ask
-    monkeypatch.setattr(method, "_load_expert", lambda expert: put.append(expert) or place(expert))
-    monkeypatch.setattr(method, "ask", lambda task, x: counts.append(len(x)) or ask(task, x))
+    monkeypatch.setattr(method.selector, "decide", lambda _: Decision(routes, routes))
+    place, ask = method._load_expert, method.classes
+    monkeypatch.setattr(method, "_load_expert", lambda number: put.append(number) or place(number))
+    monkeypatch.setattr(method, "classes", lambda task, x: counts.append(len(x)) or ask(task, x))
     predicted(method, 2)
     predicted(method, 0)  # the oracle sends everything to the first
     assert dict(zip(put[:2], counts[:2], strict=True)) == {0: 9, 1: 3}

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from lib.clip import backbone as clip
 from lib.clip.towers import image_tower, text_tower
-from lib.methods.finetune import FineTune
 from tests.support import small_lessons, small_study
 
 BOTH = ["lwf", "lwf_vr"]
@@ -17,7 +16,7 @@ BOTH = ["lwf", "lwf_vr"]
 
 def forgotten(method: Any, number: int) -> Tensor:
     images = small_study.shown(number)[0]
-    return method.forgotten(images, image_tower(method.model, images))
+    return method.extra_loss(images, image_tower(method.model, images)) / method.settings.weight
 
 
 def answers(model: Any, images: Tensor, prompts: Tensor, temperature: float) -> Tensor:
@@ -55,7 +54,7 @@ def test_lwf_vr_has_one_softmax_over_the_drawn_captions() -> None:
 
 def test_the_loss_is_cross_entropy_plus_the_weighted_distillation() -> None:
     method, shown = small_lessons.stir(small_lessons.begun("lwf", 0, weight=3.0)), small_study.shown(1)
-    torch.testing.assert_close(method.loss(*shown), FineTune.loss(method, *shown) + 3 * forgotten(method, 1))
+    torch.testing.assert_close(method.loss(*shown), small_lessons.bare_loss(method, *shown) + 3 * forgotten(method, 1))
 
 
 @pytest.mark.parametrize(("name", "before"), [("lwf", [0]), ("lwf_vr", []), ("lwf_vr", [0])])

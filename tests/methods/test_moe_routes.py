@@ -86,3 +86,14 @@ def test_gaussians_route_red_and_green_pictures_to_their_tasks() -> None:
     assert method.size()["selector_parameters"] == 2 * (3 * 32 + 32 * 32)  # three means and a factor, two tasks
     for number in range(2):
         assert (predicted(method, number).routes["sample"] == number).float().mean() > 0.5
+
+
+def test_an_image_is_asked_about_once_for_each_router_that_a_decision_sends_it_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    method, asked = small_study.method("moe_adapters"), []
+    monkeypatch.setattr(method, "ask", lambda _, n, at: asked.append((n, at.tolist())) or 10 * n + at)
+    seen = replace(small_study.sequence()[1][0], zero_shot=torch.tensor([7, 7, 7]))
+    answers = method.answer(None, seen, [torch.tensor([0, 1, CLIP]), torch.tensor([0, 0, CLIP])])
+    assert [a.tolist() for a in answers] == [[0, 11, 7], [0, 1, 7]]
+    assert sorted(asked) == [(0, [0, 1]), (1, [1])]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
+from lib.clip.towers import image_tower, text_tower
 from lib.data import frozen
 from lib.data.tasks import Pictures, Task
 from lib.methods.base import Lesson, Method, Predictions
@@ -59,6 +60,12 @@ def stir(method: Any, size: float = 0.02) -> Any:
     for parameter in method.trained().values():
         parameter += size * torch.randn(parameter.shape, generator=generator)
     return method
+
+
+def bare_loss(method: Any, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The cross entropy alone of a method that fine-tunes."""
+    image, text = image_tower(method.model, images), text_tower(method.model, method.prompts)
+    return method.cross_entropy(image, text, labels)
 
 
 def copied(method: Any) -> dict[str, torch.Tensor]:

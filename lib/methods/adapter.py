@@ -8,11 +8,27 @@ from torch import Tensor, nn
 
 from lib.data.frozen import Features
 from lib.data.tasks import Task
-from lib.methods.answers import RoutedTower
 from lib.methods.base import Context, Lesson, Method, Predictions, joined, under
 from lib.methods.scoring import classify, cross_entropy
 from lib.moe import Blocks, MoECLIP, MoEConfig, Routing
 from lib.settings import Positive, Rate
+
+
+class RoutedTower:
+    """The "image" or "text" tower of a mixture under one router, as a function of pixels or of tokens."""
+
+    def __init__(self, model: MoECLIP, tower: str, router: int) -> None:
+        self.model, self.tower, self.router = model, tower, router
+        self.final: list[Tensor] = []  # of each call: for each sample (B,) whether its features are final
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Features (B, F) of pixels (B, 3, H, W) or tokens (B, L)."""
+        if self.tower == "image":
+            encoded = self.model.encode_image(x, self.router, whole=False)
+        else:
+            encoded = self.model.encode_text(self.model.prepare(x), self.router)
+        self.final.append(self.model.settled(encoded, self.tower).cpu())
+        return encoded.features
 
 
 class SingleAdapter(Method):
@@ -42,24 +58,23 @@ class SingleAdapter(Method):
 
     def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
         """Tokenizes the class prompts; trains the experts, and the router that a mixture adds for the task."""
-        prompts = lesson.task.prompts(lesson.task.templates[0])
-        self.prompts = self.model.prepare(self.backbone.tokenizer(prompts))
+        self.prompts = self.model.prepare(self.tokens(lesson.task))
         self.task = self.model.add_task()
         self.model.train()
         return [parameter for _, parameter in self.model.trainable_parameters(self.task)]
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Smoothed cross entropy over the task's classes, with the first template."""
-        return self.routed_loss(images, labels)[0]
-
-    def routed_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, list[Routing]]:
-        """The cross entropy (), and the routing of every block of both towers."""
+        """Smoothed cross entropy over the task's classes, with the first template, plus the `extra_loss`."""
         image = self.model.encode_image(images, self.task, whole=False)
         text = self.model.encode_text(self.prompts, self.task)
         self.model.add_counts(self.task, image.routings, text.routings)
         scale = self.backbone.model.logit_scale
         loss = cross_entropy(image.features, text.features, labels, scale, self.context.train.smoothing)
-        return loss, [*image.routings.values(), *text.routings.values()]
+        return loss + self.extra_loss([*image.routings.values(), *text.routings.values()])
+
+    def extra_loss(self, routings: list[Routing]) -> Tensor | float:
+        """What a method adds to the cross entropy, by the routings of all blocks of both towers."""
+        return 0.0
 
     def end_task(self, lesson: Lesson) -> None:
         """Turns dropout and noise off."""
@@ -70,17 +85,18 @@ class SingleAdapter(Method):
         """The answers of the adapters as they are now, by the last router."""
         return Predictions({"sample": self.ask(task, self.model.num_tasks - 1, torch.arange(len(task.test)))}, {})
 
-    def ask(self, task: Task, router: int, places: Tensor) -> Tensor:
+    def ask(self, task: Task, number: int, places: Tensor) -> Tensor:
         """A router's answers (n,) on a task's test images at places (n,)."""
         self.asked += len(places)
-        image, text = (RoutedTower(self.model, tower, router) for tower in ("image", "text"))
+        image, text = (RoutedTower(self.model, tower, number) for tower in ("image", "text"))
         return classify(image, text, self.backbone, task.test.images[places], task)
 
     def trained(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.model.named_parameters() if not name.startswith("clip.")}
 
     def state(self) -> dict[str, Tensor]:
-        return joined("moe.", self.model.adapter_state())
+        return super().state() | joined("moe.", self.model.adapter_state())
 
     def restore(self, state: dict[str, Tensor]) -> None:
+        super().restore(state)
         self.model.load_adapter_state(under("moe.", state))
