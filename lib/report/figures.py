@@ -9,8 +9,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.metrics import METRICS
-from lib.report.tables import *  # noqa: F403 (notebooks draw with figures.ORANGE and the like)
-from lib.report.tables import BLUE, ORANGE, Content, by_run, in_words, interval, label, look, name, value
+from lib.report.tables import (  # noqa: F401 - notebooks draw with them
+    AMBER,
+    BLUE,
+    GREY,
+    ORANGE,
+    SKY,
+    Content,
+    by_run,
+    in_order,
+    in_words,
+    interval,
+    label,
+    look,
+    name,
+    value,
+)
 
 METHOD = "moe_adapters"
 LEAST_SPAN = 10  # the least height of an ablation's axis in points: less would show noise as if it were a difference
