@@ -43,17 +43,17 @@ def whole(target: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
             _remove(partial)  # on a full disk its room is needed
-        disk_error = not_taken(target, error)
-        if disk_error is None:
-            raise
-        raise disk_error from error
+        if disk_error := not_taken(target, error):
+            raise disk_error from error
+        raise
 
 
 def not_taken(target: Path, error: OSError | SafetensorError) -> DiskError | None:
     """The DiskError for an error that means that the disk does not take `target`; None for other errors."""
-    reason = REASONS.get(_number(error))
-    if reason is None:
+    number = re.search(r"(?:\[Errno|os error) (\d+)", str(error))  # safetensors has it in its text only
+    if not number or int(number[1]) not in REASONS:
         return None
+    reason = REASONS[int(number[1])]
     return DiskError(f"{target} cannot be written: {reason} and run the same command again; what was finished is kept")
 
 
@@ -62,11 +62,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _number(error: OSError | SafetensorError) -> int:
-    """The errno of an error; safetensors has it in its text."""
-    if isinstance(error, OSError):
-        return error.errno or 0
-    number = re.search(r"os error (\d+)", str(error))
-    return int(number[1]) if number else 0

@@ -25,12 +25,9 @@ def _square(matrix: Matrix) -> np.ndarray:
 
 
 def transfer(matrix: Matrix) -> float:
-    """Zero-shot ability kept, in percent: mean over tasks j >= 1 of the mean of A[i, j] over i < j.
-
-    A single task has nothing before it: nan.
-    """
+    """Zero-shot ability kept, in percent: mean over tasks j >= 1 of the mean of A[i, j] over i < j; nan if T = 1."""
     values = _square(matrix)
-    return float(np.mean([values[:j, j].mean() for j in range(1, len(values))])) if len(values) > 1 else float("nan")
+    return float(np.mean([values[:j, j].mean() for j in range(1, len(values))])) if len(values) > 1 else np.nan
 
 
 def average(matrix: Matrix) -> float:
@@ -44,36 +41,28 @@ def last(matrix: Matrix) -> float:
 
 
 def forgetting(matrix: Matrix) -> float:
-    """Mean over tasks j < T-1 of (max over i >= j of A[i, j]) - A[T-1, j], in percentage points.
-
-    A single task cannot have been forgotten: nan.
-    """
+    """Mean over tasks j < T-1 of (max over i >= j of A[i, j]) - A[T-1, j], in percentage points; nan if T = 1."""
     values = _square(matrix)
     drops = [values[j:, j].max() - values[-1, j] for j in range(len(values) - 1)]
-    return float(np.mean(drops)) if drops else float("nan")
+    return float(np.mean(drops)) if drops else np.nan
 
 
 def seen(matrix: list[list[float]], pictures: list[int]) -> list[float]:
-    """Class-incremental: after each task the percent of all test pictures so far that are right.
+    """Class-incremental: after each task the percent of all test pictures so far that are right (as in released code).
 
-    Row i of the matrix has the i + 1 tasks learned so far, answered among all their classes; pictures: how many test
-    pictures each task has. As the released code counts.
+    Row i of the matrix has the i + 1 tasks learned so far, answered among all their classes. pictures: of each task.
     """
     return [float(np.average(row, weights=pictures[: len(row)])) for row in matrix]
 
 
 def incremental(pictures: list[int]) -> dict[str, Callable[[list[list[float]]], float]]:
     """The four metrics of class-incremental learning: Average and Last are of `seen`; there is no Transfer."""
-
-    def forgotten(matrix: list[list[float]]) -> float:
-        size = len(matrix)
-        return forgetting([[*row, *[0.0] * (size - len(row))] for row in matrix])  # looks below the diagonal only
-
     return {
-        "transfer": lambda matrix: float("nan"),
+        "transfer": lambda matrix: np.nan,
         "average": lambda matrix: float(np.mean(seen(matrix, pictures))),
         "last": lambda matrix: seen(matrix, pictures)[-1],
-        "forgetting": forgotten,
+        # filled up with zeros, because it looks below the diagonal only
+        "forgetting": lambda matrix: forgetting([[*row, *[0.0] * (len(matrix) - len(row))] for row in matrix]),
     }
 
 

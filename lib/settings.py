@@ -1,7 +1,6 @@
-"""Checks what a file holds against a dataclass: an unknown or missing key, a wrong type or range is an error.
+"""Reads settings strictly: YAML, then a dataclass; an unknown or missing key, a wrong type or range is one line.
 
-A range is declared where the type is, and nowhere else: `crop: PositiveShare`. pydantic does the checking; it is
-imported at the first check, so that a room which only declares its settings does not need it.
+A range is declared where the type is, and nowhere else: `crop: PositiveShare`. pydantic does the checking.
 """
 
 import dataclasses
@@ -11,9 +10,12 @@ import reprlib
 import types
 import typing
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any
 
+import yaml
 from annotated_types import Interval
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 LARGEST = 2**53  # up to here every whole number is exact as a float; nan and infinity lie outside every range
 Count = Annotated[int, Interval(ge=0, le=LARGEST)]
@@ -23,24 +25,18 @@ Weight = Annotated[float, Interval(ge=0, le=LARGEST)]
 Rate = Annotated[float, Interval(gt=0, le=LARGEST)]
 Share = Annotated[float, Interval(ge=0, le=1)]
 PositiveShare = Annotated[float, Interval(gt=0, le=1)]
+MOST = 100_000  # values in a YAML file, each alias counted as all that it stands for
 
 
-class Rule(NamedTuple):
+def rule(words: str, holds: Callable[[Any], object]) -> AfterValidator:
     """What a value must be besides its type: in words, for the message, and as a test."""
 
-    words: str
-    holds: Callable[[Any], object]
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """Has pydantic check the rule after the type."""
-        from pydantic import AfterValidator
-
-        return AfterValidator(self._checked).__get_pydantic_core_schema__(source, handler)
-
-    def _checked(self, value: Any) -> Any:
-        if not self.holds(value):
-            raise ValueError(f"it must be {self.words}")
+    def checked(value: Any) -> Any:
+        if not holds(value):
+            raise ValueError(f"it must be {words}")
         return value
+
+    return AfterValidator(checked)
 
 
 def each_once(values: list[Any]) -> bool:
@@ -49,11 +45,11 @@ def each_once(values: list[Any]) -> bool:
 
 
 # a part of a file's name: it can name no other folder, and is not hidden
-Name = Annotated[str, Rule("letters, digits, and _ + - . inside", re.compile(r"[\w+][\w+.-]*").fullmatch)]
+Name = Annotated[str, rule("letters, digits, and _ + - . inside", re.compile(r"[\w+][\w+.-]*").fullmatch)]
 Template = Annotated[
-    str, Rule("text with {} for the class name, and no other braces", re.compile(r"[^{}]*({}[^{}]*)+").fullmatch)
+    str, rule("text with {} for the class name, and no other braces", re.compile(r"[^{}]*({}[^{}]*)+").fullmatch)
 ]
-Order = Annotated[list[Name], Rule("one task or more, each once", lambda names: bool(names) and each_once(names))]
+Order = Annotated[list[Name], rule("one task or more, each once", lambda names: bool(names) and each_once(names))]
 
 # the name of a type, which pydantic puts between the keys where a value may have several types
 _TYPE = re.compile(r"\[|^constrained-|^(bool|int|float|str)$")
@@ -67,13 +63,10 @@ class ParamsError(ValueError):
 
 
 def build(cls: Any, raw: Any, where: str) -> Any:
-    """An instance of a dataclass from a mapping of plain values.
+    """An instance of a dataclass from a mapping of plain values. An int is taken for a float, no text for a number.
 
-    An int is taken for a float; neither text nor a bool is taken for a number. Raises ParamsError, in one line that
-    begins with `where` and names every key that is wrong.
+    Raises ParamsError, in one line that begins with `where` and names every key that is wrong.
     """
-    from pydantic import TypeAdapter, ValidationError
-
     try:
         # As JSON: from Python values, pydantic's strict mode takes no mapping for a dataclass.
         return TypeAdapter(cls).validate_json(json.dumps(raw, default=str), strict=True, extra="forbid")
@@ -112,3 +105,40 @@ def _keys(hint: Any, path: tuple[str, ...]) -> list[str]:
         hint = typing.get_type_hints(hint)[key] if dataclasses.is_dataclass(hint) else typing.get_args(hint)[-1]
         hint = typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint  # of `Class | None`
     return [field.name for field in dataclasses.fields(hint)]
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's safe loader, except that a key given twice is an error: otherwise the last one wins silently."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping as it is written, before merges are resolved; its keys are all different."""
+        node = super().compose_mapping_node(anchor)
+        keys = [str(key.value) for key, _ in node.value if key.value != "<<"]
+        if twice := {key for key in keys if keys.count(key) > 1}:
+            raise yaml.YAMLError(f"key {', '.join(sorted(twice))} given twice{node.start_mark}")
+        return node
+
+
+def read_yaml(file: Path, where: str) -> Any:
+    """What a YAML file holds, as plain values. Raises ParamsError, in one line that begins with `where`."""
+    try:
+        content = yaml.load(file.read_bytes().decode(), UniqueKeyLoader)
+        size = _size(content, {})
+    except OSError as error:
+        raise ParamsError(f"{where} cannot be read ({error}); restore it") from error
+    except RecursionError:
+        raise ParamsError(f"{where} is not valid YAML: nested too deeply, or an alias inside what it names") from None
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # also a date that does not exist, a number of 5000 digits
+        raise ParamsError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+    if size > MOST:
+        raise ParamsError(f"{where} is too large: with its aliases it has over {MOST} values")
+    return content
+
+
+def _size(value: Any, sizes: dict[int, int]) -> int:
+    """How many values there are in `value`; sizes: of the containers counted so far, by id."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in sizes:
+        sizes[id(value)] = 1 + sum(_size(v, sizes) for v in (value.values() if isinstance(value, dict) else value))
+    return sizes[id(value)]

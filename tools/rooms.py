@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from lib.study.studies import ROOT
 
-LEAVES = ("lib.settings", "lib.strict_yaml", "lib.files", "lib.metrics")  # modules that every room may import
+LEAVES = ("lib.settings", "lib.files", "lib.metrics")  # modules that every room may import
 # Each room may import those named here and the leaves; a room of tools may import all of lib and the tools named.
 ALLOWED: dict[str, set[str]] = {
     "lib.clip": set(),

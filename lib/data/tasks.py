@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lib.files import whole
-from lib.settings import Count, Name, Order, Positive, Rule, Template, each_once
+from lib.settings import Count, Name, Order, Positive, Template, each_once, rule
 
 SPLITS, PARTS = ("train", "test"), ("images", "labels")
 Source = Literal["mini", "folder", "datasets"]  # lib.data.folders.SOURCES has their modules
@@ -48,7 +48,7 @@ class TaskSettings:
     labels: Literal["own", "union", "seen"] = "own"
     splits: Literal["protocol", "coop"] = "protocol"
     cut: list[Positive] = field(default_factory=list)
-    class_order: Annotated[list[Count], Rule("class numbers, each once", each_once)] = field(default_factory=list)
+    class_order: Annotated[list[Count], rule("class numbers, each once", each_once)] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

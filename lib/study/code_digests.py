@@ -23,7 +23,6 @@ SILENT = {
     "lib.files",
     "lib.methods",
     "lib.settings",
-    "lib.strict_yaml",
     "lib.study.code_digests",
     "lib.study.log",
     "lib.study.params",

@@ -12,12 +12,12 @@ from lib.data import folders
 from lib.data.tasks import ReferenceSettings, TaskError, TaskSettings
 from lib.methods.base import TrainSettings
 from lib.selector.ddas import SelectorSettings
-from lib.settings import Count, Name, ParamsError, Positive, Rate, Rule, build, each_once, shown
+from lib.settings import Count, Name, ParamsError, Positive, Rate, build, each_once, rule, shown
 from lib.study import studies
 from lib.study.studies import ROOT
 
 SIZES = ["image_size", "width", "layers", "heads", "embed", "context", "text_layers"]  # of the tiny CLIP
-Sizes = Annotated[dict[str, Positive], Rule(f"a number for each of {', '.join(SIZES)}", lambda s: set(s) == {*SIZES})]
+Sizes = Annotated[dict[str, Positive], rule(f"a number for each of {', '.join(SIZES)}", lambda s: set(s) == {*SIZES})]
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class Run:
     leaves a checkpoint of every task.
     """
 
-    seeds: Annotated[list[Count], Rule("one seed or more, each once", lambda seeds: bool(seeds) and each_once(seeds))]
+    seeds: Annotated[list[Count], rule("one seed or more, each once", lambda seeds: bool(seeds) and each_once(seeds))]
     set: dict[str, Any]
-    orders: Annotated[list[str], Rule("orders, each once", each_once)] = field(default_factory=list)
+    orders: Annotated[list[str], rule("orders, each once", each_once)] = field(default_factory=list)
     story: bool = False
     by_task: bool = False
 
