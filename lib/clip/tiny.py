@@ -38,20 +38,10 @@ def token_table(width: int, seed: int) -> Tensor:
 def build(config: dict[str, int], seed: int) -> open_clip.CLIP:
     """A tiny CLIP with random weights. `config` has image_size, width, layers, heads, embed, context, text_layers."""
     width, heads = config["width"], config["heads"]
-    vision = open_clip.CLIPVisionCfg(
-        layers=config["layers"],
-        width=width,
-        head_width=width // heads,
-        patch_size=8,
-        image_size=config["image_size"],
-    )
-    text = open_clip.CLIPTextCfg(
-        context_length=config["context"],
-        vocab_size=VOCABULARY,
-        width=width,
-        heads=heads,
-        layers=config["text_layers"],
-    )
+    image: Any = {"layers": config["layers"], "head_width": width // heads, "image_size": config["image_size"]}
+    words: Any = {"layers": config["text_layers"], "heads": heads, "context_length": config["context"]}
+    vision = open_clip.CLIPVisionCfg(width=width, patch_size=8, **image)
+    text = open_clip.CLIPTextCfg(width=width, vocab_size=VOCABULARY, **words)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = open_clip.CLIP(config["embed"], vision, text)
@@ -63,26 +53,20 @@ def build(config: dict[str, int], seed: int) -> open_clip.CLIP:
 def save(model: open_clip.CLIP, folder: Path, config: dict[str, int], seed: int, rows: list[int]) -> None:
     """Writes a model's folder; `rows` are the rows of the token table that training changed."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    state[TABLE] = state[TABLE][rows]
-    save_file({k: v.contiguous() for k, v in state.items()}, folder / "tiny_clip.safetensors")
-    about: dict[str, Any] = {"config": config, "seed": seed, "rows": rows}
-    (folder / "tiny_clip.json").write_text(json.dumps(about) + "\n")
+    state = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in model.state_dict().items()}
+    save_file(state | {TABLE: state[TABLE][rows]}, folder / "tiny_clip.safetensors")
+    (folder / "tiny_clip.json").write_text(json.dumps({"config": config, "seed": seed, "rows": rows}) + "\n")
 
 
 def load(folder: Path) -> open_clip.CLIP:
-    """The model that `save` wrote to a folder, in single precision and eval mode.
-
-    Raises ValueError, naming the folder, if a part is missing, damaged or of another shape.
-    """
+    """The model that `save` wrote, in single precision and eval mode. Raises ValueError if a part is bad or missing."""
     try:
         about = json.loads((folder / "tiny_clip.json").read_text())
         state = load_file(folder / "tiny_clip.safetensors")
         model = build(about["config"], about["seed"])
-        table = cast(nn.Embedding, model.token_embedding).weight.data.clone()
+        table = model.state_dict()[TABLE].clone()
         table[about["rows"]] = state[TABLE].float()
-        state[TABLE] = table
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+        model.load_state_dict(state | {TABLE: table})  # to single precision
     except (OSError, SafetensorError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} holds no whole tiny CLIP: {error}. `make pretrain` makes it again") from error
     return model.eval()

@@ -7,9 +7,8 @@ adds something to the blocks (lib/moe/tower.py) then writes the loop over them:
         x = block.attend(x)
         x = x + block.mlp(x)
 
-Only the tokens that features depend on are computed. Prompts are cut to the longest one, which is exact because the
-mask is causal (the released code pads every prompt to 77 tokens), and the last block computes only the tokens that are
-read.
+Only the tokens that features depend on are computed: prompts are cut to the longest one, which is exact because the
+mask is causal (the released code pads all to 77 tokens), and the last block computes only the tokens that are read.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,14 +26,11 @@ WORTH = {"cpu": 512, "cuda": 1 << 14}
 
 @dataclass(frozen=True)
 class Block:
-    """A residual block as one pass uses it: its attention mask (L, L), and which tokens it computes.
-
-    read: the positions (B, N) of the computed tokens; None: all L of them.
-    """
+    """A residual block as one pass uses it."""
 
     layers: ResidualAttentionBlock
-    mask: Tensor | None
-    read: Tensor | None
+    mask: Tensor | None  # of attention (L, L)
+    read: Tensor | None  # the positions (B, N) of the tokens that it computes; None: all L of them
 
     def __call__(self, x: Tensor) -> Tensor:
         """The frozen block: (B, L, D) to (B, L, D), or to (B, N, D)."""
@@ -57,15 +53,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Pass:
-    """A batch at the entrance of a tower: embedded tokens x (B, L, D), the blocks, and the pooling after the last.
+    """A batch at the entrance of a tower: embedded tokens, the blocks, and the pooling after the last."""
 
-    ends: the positions (B,) of prompts' end tokens.
-    """
-
-    x: Tensor
+    x: Tensor  # (B, L, D)
     blocks: list[Block]
     pool: Callable[[Tensor], Tensor]  # (B, L, D) or (B, N, D) to features (B, F)
-    ends: Tensor | None = None
+    ends: Tensor | None = None  # positions (B,) of prompts' end tokens
 
     def features(self) -> Tensor:
         """The frozen tower's features (B, F), not normalised."""
@@ -81,29 +74,28 @@ def at(x: Tensor, positions: Tensor) -> Tensor:
 
 
 def image_pass(clip: open_clip.CLIP, images: Tensor, whole: bool = False) -> Pass:
-    """A pass of images (B, 3, H, W) through the image tower.
+    """A pass of images (B, 3, H, W) through the image tower, whose last block computes the class token only.
 
-    The last block computes the class token only. With `whole` it computes all tokens, as open_clip does: then the
-    features are CLIP's bit for bit, otherwise they differ by rounding.
+    With `whole` it computes all tokens, as open_clip does: then features are CLIP's bit for bit, else up to rounding.
     """
     visual: Any = clip.visual
     x = visual._embeds(images)  # (B, L, D)
-    pools_class_token = visual.attn_pool is None and visual.pool_type == "tok"
+    reads_all = whole or visual.attn_pool is not None or visual.pool_type != "tok"
     class_token = torch.zeros(len(x), 1, dtype=torch.long, device=x.device)  # (B, 1)
-    blocks = _blocks(visual.transformer, None, class_token if pools_class_token and not whole else None)
+    blocks = _blocks(visual.transformer, None, None if reads_all else class_token)
     return Pass(x, blocks, lambda last: visual._pool(last)[0] @ visual.proj)  # (B, F)
 
 
 def text_pass(clip: open_clip.CLIP, tokens: Tensor, whole: bool = False) -> Pass:
     """A pass of prompts' tokens (C, L), cut to the longest prompt, through the text tower.
 
-    The last block computes the start token, by which a prompt may be routed, and the end token, which is pooled. With
-    `whole` it computes all tokens.
+    The last block computes the start token, by which a prompt may be routed, and the end token, which is pooled (with
+    `whole`: all tokens). The end token is the largest number in each prompt.
     """
     text: Any = clip
-    embedding = text.positional_embedding
-    tokens = cut_padding(tokens).to(embedding.device)  # cut on the CPU, so that nothing waits for the GPU
-    length, dtype = tokens.shape[1], text.transformer.get_cast_dtype()
+    embedding, dtype = text.positional_embedding, text.transformer.get_cast_dtype()
+    length = int(tokens.argmax(dim=1).max()) + 1
+    tokens = tokens[:, :length].to(embedding.device)  # cut on the CPU, so that nothing waits for the GPU
     x = text.token_embedding(tokens).to(dtype) + embedding[:length].to(dtype)  # (C, L, D)
     ends = tokens.argmax(dim=1, keepdim=True)  # (C, 1)
     start_and_end = torch.cat([torch.zeros_like(ends), ends], dim=1)  # (C, 2)
@@ -127,17 +119,12 @@ def image_tower(clip: open_clip.CLIP, images: Tensor, whole: bool = False) -> Te
     return image_pass(clip, images, whole).features()
 
 
-def text_group(clip: open_clip.CLIP, tokens: Tensor, whole: bool = False) -> Tensor:
-    """Features (C, F), not normalised, of tokens (C, L), all cut to the longest prompt."""
-    return text_pass(clip, tokens, whole).features()
-
-
 def text_tower(clip: open_clip.CLIP, tokens: Tensor) -> Tensor:
     """Features (C, F), not normalised, of tokens (C, L); short prompts are computed apart from long ones."""
     groups = by_length(tokens, WORTH[clip.logit_scale.device.type])
     if len(groups) == 1:
-        return text_group(clip, tokens)
-    parts = [text_group(clip, tokens[rows]) for rows in groups]
+        return text_pass(clip, tokens).features()
+    parts = [text_pass(clip, tokens[rows]).features() for rows in groups]
     return torch.cat(parts)[torch.cat(groups).argsort().to(parts[0].device)]
 
 
@@ -158,14 +145,9 @@ def _split(order: Tensor, lengths: list[int], worth: int) -> list[Tensor]:
     return _split(order[:cut], lengths[:cut], worth) + _split(order[cut:], lengths[cut:], worth)
 
 
-def cut_padding(tokens: Tensor) -> Tensor:
-    """Tokens (C, L) up to the last end token, which is the largest number in each prompt."""
-    return tokens[:, : int(tokens.argmax(dim=1).max()) + 1]
-
-
 def check(clip: torch.nn.Module) -> None:
     """Raises ValueError, saying what does not fit, unless both towers are plain open_clip transformers."""
-    for reason in _misfits(clip):
+    if reason := next(_misfits(clip), None):
         raise ValueError(f"{reason}; use one of open_clip's plain ViT models, such as ViT-B-16-quickgelu")
 
 
@@ -182,8 +164,6 @@ def _misfits(clip: Any) -> Iterator[str]:
     if not isinstance(clip.text_projection, torch.nn.Parameter):
         yield "the text tower's projection is not a matrix"
     for name, tower in (("image", visual.transformer), ("text", clip.transformer)):
-        if not tower.batch_first:
-            yield f"the {name} tower was built with batch_first=False"
         for index, block in enumerate(tower.resblocks):
             if type(block) is not ResidualAttentionBlock:
                 yield f"block {index} of the {name} tower is a {type(block).__name__}, not a ResidualAttentionBlock"

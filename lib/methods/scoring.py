@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lib.clip.backbone import Backbone, Encode, zero_shot_classifier
-from lib.clip.compute import single_precision
 from lib.data.frozen import Features
 from lib.data.tasks import Task
 from lib.methods.base import Lesson, Method, Predictions, joined, under
@@ -16,7 +15,7 @@ from lib.selector import CLIP, DDAS
 
 def logits(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     """exp(scale) * cosine (B, C) of image features (B, F) and text features (C, F), which need not be normalised."""
-    with single_precision(image.device):
+    with torch.autocast(image.device.type, enabled=False):  # bf16 has too few digits
         return scale.exp() * F.normalize(image.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T
 
 

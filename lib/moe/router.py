@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.clip.compute import single_precision
-
 MIN_STD = 0.01  # the noise never vanishes, however small softplus gets
 
 
@@ -78,7 +76,7 @@ class Router(nn.Module):
 
         Noise acts in training mode only. `noise` gives its standard normal draws (B, E); without it torch draws them.
         """
-        with single_precision(x0.device):  # bf16 has too few digits to rank logits
+        with torch.autocast(x0.device.type, enabled=False):  # bf16 has too few digits to rank logits
             return self._route(x0.float(), noise)
 
     def _route(self, x0: Tensor, noise: Tensor | None) -> Routing:

@@ -15,9 +15,7 @@ from typing import Any
 
 import torch
 
-from lib.clip import compute
-from lib.clip.backbone import Backbone
-from lib.clip.loading import load_clip
+from lib.clip.backbone import Backbone, load_clip, set_up
 from lib.data import frozen, scenarios, tasks
 from lib.data.folders import source
 from lib.data.frozen import Features
@@ -47,7 +45,7 @@ class OpenStudy:
         self.reports = root / "reports"
         self.figures = self.reports / "figures" / self.name
         self.tables = self.reports / "tables" / self.name
-        self.device = compute.set_up(study.compute.threads, study.compute.device, study.compute.precision)
+        self.device = set_up(study.compute.threads, study.compute.device, study.compute.precision)
 
     @cached_property
     def backbone(self) -> Backbone:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lib.clip import compute
+from lib.clip.backbone import peak_gpu_mb
 from lib.data.scenarios import LabelSpace
 from lib.methods.base import Lesson, Method, TrainSettings
 from lib.study import checkpoint, code_digests, results
@@ -87,7 +87,7 @@ class Stage:
 
     def _write_cost(self, about: About, task: str, seconds: dict[str, float], encoded: int) -> None:
         file = f"{results.name(about.run, about.order, about.seed)}.json"
-        spent = {"peak_memory_mb": results.peak_memory_mb(), "peak_gpu_memory_mb": compute.peak_gpu_mb()}
+        spent = {"peak_memory_mb": results.peak_memory_mb(), "peak_gpu_memory_mb": peak_gpu_mb()}
         folder = self.root / "reports" / "cost" / about.study
         results.write_cost(folder / file, task, seconds, spent | {"encoded_pictures": encoded})
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from lib.clip import compute
+from lib.clip.backbone import is_bf16
 from lib.data.frozen import Features
 from lib.data.tasks import Task, random_crop
 from lib.methods.base import Lesson, Method, TrainSettings
@@ -73,7 +73,7 @@ def _train(
         images = random_crop(method.backbone.pixels(task.train.images[batch]), settings.crop, rng)
         labels = task.train.labels[batch].to(images.device)
         optimizer.zero_grad()
-        with compute.training(precision, images.device):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=is_bf16(precision, images.device)):
             loss = method.loss(images, labels)
         loss.backward()
         method.before_step()

@@ -14,7 +14,7 @@ from lib.clip import towers
 def test_frozen_towers_are_open_clips_own(tiny: Any, images: Tensor) -> None:
     full = torch.arange(107, 127).repeat(2, 1).add(torch.tensor([[0], [1]]))  # nothing to cut
     assert torch.equal(towers.image_tower(tiny, images, whole=True), tiny.encode_image(images))
-    assert torch.equal(towers.text_group(tiny, full, whole=True), tiny.encode_text(full))
+    assert torch.equal(towers.text_pass(tiny, full, whole=True).features(), tiny.encode_text(full))
     tiny.visual.pool_type = "avg"  # reads every token
     assert torch.equal(towers.image_tower(tiny, images), tiny.encode_image(images))
 
@@ -27,7 +27,7 @@ def test_passes_that_save_work_miss_no_feature_and_no_gradient(
     for whole, worth in ((True, 1000), (False, 1000), (False, 1)):  # tokens: all together, or all in groups
         monkeypatch.setitem(towers.WORTH, "cpu", worth)
         image = towers.image_tower(tiny, images.double(), whole=whole)
-        text = towers.text_group(tiny, tokens, whole=True) if whole else towers.text_tower(tiny, tokens)
+        text = towers.text_pass(tiny, tokens, whole).features() if whole else towers.text_tower(tiny, tokens)
         tiny.zero_grad()
         (image.sin().sum() + text.sin().sum()).backward()
         results.append([image, text, *(p.grad.clone() for p in tiny.parameters() if p.grad is not None)])
@@ -62,7 +62,6 @@ def test_the_last_block_works_on_the_tokens_that_are_read(tiny: Any, images: Ten
     [
         ("visual.transformer.resblocks.1", nn.Identity(), "block 1 of the image tower is a Identity"),
         ("visual", nn.Identity(), "the image tower is a Identity"),
-        ("transformer.batch_first", False, "the text tower was built with batch_first=False"),
         ("attn_mask", None, "the text tower is not causal"),
         ("visual.output_tokens", True, "output_tokens"),
         ("text_projection", None, "projection is not a matrix"),

@@ -32,7 +32,7 @@ def test_a_new_mixture_around_vit_b_16_equals_it_bit_for_bit() -> None:
     task, images = model.add_task(), torch.randn(2, 3, 224, 224)
     assert torch.equal(model.encode_image(images, task).features, clip.encode_image(images))
     tokens = open_clip.get_tokenizer("ViT-B-16-quickgelu")(["a photo of a cat.", "a dog", "two birds on a wire."])
-    assert torch.equal(model.encode_text(tokens, task).features, towers.text_group(clip, tokens, whole=True))
+    assert torch.equal(model.encode_text(tokens, task).features, towers.text_pass(clip, tokens, whole=True).features())
 
 
 @torch.no_grad()

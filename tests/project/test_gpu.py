@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.clip import Backbone, compute
+from lib.clip.backbone import Backbone, is_bf16, set_up
 from lib.methods import method_class
 from lib.methods.base import Method
 from lib.study.train import learn_task
@@ -33,7 +33,7 @@ STILL: dict[str, Any] = {"moe_adapters": {"noise": False, "dropout": 0.0}, "fine
 @cache
 def on_gpu() -> Backbone:
     """The tiny CLIP of the tests on the GPU."""
-    compute.set_up(1, GPU.type, "fp32")
+    set_up(1, GPU.type, "fp32")
     here = small_study.backbone()
     return replace(here, model=copy.deepcopy(here.model)).to(GPU)
 
@@ -51,7 +51,7 @@ def first_step(method: Method, precision: str = "fp32") -> tuple[float, Tensor]:
     """The loss and the gradients of a first step, on the CPU."""
     trained = method.begin_task(small_study.lessons()[0])
     images, labels = (each.to(method.backbone.device) for each in small_study.shown(0))
-    with compute.training(precision, images.device):
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=is_bf16(precision, images.device)):
         loss = method.loss(images, labels)
     loss.backward()
     return loss.item(), torch.cat([p.grad.flatten().cpu() for p in trained if p.grad is not None])

@@ -47,7 +47,7 @@ def text_operations(length: int, whole: bool) -> int:
     """Operations of the text tower for one prompt of so many tokens; not whole: the last block computes two tokens."""
     tokens = torch.zeros(1, length, dtype=torch.long)
     tokens[0, -1] = 1  # the end token
-    return operations(lambda: towers.text_group(_clip(), tokens, whole=whole))
+    return operations(lambda: towers.text_pass(_clip(), tokens, whole).features())
 
 
 def class_operations(entry: Entry) -> tuple[int, int]:
@@ -56,7 +56,7 @@ def class_operations(entry: Entry) -> tuple[int, int]:
     for template in entry.templates:
         tokens = tokenizer([template.format(name) for name in entry.names])
         for rows in towers.by_length(tokens, towers.WORTH["cpu"]):
-            ours += len(rows) * text_operations(towers.cut_padding(tokens[rows]).shape[1], False)
+            ours += len(rows) * text_operations(int(tokens[rows].argmax(dim=1).max()) + 1, False)
     return len(entry.names) * len(entry.templates) * text_operations(CONTEXT, True), ours
 
 
