@@ -6,7 +6,8 @@ autoencoder of a reference set ("none of the tasks") has a smaller one.
 
 The paper decides for each image; the released code decides once for a whole test batch of one data set, by the mean
 errors. `decide` gives both. The released code stops with one threshold for all tasks (rule `absolute`); the rule
-`quantile` reads each task's threshold off its own errors.
+`quantile` reads each task's threshold off its own errors. `GaussianSelector` trains nothing: it has class means and one
+covariance a task in place of an autoencoder.
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.selector.features import WIDE
 from lib.settings import Count, Positive, Rate, Share, Weight
 
 CLIP = -1  # the route of images that no task claims
@@ -70,10 +72,7 @@ class Decision(NamedTuple):
 
 
 class DDAS(nn.Module):
-    """An autoencoder and a threshold for each task learned so far. Later tasks do not compete.
-
-    A selector that judges tasks by other errors overrides `fit`, `empty` and `errors`.
-    """
+    """An autoencoder and a threshold for each task learned so far. Other errors: override `fit`, `empty`, `errors`."""
 
     thresholds: Tensor
 
@@ -96,8 +95,7 @@ class DDAS(nn.Module):
         A fifth of the images is held out of the training; the quantile is that of their errors.
         """
         order = torch.from_numpy(np.random.default_rng(seed).permutation(len(features)))
-        cut = max(1, len(features) // 5)
-        held_out, used = order[:cut], order[cut:]
+        held_out, used = order.tensor_split([max(1, len(features) // 5)])
         self.tasks.append(self.fit(features[used], labels[used], seed, self.settings.steps).to(self.device))
         threshold = torch.tensor(self.settings.threshold)
         if self.settings.rule == "quantile":
@@ -106,9 +104,8 @@ class DDAS(nn.Module):
 
     def learn_reference(self, features: Tensor, seed: list[int]) -> None:
         """Learns "none of the tasks" from features (N, S) of the reference set."""
-        one_class = torch.zeros(len(features), dtype=torch.long)
-        steps = self.settings.reference_steps or self.settings.steps
-        self.reference = self.fit(features, one_class, seed, steps).to(self.device)
+        one_class, s = torch.zeros(len(features), dtype=torch.long), self.settings
+        self.reference = self.fit(features, one_class, seed, s.reference_steps or s.steps).to(self.device)
 
     def fit(self, features: Tensor, labels: Tensor, seed: list[int], steps: int) -> nn.Module:
         """A module that gives errors (B,) for features (B, S), fitted to features (N, S) and labels (N,) of one task.
@@ -129,8 +126,8 @@ class DDAS(nn.Module):
             optimizer.step()
         return coder.eval().requires_grad_(False)
 
-    def empty(self, state: dict[str, Tensor]) -> nn.Module:
-        """A module such as `fit` returns, with the shapes of a state dict of one."""
+    def empty(self, state: dict[str, Tensor], name: str) -> nn.Module:
+        """A module such as `fit` returns, with the shapes of the one of that name in a state dict."""
         return Autoencoder(self.width, self.settings.code)
 
     @torch.no_grad()
@@ -157,13 +154,14 @@ class DDAS(nn.Module):
     def decide(self, features: Tensor) -> Decision:
         """Routes of images by their features (N, S); `batch_decision` images in a row are a batch."""
         errors = self.errors(features)
-        reference = None if self.reference is None else self.reference(features.to(self.device)).cpu()
+        reference = torch.full((len(features),), torch.inf)
+        if self.reference is not None:
+            reference = self.reference(features.to(self.device)).cpu()
         batches = torch.arange(len(features)) // self.settings.batch_decision
-        of_batches = None if reference is None else _mean_by(batches, reference[:, None])[:, 0]
-        batch = self.route(_mean_by(batches, errors), of_batches)
+        batch = self.route(_mean_by(batches, errors), _mean_by(batches, reference[:, None])[:, 0])
         return Decision(self.route(errors, reference), batch[batches])
 
-    def route(self, errors: Tensor, reference: Tensor | None = None) -> Tensor:
+    def route(self, errors: Tensor, reference: Tensor | float = torch.inf) -> Tensor:
         """Routes (N,) by the tasks' errors (N, T) and the reference's (N,).
 
         The smallest error wins, unless it is above its task's threshold or the reference's error.
@@ -171,34 +169,79 @@ class DDAS(nn.Module):
         if errors.shape[1] == 0:
             return torch.full((len(errors),), CLIP)
         smallest, task = errors.min(dim=1)
-        claimed = smallest <= self.thresholds.cpu()[task]
-        if reference is not None:
-            claimed &= smallest <= reference
+        claimed = (smallest <= self.thresholds.cpu()[task]) & (smallest <= reference)
         return torch.where(claimed, task, CLIP)
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Loads a state dict with all its tasks."""
         self.thresholds = torch.zeros_like(state["thresholds"], device=self.device)
-        self.tasks = nn.ModuleList(self.empty(_under(f"tasks.{i}.", state)) for i in range(len(self.thresholds)))
-        reference = _under("reference.", state)
-        self.reference = self.empty(reference) if reference else None
+        self.tasks = nn.ModuleList(self.empty(state, f"tasks.{i}") for i in range(len(self.thresholds)))
+        with_reference = any(name.startswith("reference.") for name in state)
+        self.reference = self.empty(state, "reference") if with_reference else None
         self.load_state_dict(state)
         self.to(self.device).eval().requires_grad_(False)
 
 
-def _under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of a state dict whose names begin with the prefix, without it."""
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
 def _mean_by(batches: Tensor, values: Tensor) -> Tensor:
     """Means of values (N, T) in each batch, by the images' batch numbers (N,)."""
-    count = int(batches[-1]) + 1
-    total = values.new_zeros(count, values.shape[1]).index_add_(0, batches, values)
-    return total / torch.bincount(batches, minlength=count)[:, None]
+    counts = torch.bincount(batches)[:, None]
+    return values.new_zeros(len(counts), values.shape[1]).index_add_(0, batches, values) / counts
 
 
 def count_routes(routes: Tensor, learned: int) -> list[int]:
     """How many of the routes (N,) lead to each of the learned tasks, and last to CLIP."""
-    shifted = torch.where(routes == CLIP, learned, routes)
-    return torch.bincount(shifted, minlength=learned + 1).tolist()
+    return torch.bincount(torch.where(routes == CLIP, learned, routes), minlength=learned + 1).tolist()
+
+
+class Gaussians(nn.Module):
+    """One task's class means (C, S), and a factor W (S, S) of their shared precision P = W W' (Lee et al. 2018).
+
+    An image's error is -2 times the log density under its nearest class, divided by the width S and without the
+    constant: ((x - mean)' P (x - mean) - log det P) / S.
+    """
+
+    means: Tensor
+    factor: Tensor
+
+    def __init__(self, means: Tensor, factor: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("means", means)
+        self.register_buffer("factor", factor)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Errors (B,) of features (B, S): low where a class of the task is likely."""
+        squared = torch.cdist(features @ self.factor, self.means @ self.factor).square().amin(dim=1)
+        log_det = 2 * self.factor.diagonal().log().sum()
+        return (squared - log_det) / features.shape[1]
+
+
+class GaussianSelector(DDAS):
+    """Decides as DDAS does, by the errors of Gaussians."""
+
+    def __init__(self, width: int, settings: SelectorSettings) -> None:
+        if width > WIDE:  # a covariance that does not fit in memory
+            raise ValueError(f"features are {width} wide, too wide for a covariance; use selector.features: clip")
+        super().__init__(width, settings)
+
+    def fit(self, features: Tensor, labels: Tensor, seed: list[int], steps: int) -> nn.Module:
+        """Class means and shrunk covariance of features (N, S) with labels (N,). Nothing is drawn or trained."""
+        share, rows = self.settings.shrinkage, labels.unique(return_inverse=True)[1]
+        means = _mean_by(rows, features)  # (C, S)
+        centred = (features - means[rows]).double()
+        covariance = centred.T @ centred / max(1, len(centred) - len(means))  # (S, S)
+        sphere = covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)
+        precision = torch.linalg.inv((1 - share) * covariance + share * sphere)
+        factor = torch.linalg.cholesky(precision).to(features.dtype)
+        return Gaussians(means, factor.contiguous())  # in another memory layout, products differ in their last bits
+
+    def empty(self, state: dict[str, Tensor], name: str) -> nn.Module:
+        """Gaussians with the shapes of those in a state dict."""
+        return Gaussians(*(torch.zeros_like(state[f"{name}.{part}"]) for part in ("means", "factor")))
+
+    @torch.no_grad()
+    def errors(self, features: Tensor, chunk: int = 256) -> Tensor:
+        """Errors (N, T) of features (N, S) under each learned task."""
+        if not len(self.tasks):
+            return features.new_zeros(len(features), 0)
+        parts = (part.to(self.device) for part in features.split(chunk))
+        return torch.cat([torch.stack([task(part) for task in self.tasks], dim=1).cpu() for part in parts])

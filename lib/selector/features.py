@@ -21,15 +21,11 @@ class ClsToken(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, D) of normalised images (B, 3, H, W)."""
-        visual = self.visual
-        return visual._pool(visual.transformer(visual._embeds(images)))[0]
+        return self.visual._pool(self.visual.transformer(self.visual._embeds(images)))[0]
 
 
 class AlexNetFeatures(nn.Module):
-    """AlexNet's fifth convolution before its ReLU: 256 x 13 x 13 = 43,264 numbers.
-
-    torchvision downloads the ImageNet weights on first use. Raises OSError if it cannot.
-    """
+    """AlexNet's fifth convolution before its ReLU: 256 x 13 x 13 = 43,264 numbers. Raises OSError without a network."""
 
     def __init__(self, pretrained: bool = True) -> None:
         super().__init__()
@@ -38,9 +34,7 @@ class AlexNetFeatures(nn.Module):
         try:
             alexnet_model = alexnet(weights=AlexNet_Weights.IMAGENET1K_V1 if pretrained else None)
         except OSError as error:
-            raise OSError(
-                f"AlexNet's weights could not be downloaded ({error}); use selector.features: clip"
-            ) from error
+            raise OSError(f"AlexNet's weights cannot be downloaded ({error}); use selector.features: clip") from error
         self.convolutions = alexnet_model.features[:11].eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
