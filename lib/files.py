@@ -1,12 +1,14 @@
 """Writes files and folders so that they are whole or not there; a full or read-only disk is an error in one line."""
 
 import errno
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -46,6 +48,12 @@ def whole(target: Path) -> Iterator[Path]:
         if disk_error := not_taken(target, error):
             raise disk_error from error
         raise
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes JSON, whole or not at all. Raises DiskError for a full or read-only disk."""
+    with whole(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def not_taken(target: Path, error: OSError | SafetensorError) -> DiskError | None:

@@ -17,7 +17,6 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save_file
 from torch import Tensor, isfinite
 
-from lib.clip.backbone import Backbone
 from lib.files import whole
 from lib.settings import Number, build, shown
 from lib.study.train import Row
@@ -102,16 +101,3 @@ def _read_state(file: Path, wanted: str) -> dict[str, Tensor]:
 def _hash(about: About) -> str:
     """The hash of all fields but `itself`."""
     return hashlib.sha256(json.dumps(asdict(replace(about, itself=""))).encode()).hexdigest()
-
-
-def check_fingerprint(backbone: Backbone, file: Path) -> None:
-    """Raises ValueError if the weights are not those that the stage `data` wrote down, if it has."""
-    try:
-        expected = str(json.loads(file.read_text())["fingerprint"]) if file.exists() else backbone.fingerprint
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file} has no fingerprint of a CLIP ({error!r}); the stage `data` makes it again") from error
-    if expected != backbone.fingerprint:
-        raise ValueError(
-            f"{backbone.name} has other weights ({backbone.fingerprint[:12]}) than when the study began "
-            f"({expected[:12]}, {file}); restore those weights, or run the stage `data` to begin the study again"
-        )

@@ -20,27 +20,17 @@ LEARN = "05_learn"  # has a digest for each method
 LEARNERS = {"00_start_here": ["finetune", "moe_adapters"], "08_ablations": ["moe_adapters"], "09_cost": [*METHODS]}
 # Modules that check, name or print. They cannot change a number; DVC tracks the params value by value.
 SILENT = {
-    "lib.files",
-    "lib.methods",
-    "lib.settings",
-    "lib.study.code_digests",
-    "lib.study.log",
-    "lib.study.params",
-    "lib.study.plan",
-    "lib.study.studies",
+    *("lib.files", "lib.methods", "lib.settings"),
+    *(f"lib.study.{name}" for name in ("code_digests", "log", "params", "plan", "studies")),
 }
 SOURCES = {"lib.data.folders", "tools.datasets.decode", "tools.miniworld.mini_tasks"}  # as in lib.data.folders
-# Modules that draw or read the tasks' pictures. Later notebooks get the pictures as files.
-PICTURES = SOURCES | {
-    "tools.datasets.catalogue",
-    "tools.datasets.formats",
-    "tools.datasets.splits",
-    "tools.miniworld.world",
-}
+# What draws or reads the tasks' pictures. Later notebooks get the pictures as files.
+READERS = {"tools.datasets.catalogue", "tools.datasets.formats", "tools.datasets.splits", "tools.miniworld.world"}
+PICTURES = SOURCES | READERS
 TASKS = "01_tasks"  # runs the sources, which are imported by name
 PAINTERS = {TASKS, "02_pretrain"}
 # Figures that these notebooks draw beside their work are not worth a second training.
-SHOWN = {"05_learn": {"lib.report.figures"}, "02_pretrain": {"lib.report.figures", "lib.study.results"}}
+SHOWN = {"02_pretrain": {"lib.report.figures"}, "05_learn": {"lib.report.figures"}}
 TOOLS = {"data.json": "tools.datasets.fetch", "report.json": "tools.stages.report"}  # stages without a notebook
 
 

@@ -1,11 +1,16 @@
-"""What a run says: how far it is, in plain lines, and where its numbers come from: machine, versions, revision."""
+"""What a run says of itself: how far it is, what it costs, and its machine, versions and revision."""
 
+import json
 import os
 import platform
 import subprocess
+import sys
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 
+from lib.files import write_json
 from lib.study.studies import ROOT
 
 PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow", "scikit-learn", "scikit-image")
@@ -26,23 +31,33 @@ class Progress:
         self.label, self.total, self.first, self.every = label, total, start, every
         self.began = self.printed = time.monotonic()
 
-    def step(self, done: int, loss: float) -> None:
-        """Reports that `done` steps are done; loss: of the last one."""
-        self._report(done, f"step {done}/{self.total}, loss {loss:.3f}")
-
-    def count(self, done: int, what: str) -> None:
-        """Reports that `done` things are done; what: their name."""
-        self._report(done, f"{done}/{self.total} {what}")
-
-    def _report(self, done: int, text: str) -> None:
+    def report(self, done: int, what: str) -> None:
+        """Says that `done` things are done; what: their name, and what else there is to say."""
         if self.due(done):
             self.printed = time.monotonic()
             left = (self.printed - self.began) / max(1, done - self.first) * (self.total - done)
-            print(f"{self.label}: {text}, {minutes(left)} left", flush=True)
+            print(f"{self.label}: {done}/{self.total} {what}, {minutes(left)} left", flush=True)
 
     def due(self, done: int) -> bool:
-        """True if `step` would print. Ask first: only then need the loss be fetched from the device."""
+        """True if `report` would print. Ask first: only then need the loss be fetched from the device."""
         return time.monotonic() - self.printed >= self.every or done >= self.total
+
+
+def write_cost(path: Path, task: str, seconds: dict[str, float], spent: Mapping[str, float | None]) -> None:
+    """Adds what a task took to a run's cost file: seconds by part, and whole numbers by name (None: not measured)."""
+    content = json.loads(path.read_text()) if path.exists() else {}
+    content["seconds"] = content.get("seconds", {}) | {task: {k: round(v, 2) for k, v in seconds.items()}}
+    for name, number in spent.items():
+        if number is not None:
+            content[name] = content.get(name, {}) | {task: round(number)}
+    write_json(path, content | origin())
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held, in megabytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
 def origin() -> dict:

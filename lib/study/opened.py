@@ -9,7 +9,7 @@ Everything that is not there yet is made on first use, so that a notebook also r
 
 import json
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,14 @@ from lib.data.folders import source
 from lib.data.frozen import Features
 from lib.data.scenarios import LabelSpace
 from lib.data.tasks import ReferenceSet, Task, TaskError
+from lib.files import write_json
 from lib.methods import method_class
 from lib.methods.base import Context, Lesson, Method, TrainSettings
 from lib.selector.features import extract, selector_features
 from lib.settings import ParamsError
 from lib.study import params
-from lib.study.checkpoint import About, check_fingerprint
+from lib.study.checkpoint import About
 from lib.study.plan import find, main_order, manifest
-from lib.study.results import write_json
 from lib.study.stage import Curriculum, Stage
 from lib.study.studies import ROOT
 
@@ -52,7 +52,7 @@ class OpenStudy:
         """The frozen CLIP. Raises ValueError if its weights are not those with which the study began."""
         chosen = self.params.backbone
         backbone = load_clip(chosen.model, chosen.pretrained, self.root).to(self.device)
-        check_fingerprint(backbone, self.data / "backbone.json")
+        _check_fingerprint(backbone, self.data / "backbone.json")
         return backbone
 
     @property
@@ -81,8 +81,7 @@ class OpenStudy:
         return self.sequence(self.main_order)
 
     def _prepare_reference(self, size: int) -> None:
-        wanted = self.params.reference
-        if wanted is None:
+        if (wanted := self.params.reference) is None:
             return
         template = (self.params.tasks.templates or ["a photo of a {}."])[0]
         images, captions = source(wanted.source).reference(wanted, template, size, self.root)
@@ -100,10 +99,8 @@ class OpenStudy:
         for task in self.sequence(self.main_order):
             computed.append(frozen.compute(self.backbone, task, kind))
             frozen.save(computed[-1], self.feature_file(task.name))
-        prepared, features = (
-            {name: file(name) for name in self._names} for file in (self.task_file, self.feature_file)
-        )
-        write_json(self.root / manifest(self.name), frozen.manifest(self.backbone, kind, prepared, features))
+        files = ({name: file(name) for name in self._names} for file in (self.task_file, self.feature_file))
+        write_json(self.root / manifest(self.name), frozen.manifest(self.backbone, kind, *files))
         return computed
 
     @property
@@ -158,37 +155,31 @@ class OpenStudy:
 
     def task(self, name: str) -> Task:
         """The task of that name. Raises KeyError, with the names that exist."""
-        return self.tasks[self._place(name)]
+        return self._named(name)[0]
 
     def features_of(self, name: str) -> Features:
         """What the frozen CLIP says of the task of that name. Raises KeyError like `task`."""
-        return self.features[self._place(name)]
+        return self._named(name)[1]
 
-    def _place(self, name: str) -> int:
-        names = [task.name for task in self.tasks]
-        if name not in names:
-            raise KeyError(f"there is no task {name!r}; there are: {', '.join(names)}")
-        return names.index(name)
+    def _named(self, name: str) -> tuple[Task, Features]:
+        pairs = {pair[0].name: pair for pair in self._main}
+        if name not in pairs:
+            raise KeyError(f"there is no task {name!r}; there are: {', '.join(pairs)}")
+        return pairs[name]
 
     def reference(self) -> ReferenceSet:
         """The reference set. Raises TaskError if the study names none or has not prepared it."""
         if self.params.reference is None:
-            raise TaskError(
-                f"study {self.name} has no `reference:` section; ZSCL, LwF-VR and selector.reference need one"
-            )
+            needs = "ZSCL, LwF-VR and selector.reference need one"
+            raise TaskError(f"study {self.name} has no `reference:` section; {needs}")
         return tasks.load_reference(self.task_file(REFERENCE))
 
     # --- learning
 
     def context(self, steps: int = 0) -> Context:
         """What every method of the study is given. steps: of training on a task; 0 = the study's."""
-        return Context(
-            self.backbone,
-            self.train(steps),
-            self.params.selector,
-            self.reference,
-            lambda: frozen.load_reference(self.feature_file(REFERENCE)),
-        )
+        features = partial(frozen.load_reference, self.feature_file(REFERENCE))
+        return Context(self.backbone, self.train(steps), self.params.selector, self.reference, features)
 
     def curriculum(self, run: str, order: str, seed: int) -> Curriculum:
         """The lessons of a run: fewer pictures or smaller tasks where the run says so."""
@@ -197,15 +188,12 @@ class OpenStudy:
         for task, features in self.learned(order, self.params.tasks.cut or special["cut"]):
             few = scenarios.shots(task, features, special["shots"], seed)
             lessons.append(Lesson(few[0], len(lessons), few[1], [seed, len(lessons)]))
-        train = self.train(special["steps"])
         taught, features = [lesson.task for lesson in lessons], [lesson.features for lesson in lessons]
-        return Curriculum(lessons, train, LabelSpace(self.params.tasks.labels, self.backbone, taught, features))
+        space = LabelSpace(self.params.tasks.labels, self.backbone, taught, features)
+        return Curriculum(lessons, self.train(special["steps"]), space)
 
     def method(self, run: str, seed: int = 0, steps: int = 0) -> Method:
-        """A run's method before it has learned anything; the seed draws its first weights.
-
-        steps: of training on a task; 0 = the study's.
-        """
+        """A run's method before it has learned anything; the seed draws its first weights. steps: as in `context`."""
         torch.manual_seed(seed)
         try:
             return method_class(params.method_of(run))(self.context(steps), params.settings_of(self.params, run))
@@ -220,14 +208,11 @@ class OpenStudy:
         about = About(self.name, item.run, item.order, item.seed, self.backbone.fingerprint, settings, [], [], [])
         curriculum = self.curriculum(item.run, item.order, item.seed)
         inputs = [self.params.runs[item.run].set, asdict(self.params.train), asdict(self.params.selector)]
-        inputs += self._versions(item.order)
-        return Stage(item, curriculum, method, about, inputs, self.params.compute.precision, self.root)
-
-    def _versions(self, order: str) -> list[str]:
-        """Names, sizes and dates of the files that a run reads. Their bytes can be gigabytes."""
-        names = [*self.params.tasks.orders[order], *([REFERENCE] if self.params.reference else [])]
+        names = [*self.params.tasks.orders[item.order], *([REFERENCE] if self.params.reference else [])]
         files = [where(name) for where in (self.task_file, self.feature_file) for name in names]
-        return [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files if file.exists()]
+        read = [(file.name, file.stat()) for file in files if file.exists()]  # their bytes can be gigabytes
+        inputs += [f"{name} {file.st_size} {file.st_mtime_ns}" for name, file in read]
+        return Stage(item, curriculum, method, about, inputs, self.params.compute.precision, self.root)
 
     def learn(self, key: str) -> dict[str, Any]:
         """Learns a stage of the plan, or goes on where it was interrupted; returns its result."""
@@ -239,3 +224,16 @@ def open_study(file: str | Path | params.Study = "params.yaml") -> OpenStudy:
     if isinstance(file, params.Study):
         return OpenStudy(file)
     return OpenStudy(params.load(file), file=str(file))
+
+
+def _check_fingerprint(backbone: Backbone, file: Path) -> None:
+    """Raises ValueError if the weights are not those that the stage `data` wrote down, if it has."""
+    try:
+        expected = str(json.loads(file.read_text())["fingerprint"]) if file.exists() else backbone.fingerprint
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} has no fingerprint of a CLIP ({error!r}); the stage `data` makes it again") from error
+    if expected != backbone.fingerprint:
+        raise ValueError(
+            f"{backbone.name} has other weights ({backbone.fingerprint[:12]}) than when the study began "
+            f"({expected[:12]}, {file}); restore those weights, or run the stage `data` to begin the study again"
+        )

@@ -4,6 +4,7 @@ Whatever is wrong is a ParamsError: one line that names the file, the key, its v
 methods and the sources of tasks know, lib.study.plan.check asks them.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -57,9 +58,8 @@ class ComputeSettings:
 class Run:
     """One line of the comparison, named <method> or <method>+<variant>.
 
-    set: the settings of the method that differ, and those of SPECIAL. orders: empty = the first. story: whether the
-    run is part of the main story. by_task: whether the first seed
-    leaves a checkpoint of every task.
+    set: the settings of the method that differ, and those of SPECIAL. orders: empty = the first. story: whether the run
+    is part of the main story. by_task: whether the first seed leaves a checkpoint of every task.
     """
 
     seeds: Annotated[list[Count], rule("one seed or more, each once", lambda seeds: bool(seeds) and each_once(seeds))]
@@ -99,12 +99,8 @@ def load(path: str | Path = "params.yaml") -> Study:
 def parse(raw: Any, where: str) -> Study:
     """The study of a mapping as a params file holds it. Raises ParamsError, which begins with `where`."""
     study = build(Study, with_orders(raw, where), where)
-    _check_sections(study, where)
-    for name, grid in study.tuning.items():
-        if set(grid) - set(study.methods.get(name, ())) or name not in study.methods:
-            raise ParamsError(f"{where}: tuning.{name} is {shown(grid)}; allowed: a method, and settings that it has")
-    for name, run in study.runs.items():
-        _check_run(study, run, name, f"{where}: runs.{name}")
+    for problem in _problems(study):
+        raise ParamsError(f"{where}: {problem}")
     return study
 
 
@@ -120,38 +116,40 @@ def with_orders(raw: Any, where: str, root: Path = ROOT) -> Any:
     return raw | {"tasks": tasks | {"orders": {"I": names}}}
 
 
-def _check_sections(study: Study, where: str) -> None:
-    """Raises ParamsError for the first value that does not go with another."""
+def _problems(study: Study) -> Iterator[str]:
+    """Each value that does not go with another."""
     tasks, train, selector = study.tasks, study.train, study.selector
     if not tasks.orders:
-        raise ParamsError(f"{where}: tasks.orders is empty; give at least one, such as {{I: [first, second]}}")
+        yield "tasks.orders is empty; give at least one, such as {I: [first, second]}"
     if tasks.source == "mini" and not (tasks.train_per_class and tasks.test_per_class):
-        raise ParamsError(f"{where}: tasks.train_per_class and test_per_class are 0; mini draws 1 picture or more")
+        yield "tasks.train_per_class and test_per_class are 0; mini draws 1 picture or more"
     if not train.steps and not train.epochs:
-        raise ParamsError(f"{where}: train.steps and train.epochs are both 0; give one of them")
+        yield "train.steps and train.epochs are both 0; give one of them"
     if train.warmup > train.steps and not train.epochs:
-        raise ParamsError(f"{where}: train.warmup is {train.warmup}; choose 0 to {train.steps}, train.steps")
+        yield f"train.warmup is {train.warmup}; choose 0 to {train.steps}, train.steps"
     if selector.rule == "quantile" and selector.threshold > 1:
-        raise ParamsError(f"{where}: selector.threshold is {selector.threshold}; a quantile is 1 at most")
+        yield f"selector.threshold is {selector.threshold}; a quantile is 1 at most"
     if selector.reference and study.reference is None:
-        raise ParamsError(f"{where}: selector.reference needs pictures; add a section `reference:`")
+        yield "selector.reference needs pictures; add a section `reference:`"
+    for name, grid in study.tuning.items():
+        if name not in study.methods or set(grid) - set(study.methods[name]):
+            yield f"tuning.{name} is {shown(grid)}; allowed: a method, and settings that it has"
+    for name, run in study.runs.items():
+        yield from (f"runs.{name}{problem}" for problem in _problems_of_run(study, run, method_of(name)))
 
 
-def _check_run(study: Study, run: Run, name: str, where: str) -> None:
-    method = method_of(name)
+def _problems_of_run(study: Study, run: Run, method: str) -> Iterator[str]:
     if method not in study.methods:
-        raise ParamsError(f"{where} is a run of method {method!r}; there are: {', '.join(study.methods)}")
-    unknown = [order for order in run.orders if order not in study.tasks.orders]
-    if unknown:
-        raise ParamsError(f"{where}.orders has {', '.join(unknown)}; there are: {', '.join(study.tasks.orders)}")
-    allowed = [*study.methods[method], *SPECIAL]
-    unknown = [key for key in run.set if key not in allowed]
-    if unknown:
-        raise ParamsError(f"{where}.set has {', '.join(unknown)}; allowed: {', '.join(allowed)}")
+        yield f" is a run of method {method!r}; there are: {', '.join(study.methods)}"
+    allowed = [*study.methods.get(method, ()), *SPECIAL]
+    if unknown := [order for order in run.orders if order not in study.tasks.orders]:
+        yield f".orders has {', '.join(unknown)}; there are: {', '.join(study.tasks.orders)}"
+    if unknown := [key for key in run.set if key not in allowed]:
+        yield f".set has {', '.join(unknown)}; allowed: {', '.join(allowed)}"
     for key, least in SPECIAL.items():
         value = run.set.get(key, least)
         if type(value) is not int or value < least:
-            raise ParamsError(f"{where}.set.{key} is {shown(value)}; it is a whole number, {least} or more")
+            yield f".set.{key} is {shown(value)}; it is a whole number, {least} or more"
 
 
 def method_of(run: str) -> str:

@@ -1,19 +1,26 @@
-"""A learning stage: learns some tasks of a run, evaluates after each task, and goes on where it was interrupted."""
+"""A learning stage: learns some tasks of a run, evaluates after each task, and goes on where it was interrupted.
+
+It leaves two small JSONs by one name, from which every figure and table is made (lib.report.tables): the result, the
+same bytes on every rerun, in reports/results/<study>, and the cost, which varies, in reports/cost/<study>.
+"""
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from lib.clip.backbone import peak_gpu_mb
 from lib.data.scenarios import LabelSpace
+from lib.files import write_json
 from lib.methods.base import Lesson, Method, TrainSettings
-from lib.study import checkpoint, code_digests, results
+from lib.metrics import METRICS, incremental
+from lib.study import checkpoint, code_digests, log
 from lib.study.checkpoint import AGAIN, About, CheckpointError
-from lib.study.log import minutes
 from lib.study.plan import Item
 from lib.study.train import Row, evaluate, learn_task, zero_shot_row
 
@@ -45,33 +52,32 @@ class Stage:
 
     def learn(self) -> dict[str, Any]:
         """Learns the stage's tasks; writes its checkpoint, its result and its cost; returns the result."""
-        for lesson in self.curriculum.lessons:
-            self.method.learning_rate(lesson.task)  # a task without one is an error now, not after hours
+        tasks = [lesson.task for lesson in self.curriculum.lessons]
+        for task in tasks:
+            self.method.learning_rate(task)  # a task without one is an error now, not after hours
         about = self.about
         scratch = self.root / "data" / about.study / "scratch" / Path(self.item.checkpoint).name
-        saved = scratch / self._progress_key(about)
-        for number in range(self.item.tasks):
-            about = self._learn_or_resume(saved / str(number), about, number)
+        saved = [scratch / self._progress_key() / str(number) for number in range(self.item.tasks)]
+        for number, folder in enumerate(saved):
+            if folder.exists():
+                print(f"{about.run}: task {number + 1}/{self.item.tasks} was finished before", flush=True)
+                about = self._restored(folder, [task.name for task in tasks[: number + 1]])
+            else:
+                self._learn_task(about, number)
+                checkpoint.save(folder, about, self.method.state())
         *before, last = (self.root / folder for folder in self.item.moments)
         checkpoint.save(last, about, self.method.state())
-        for number, folder in enumerate(before):
-            shutil.copytree(saved / str(number), folder)
-        result = self._result(about)
-        results.write_json(self.root / self.item.result, result)
+        for source, folder in zip(saved, before, strict=False):
+            shutil.copytree(source, folder)
+        pictures = None if self.curriculum.space.fixed else [len(task.test) for task in tasks]
+        size, report = self.method.size(), self.method.report()
+        content = result(about, [len(task.classes) for task in tasks], size, report, pictures)
+        write_json(self.root / self.item.result, content)
         shutil.rmtree(scratch, ignore_errors=True)
-        return result
-
-    def _learn_or_resume(self, saved: Path, about: About, number: int) -> About:
-        """Learns task `number` and saves a checkpoint, unless an interrupted call has done both."""
-        if saved.exists():
-            print(f"{about.run}: task {number + 1}/{self.item.tasks} was finished before", flush=True)
-            return self._restored(saved, number + 1)
-        self._learn_task(about, number)
-        checkpoint.save(saved, about, self.method.state())
-        return about
+        return content
 
     def _learn_task(self, about: About, number: int) -> None:
-        """Learns task `number`, evaluates on all tasks, and adds both to `about`."""
+        """Learns task `number`, evaluates on all tasks, and adds both to `about` and to the cost file."""
         method, lessons = self.method, self.curriculum.lessons
         task, began = lessons[number].task, time.monotonic()
         print(f"{about.run}, seed {about.seed}: task {number + 1}/{len(lessons)}, {task.name}", flush=True)
@@ -82,36 +88,27 @@ class Stage:
         about.tasks.append(task.name)
         about.losses.append([round(loss, 4) for loss in losses[::10]])
         seconds = {"training": learned - began, "evaluation": time.monotonic() - learned}
-        self._write_cost(about, task.name, seconds, method.asked - asked)
-        print(f"  {_summary(about.rows[-1], number)} after {minutes(sum(seconds.values()))}", flush=True)
-
-    def _write_cost(self, about: About, task: str, seconds: dict[str, float], encoded: int) -> None:
-        file = f"{results.name(about.run, about.order, about.seed)}.json"
-        spent = {"peak_memory_mb": results.peak_memory_mb(), "peak_gpu_memory_mb": peak_gpu_mb()}
-        folder = self.root / "reports" / "cost" / about.study
-        results.write_cost(folder / file, task, seconds, spent | {"encoded_pictures": encoded})
+        spent = {"peak_memory_mb": log.peak_memory_mb(), "peak_gpu_memory_mb": peak_gpu_mb()}
+        spent["encoded_pictures"] = method.asked - asked
+        costs = self.root / "reports" / "cost" / about.study
+        log.write_cost(costs / Path(self.item.result).name, task.name, seconds, spent)
+        scores = next(iter(about.rows[-1].accuracy.values()))
+        means = f"learned so far {fmean(scores[: number + 1]):.1f} %, all {fmean(scores):.1f} %"
+        print(f"  this task {scores[number]:.1f} %, {means} after {log.minutes(sum(seconds.values()))}", flush=True)
 
     def _row(self, number: int, rows: list[Row]) -> Row:
         """The row of the accuracy matrix after task `number`, given the rows before it."""
-        space = self.curriculum.space
-        tested, features = space.after(number)
-        if not space.fixed:
-            return evaluate(self.method, tested, features, number, None)
-        before = rows[-1] if rows else zero_shot_row(tested, features, self.method.decisions)
+        tested, features = self.curriculum.space.after(number)
+        before = None
+        if self.curriculum.space.fixed:
+            before = rows[-1] if rows else zero_shot_row(tested, features, self.method.decisions)
         return evaluate(self.method, tested, features, number, before)
 
-    def _result(self, about: About) -> dict[str, Any]:
-        tasks = [lesson.task for lesson in self.curriculum.lessons]
-        pictures = None if self.curriculum.space.fixed else [len(task.test) for task in tasks]
-        classes = [len(task.classes) for task in tasks]
-        return results.result(about, classes, self.method.size(), self.method.report(), pictures)
-
-    def _restored(self, folder: Path, learned: int) -> About:
-        """Restores the method from a checkpoint of this run's first `learned` tasks; returns what it says of itself."""
+    def _restored(self, folder: Path, learned: list[str]) -> About:
+        """Restores the method from a checkpoint of this run's tasks `learned`; returns what it says of itself."""
         mine = self.about
         about, state = checkpoint.load(folder, mine.backbone, mine.run, mine.settings)
-        names = [lesson.task.name for lesson in self.curriculum.lessons[:learned]]
-        held, wanted = (about.study, about.order, about.seed, about.tasks), (mine.study, mine.order, mine.seed, names)
+        held, wanted = (about.study, about.order, about.seed, about.tasks), (mine.study, mine.order, mine.seed, learned)
         if held != wanted:
             raise CheckpointError(f"{folder} belongs to (study, order, seed, tasks) {held}, not {wanted}; {AGAIN}")
         try:
@@ -120,14 +117,28 @@ class Stage:
             raise CheckpointError(f"{folder} does not fit the run's method ({error}); {AGAIN}") from error
         return about
 
-    def _progress_key(self, about: About) -> str:
+    def _progress_key(self) -> str:
         """A hash of everything that the stage depends on."""
         code = code_digests.of_method(self.item.method)
-        depends = [asdict(self.item), about.settings, about.backbone, code, self.inputs]
+        depends = [asdict(self.item), self.about.settings, self.about.backbone, code, self.inputs]
         return hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:16]
 
 
-def _summary(row: Row, number: int) -> str:
-    scores = next(iter(row.accuracy.values()))
-    learned = sum(scores[: number + 1]) / (number + 1)
-    return f"this task {scores[number]:.1f} %, learned so far {learned:.1f} %, all {sum(scores) / len(scores):.1f} %"
+def result(
+    about: About, classes: list[int], size: dict[str, int], report: dict[str, Any], pictures: list[int] | None
+) -> dict[str, Any]:
+    """The content of a result file, from what a run's last checkpoint says: matrices in percent and their metrics.
+
+    In the middle of a sequence the metrics are those of the tasks learned so far. classes: of each task. size, report:
+    the method's. pictures: the numbers of test pictures of the tasks, in class-incremental learning (lib.metrics).
+    """
+    method, _, variant = about.run.partition("+")
+    rows, count = about.rows, len(about.rows)
+    accuracy = {decision: [row.accuracy[decision] for row in rows] for decision in rows[0].accuracy}
+    routed = {decision: [row.routed[decision] for row in rows] for decision in rows[0].routed}
+    content = {"study": about.study, "method": method, "variant": variant, "order": about.order, "seed": about.seed}
+    content |= {"tasks": about.tasks, "classes": classes, "accuracy": accuracy}
+    for metric, formula in (METRICS if pictures is None else incremental(pictures)).items():
+        values = {decision: formula([row[:count] for row in matrix]) for decision, matrix in accuracy.items()}
+        content[metric] = {decision: None if math.isnan(v) else round(v, 4) for decision, v in values.items()}
+    return content | size | {"routed": routed, "losses": about.losses} | report

@@ -82,7 +82,7 @@ def _train(
         losses.append(loss.detach())
         if progress.due(step + 1):
             _check(losses, task.name)
-            progress.step(step + 1, loss.item())
+            progress.report(step + 1, f"steps, loss {loss.item():.3f}")
     optimizer.zero_grad()  # the gradients of a router would stay in memory for all tasks to come
     return torch.stack(losses).tolist()
 

@@ -23,12 +23,12 @@ import torch
 from lib.clip.backbone import Backbone
 from lib.data.frozen import Features, zero_shot
 from lib.data.tasks import Pictures
+from lib.files import write_json
 from lib.methods import method_class
 from lib.methods.base import Lesson
 from lib.metrics import average
 from lib.study import code_digests
 from lib.study.opened import OpenStudy, open_study
-from lib.study.results import write_json
 from lib.study.train import evaluate, learn_task, zero_shot_row
 
 HELD_OUT = 5  # one picture in so many

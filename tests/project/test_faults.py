@@ -21,8 +21,8 @@ from dvc.utils.serialize import _yaml
 
 from lib.data import frozen as features
 from lib.data import tasks
-from lib.files import DiskError
-from lib.study import checkpoint, code_digests, results
+from lib.files import DiskError, write_json
+from lib.study import checkpoint, code_digests
 from tests.support import small_disk, small_study
 from tests.support.bad_input import about
 from tests.support.small_run import KEY, begun_by, held, interrupt, learn, result
@@ -39,7 +39,7 @@ def write_pictures(file: Path) -> None:
 
 WRITERS: dict[str, Callable[[Path], None]] = {
     "checkpoint": lambda folder: checkpoint.save(folder, about(), {"weights": torch.ones(5000)}),
-    "result": lambda file: results.write_json(file, {"numbers": list(range(5000))}),
+    "result": lambda file: write_json(file, {"numbers": list(range(5000))}),
     "task": lambda file: tasks.save(small_study.task(0), file),
     "features": lambda file: features.save(small_study.sequence()[1][0], file),
     "decoded pictures": write_pictures,

@@ -11,7 +11,7 @@ import torch
 
 from lib.data import frozen, tasks
 from lib.data.tasks import Pictures, Task
-from lib.study import checkpoint, code_digests, plan, results
+from lib.study import checkpoint, code_digests, plan, stage
 from lib.study.code_digests import Digests
 from lib.study.studies import ROOT
 from tests.support import small_study
@@ -85,7 +85,7 @@ def test_a_kill_after_the_last_task_trains_nothing_again(home: Path, run: str, m
     learn(home, key)
     undisturbed = result(home, run).read_bytes(), held(home, key)
     with monkeypatch.context() as patch:
-        patch.setattr(results, "result", lambda *_: 1 / 0)
+        patch.setattr(stage, "result", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             learn(home, key)
     assert begun_by(lambda: learn(home, key)) == []

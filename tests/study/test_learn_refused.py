@@ -71,9 +71,9 @@ def test_damaged_or_foreign_progress_is_refused_before_training(home: Path, monk
         (dataclasses.replace(stage.about, order="II"), "'I', 0, .* not .*'II', 0,"),
     ):
         with pytest.raises(CheckpointError, match=words):
-            dataclasses.replace(stage, about=about)._restored(first, 1)
+            dataclasses.replace(stage, about=about)._restored(first, ["red"])
     with pytest.raises(CheckpointError, match=r"\['red'\]\), not .*\['red', 'green'\]\)"):
-        stage._restored(first, 2)
+        stage._restored(first, ["red", "green"])
     state = first / "state.safetensors"
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="state.safetensors is damaged"):

@@ -1,5 +1,6 @@
 """Where numbers come from: what notebooks print and cost files keep."""
 
+import json
 import os
 import subprocess
 from importlib.metadata import version
@@ -35,3 +36,16 @@ def test_the_revision_is_the_commit_of_the_checkout(tmp_path: Path, monkeypatch:
     assert log.revision() == commits.stdout.strip()
     monkeypatch.setenv("PATH", "")  # no git
     assert log.revision() == "unknown"
+
+
+def test_costs_of_a_runs_tasks_gather_in_one_file(tmp_path: Path) -> None:
+    file, seconds = tmp_path / "cost.json", {"training": 1.234, "evaluation": 0.5}
+    spent: dict[str, float | None] = {"peak_memory_mb": 100.4, "peak_gpu_memory_mb": None}
+    log.write_cost(file, "red", seconds, spent | {"encoded_pictures": 7})
+    log.write_cost(file, "green", seconds, spent | {"peak_memory_mb": 101.0})
+    cost = json.loads(file.read_text())
+    assert cost["seconds"] == {task: {"training": 1.23, "evaluation": 0.5} for task in ("red", "green")}
+    assert cost["peak_memory_mb"] == {"red": 100, "green": 101}
+    assert cost["encoded_pictures"] == {"red": 7}
+    assert set(cost) == {"seconds", "peak_memory_mb", "encoded_pictures", *log.origin()}
+    assert log.peak_memory_mb() > 50

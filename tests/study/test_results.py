@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from lib import files
-from lib.study import log, results
+from lib.files import write_json
 from lib.study.checkpoint import About
+from lib.study.stage import result
 from lib.study.train import Row
 
 ROWS = [
@@ -21,7 +22,7 @@ def content(run: str = "moe_adapters+no_freeze", seed: int = 0, rows: int = 2) -
     tasks = ["red", "green"][:rows]
     about = About("tiny", run, "I", seed, "ab", {}, tasks, ROWS[:rows], [[2.0], [1.0]][:rows])
     size = {"trainable_parameters": 5, "stored_bytes": 20}
-    return results.result(about, [3, 4], size, {"experts": {}})
+    return result(about, [3, 4], size, {"experts": {}}, None)
 
 
 def test_a_result_by_hand() -> None:
@@ -45,11 +46,11 @@ def test_in_the_middle_of_a_sequence_the_learned_tasks_count() -> None:
 
 def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
     file = tmp_path / "deep" / "one.json"
-    results.write_json(file, {"a": 1})
+    write_json(file, {"a": 1})
     with pytest.raises(TypeError, match="not JSON serializable"):
-        results.write_json(file, {"a": object()})
+        write_json(file, {"a": object()})
     assert json.loads(file.read_text()) == {"a": 1}
-    results.write_json(file, {"a": 2})
+    write_json(file, {"a": 2})
     assert file.read_text() == '{\n "a": 2\n}\n'
     assert [p.name for p in file.parent.iterdir()] == ["one.json"]
 
@@ -58,22 +59,8 @@ def test_a_kill_before_the_renaming_leaves_the_old_file(tmp_path: Path, monkeypa
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    results.write_json(tmp_path / "one.json", {"a": 1})
+    write_json(tmp_path / "one.json", {"a": 1})
     monkeypatch.setattr(files.os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        results.write_json(tmp_path / "one.json", {"a": 2})
+        write_json(tmp_path / "one.json", {"a": 2})
     assert json.loads((tmp_path / "one.json").read_text()) == {"a": 1}
-
-
-def test_costs_of_a_runs_tasks_gather_in_one_file(tmp_path: Path) -> None:
-    file, seconds = tmp_path / "cost.json", {"training": 1.234, "evaluation": 0.5}
-    spent: dict[str, float | None] = {"peak_memory_mb": 100.4, "peak_gpu_memory_mb": None}
-    results.write_cost(file, "red", seconds, spent | {"encoded_pictures": 7})
-    results.write_cost(file, "green", seconds, spent | {"peak_memory_mb": 101.0})
-    cost = json.loads(file.read_text())
-    assert cost["seconds"] == {task: {"training": 1.23, "evaluation": 0.5} for task in ("red", "green")}
-    assert cost["peak_memory_mb"] == {"red": 100, "green": 101}
-    assert cost["encoded_pictures"] == {"red": 7}
-    assert set(cost) == {"seconds", "peak_memory_mb", "encoded_pictures", "machine", "versions", "revision"}
-    assert set(log.PACKAGES) < set(cost["versions"])
-    assert results.peak_memory_mb() > 50

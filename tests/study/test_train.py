@@ -148,7 +148,7 @@ def test_a_bad_loss_does_not_wait_for_the_end(
     with pytest.raises(TrainingError, match="at step 1 of task red"):
         run(method, steps=50)
     assert method.calls == 2
-    assert "red: step 1/50, loss" in capsys.readouterr().out
+    assert "red: 1/50 steps, loss" in capsys.readouterr().out
 
 
 def test_epochs_are_passes_over_the_pictures_instead_of_steps() -> None:

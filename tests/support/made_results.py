@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from lib.files import write_json
 from lib.metrics import METRICS
-from lib.study.results import name, write_json
 
 MATRIX = [[50.0, 80.0, 60.0], [48.0, 90.0, 62.0], [46.0, 88.0, 85.0]]
 SELECTS = ("sample", "batch", "oracle")  # the decisions of a method with a selector
@@ -37,4 +37,4 @@ def write(folder: Path, *results: dict[str, Any]) -> None:
     """Writes results under their names."""
     for content in results:
         run = content["method"] + (f"+{content['variant']}" if content["variant"] else "")
-        write_json(folder / f"{name(run, content['order'], content['seed'])}.json", content)
+        write_json(folder / f"{run}--{content['order']}--s{content['seed']}.json", content)

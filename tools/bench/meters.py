@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib.study.results import peak_memory_mb
+from lib.study.log import peak_memory_mb
 
 LINUX = Path("/proc/self/clear_refs")  # only Linux can forget the peak so far
 

@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 import torch
 
+from lib.files import write_json
 from lib.selector import SelectorSettings
 from lib.study import log
-from lib.study.results import write_json
 from lib.study.studies import REPORTS, ROOT
 from tools.bench import evaluation, step
 from tools.bench.cost import decision_ms

@@ -91,4 +91,4 @@ def _rows(split: Split, size: int, label: str) -> Iterator[np.ndarray]:
             numbers = range(first, min(first + CHUNK, len(split)))
             squares = pool.map(lambda i: fitted(split.picture(i), size).transpose(2, 0, 1), numbers)
             yield np.stack(list(squares))
-            progress.count(numbers.stop, "pictures")
+            progress.report(numbers.stop, "pictures")

@@ -101,4 +101,4 @@ def _continue(url: str, part: Path) -> None:
             for chunk in response.iter_content(CHUNK):  # raises if the body is shorter than declared
                 file.write(chunk)
                 if length:
-                    progress.count(file.tell(), "bytes")
+                    progress.report(file.tell(), "bytes")

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from lib.clip import load_clip
+from lib.files import write_json
 from lib.study import params
-from lib.study.results import write_json
 from lib.study.studies import ROOT
 from tools.datasets.archive import unpack
 from tools.datasets.catalogue import DataError, File, catalogue

@@ -118,7 +118,7 @@ def train(
         optimizer.step()
         model.logit_scale.data.clamp_(max=float(np.log(100)))
         if progress.due(step + 1):
-            progress.step(step + 1, loss.item())
+            progress.report(step + 1, f"steps, loss {loss.item():.3f}")
         if (step + 1) % 500 == 0 and step + 1 < steps:
             save_snapshot(snapshot, model.state_dict(), optimizer, step + 1)
     table = tiny.token_table(config["width"], seed)
