@@ -1,7 +1,7 @@
 """CLIP's two towers, block by block (paper, Sec. 3.1; Radford et al. 2021).
 
 open_clip's modules are called from outside and stay as they are. `image_pass` and `text_pass` embed a batch; code that
-adds something to the blocks (lib/moe/tower.py) then writes the loop over them:
+adds something to the blocks (lib/moe/mixture.py) then writes the loop over them:
 
     for block in blocks:
         x = block.attend(x)

@@ -2,7 +2,6 @@
 
 from lib.moe.config import Blocks, FreezeRule, MoEConfig, RouterOf
 from lib.moe.experts import Experts
-from lib.moe.mixture import Mixture
+from lib.moe.mixture import Encoded, Mixture
 from lib.moe.model import MoECLIP, Prompts
 from lib.moe.router import Router, Routing, balance_loss
-from lib.moe.tower import Encoded

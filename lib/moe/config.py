@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from lib.moe.router import check_top_k
-
 Blocks = Literal["all", "first", "last", "none"] | list[int]
 RouterOf = Literal["task", "shared"]
 RouterToken = Literal["start", "end"]
@@ -15,15 +13,14 @@ FreezeRule = Literal["most_used", "most_weighted", "all_used", "all_but_fresh"]
 class MoEConfig:
     """A mixture in chosen blocks of both towers. The defaults are the paper's. Bad values raise ValueError.
 
-    experts, top_k: E and K (paper, Sec. 3.3). With one expert there is no router: it is a plain adapter.
+    experts, top_k: E and K. With one expert there is no router: it is a plain adapter.
     bottleneck: R, the width of an expert's hidden layer. dropout: after its ReLU, as in the released code.
     noise: whether the gates are noisy in training. The paper has no noise in its equation; the released code has it.
     text_router_token: which token of a prompt the router reads. The released code reads "start". The text tower is
         causal, so that token is the same for all prompts, and they all go to the same experts. "end" has read them.
     image_blocks, text_blocks: "all" (paper), only the "first" or "last" block, "none", or a list of block numbers.
-    router: one for each "task" (paper, Sec. 3.3), or one "shared" by all tasks, which goes on learning.
-    freeze: how many experts each block freezes after a task (paper, Sec. 3.3). The released code has 2, whatever K is.
-        0: none, by any rule.
+    router: one for each "task" (paper), or one "shared" by all tasks, which goes on learning.
+    freeze: how many experts each block freezes after a task: 2 in the released code, whatever K is. 0: none.
     freeze_rule: which experts. "most_used": those chosen most often (paper and released code). "most_weighted": those
         with the largest sum of gates. "all_used": all that were chosen at least once, however many. "all_but_fresh":
         all but the `freeze` experts chosen least often in all tasks so far.
@@ -42,7 +39,8 @@ class MoEConfig:
     freeze_rule: FreezeRule = "most_used"
 
     def __post_init__(self) -> None:
-        check_top_k(self.experts, self.top_k)
+        if not 1 <= self.top_k <= self.experts:
+            raise ValueError(f"top_k is {self.top_k}; choose 1 to {self.experts}, the number of experts")
         if self.bottleneck < 1:
             raise ValueError(f"bottleneck is {self.bottleneck}; choose 1 or more")
         if not 0 <= self.dropout < 1:
@@ -67,3 +65,7 @@ class MoEConfig:
         if outside:
             raise ValueError(f"{tower}_blocks has {outside[0]}; the tower's blocks are 0 to {depth - 1}")
         return numbers
+
+    def router_of(self, task: int) -> int:
+        """The number of the router that serves a task."""
+        return 0 if self.router == "shared" else task

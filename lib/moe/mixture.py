@@ -1,28 +1,36 @@
-"""The mixture of one block: its experts, a router for each task, and activate-freeze (paper, Sec. 3.3).
+"""Mixtures beside the MLPs of one tower's blocks, and activate-freeze in each (paper, Sec. 3.2 and 3.3).
+
+    x = x + MHA(LN1(x))
+    x = x + MLP(LN2(x)) + sum over the K chosen experts of gate * expert(x)
+
+Router and experts read x after attention, not normalised. All that comes before the first mixture is the same for all
+tasks, so a tower's pass has two parts: `start`, whose result may be kept, and `finish`.
 
 Experts exist from the start and all tasks share them. After a task the ones it used most are frozen for good; later
 tasks may still choose them. An expert that is frozen already takes a place among the most used, as in the released
 code, so that a task may freeze fewer new ones than `freeze` says.
 """
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor, nn
 
+from lib.clip.towers import Block, Pass
 from lib.moe.config import MoEConfig
 from lib.moe.experts import Experts
 from lib.moe.router import Router, Routing
 
+Noise = Mapping[int, Tensor] | None  # the routers' standard normal draws (B, E), by block
+
 
 class Mixture(nn.Module):
-    """The experts and routers of a block of width D.
+    """The experts and routers of a block of width D, and what activate-freeze knows of them."""
 
-    frozen: whether an expert is frozen (E,). counts: how often each task chose each expert in training (T, E).
-    mass: the sum of the gates that it gave them (T, E).
-    """
-
-    frozen: Tensor
-    counts: Tensor
-    mass: Tensor
+    frozen: Tensor  # whether an expert is frozen (E,)
+    counts: Tensor  # how often each task chose each expert in training (T, E)
+    mass: Tensor  # the sum of the gates that it gave them (T, E)
 
     def __init__(self, width: int, config: MoEConfig) -> None:
         super().__init__()
@@ -32,10 +40,6 @@ class Mixture(nn.Module):
         self.register_buffer("frozen", torch.zeros(config.experts, dtype=torch.bool))
         self.register_buffer("counts", torch.zeros(0, config.experts, dtype=torch.long))
         self.register_buffer("mass", torch.zeros(0, config.experts))
-
-    def forget_tasks(self) -> None:
-        """Removes all routers and counts; the experts stay as they are."""
-        self.routers, self.counts, self.mass = nn.ModuleList(), self.counts[:0], self.mass[:0]
 
     def add_task(self) -> None:
         """Adds a router at zero and freezes those before it. A shared router is added with the first task only."""
@@ -47,17 +51,18 @@ class Mixture(nn.Module):
         self.counts = torch.cat([self.counts, self.counts.new_zeros(1, config.experts)])
         self.mass = torch.cat([self.mass, self.mass.new_zeros(1, config.experts)])
 
+    def renew(self, tasks: int) -> None:
+        """Puts new routers and counts of so many tasks in place of those it has; the experts stay as they are."""
+        self.routers, self.counts, self.mass = nn.ModuleList(), self.counts[:0], self.mass[:0]
+        for _ in range(tasks):
+            self.add_task()
+
     def shapes(self, tasks: int) -> dict[str, tuple[int, ...]]:
         """The shapes of this mixture's state dict after so many tasks."""
         with torch.device("meta"):  # without memory
             twin = Mixture(self.width, self.config)
-            for _ in range(tasks):
-                twin.add_task()
+            twin.renew(tasks)
         return {name: tuple(tensor.shape) for name, tensor in twin.state_dict().items()}
-
-    def router_of(self, task: int) -> int:
-        """The number of the router that serves a task."""
-        return 0 if self.config.router == "shared" else task
 
     def forward(self, x: Tensor, x0: Tensor, task: int, noise: Tensor | None = None) -> tuple[Tensor, Routing]:
         """The experts' output (B, L, D) on x (B, L, D), and the routing by x0 (B, D); x0 (1, D) is for all samples."""
@@ -65,7 +70,7 @@ class Mixture(nn.Module):
             gates = x.new_ones(1, 1)
             routing = Routing(gates, torch.zeros_like(gates, dtype=torch.long), gates[0])
         else:
-            routing = self.routers[self.router_of(task)](x0, noise)
+            routing = self.routers[self.config.router_of(task)](x0, noise)
         return self.experts(x, routing), routing.expand(len(x))
 
     @torch.no_grad()
@@ -105,3 +110,62 @@ class Mixture(nn.Module):
 def _largest(values: Tensor) -> list[int]:
     """Expert numbers by falling value."""
     return values.argsort(descending=True, stable=True).tolist()
+
+
+class Encoded(NamedTuple):
+    """Features (B, F), not normalised, and the routing in each block that has a mixture."""
+
+    features: Tensor
+    routings: dict[int, Routing]
+
+
+class Start(NamedTuple):
+    """A pass up to the first mixture. If the tower has none, x is the output of the last block."""
+
+    tower: Pass
+    block: int  # the number of the mixture's block
+    x: Tensor  # after that block's attention (B, L, D)
+    mlp: Tensor  # what that block's MLP adds to x
+
+
+class TowerMixtures(nn.ModuleDict):
+    """The mixtures of the "image" or "text" tower, by block number."""
+
+    def __init__(self, tower: str, transformer: Any, config: MoEConfig) -> None:
+        blocks = config.blocks(tower, len(transformer.resblocks))
+        super().__init__({str(block): Mixture(transformer.width, config) for block in blocks})
+        self.text_router_token = config.text_router_token
+
+    def start(self, tower: Pass) -> Start:
+        """Computes the frozen blocks up to the first mixture."""
+        first = min(map(int, self), default=len(tower.blocks))
+        x = tower.x
+        for block in tower.blocks[:first]:
+            x = block(x)
+        if first == len(tower.blocks):
+            return Start(tower, first, x, x)
+        x = tower.blocks[first].attend(x)
+        return Start(tower, first, x, tower.blocks[first].mlp(x))
+
+    def finish(self, start: Start, task: int, noise: Noise = None) -> Encoded:
+        """Computes the rest of the tower with a task's routers."""
+        x, routings = start.x, {}
+        for number, block in enumerate(start.tower.blocks[start.block :], start.block):
+            if number > start.block:
+                x = block.attend(x)  # (B, L, D), or only the tokens that are read
+            if str(number) not in self:
+                x = x + block.mlp(x)
+                continue
+            x0 = self._router_token(x, start.tower.ends, block)
+            added, routings[number] = self[str(number)](x, x0, task, (noise or {}).get(number))
+            x = x + (block.mlp(x) if number > start.block else start.mlp) + added
+        return Encoded(start.tower.pool(x), routings)
+
+    def _router_token(self, x: Tensor, ends: Tensor | None, block: Block) -> Tensor:
+        """The token by which each sample is routed (B, D): an image's class token, a prompt's start or end token."""
+        if ends is None:
+            return x[:, 0]
+        if self.text_router_token == "end":
+            return x[:, -1] if block.read is not None else x[torch.arange(len(x), device=x.device), ends]
+        # The start token attends to itself only. Without noise and dropout it is the same for all prompts: (1, D)
+        return x[:, 0] if self.training else x[:1, 0]

@@ -13,19 +13,15 @@ from torch import Tensor, nn
 
 from lib.clip import towers
 from lib.moe.config import MoEConfig
-from lib.moe.mixture import Mixture
+from lib.moe.mixture import Encoded, Mixture, Noise, Start, TowerMixtures
 from lib.moe.router import Routing
-from lib.moe.tower import Encoded, Noise, Start, TowerMixtures
 
 
 class Prompts(NamedTuple):
-    """Class prompts made ready for many passes: groups of similar length, each up to the first mixture.
+    """Class prompts made ready for many passes: groups of similar length, each up to the first mixture."""
 
-    tokens: of all prompts (C, L). rows: which prompts are in each group (n,).
-    """
-
-    tokens: Tensor
-    rows: list[Tensor]
+    tokens: Tensor  # of all prompts (C, L)
+    rows: list[Tensor]  # which prompts are in each group (n,)
     starts: list[Start]
 
 
@@ -62,8 +58,8 @@ class MoECLIP(nn.Module):
 
     def adapters(self) -> dict[str, Mixture]:
         """All mixtures by their names in the state dict, the image tower's first."""
-        named = {"image_adapters": self.image_adapters, "text_adapters": self.text_adapters}
-        return {f"{name}.{block}": group.mixture(int(block)) for name, group in named.items() for block in group}
+        named: dict[str, Any] = {"image_adapters": self.image_adapters, "text_adapters": self.text_adapters}
+        return {f"{name}.{block}": mixture for name, group in named.items() for block, mixture in group.items()}
 
     def add_task(self) -> int:
         """Adds a router to every mixture and freezes the earlier ones. Returns the task's number."""
@@ -117,14 +113,16 @@ class MoECLIP(nn.Module):
     def trainable_parameters(self, task: int) -> list[tuple[str, nn.Parameter]]:
         """Names and parameters that a task trains: all experts, and the task's own routers."""
         self._check_task(task)
-        router = 0 if self.config.router == "shared" else task
+        router = self.config.router_of(task)
         ours = [(name, p) for name, p in self.named_parameters() if not name.startswith("clip.")]
         return [(name, p) for name, p in ours if ".routers." not in name or f".routers.{router}." in name]
 
     def add_counts(self, task: int, image: Mapping[int, Routing], text: Mapping[int, Routing]) -> None:
         """Counts the routings of a training forward, by which `freeze` chooses. Call it after every one."""
-        self.image_adapters.add_counts(task, image)
-        self.text_adapters.add_counts(task, text)
+        mixtures = self.adapters()
+        for tower, routings in (("image", image), ("text", text)):
+            for block, routing in routings.items():
+                mixtures[f"{tower}_adapters.{block}"].add_counts(task, routing)
 
     def freeze(self, task: int) -> None:
         """Activate-freeze in every block, after the last training step of a task."""
@@ -141,7 +139,10 @@ class MoECLIP(nn.Module):
 
         Such a sample's features never change again, unless its routers do.
         """
-        return {"image": self.image_adapters, "text": self.text_adapters}[tower].settled(encoded)
+        settled = torch.ones(len(encoded.features), dtype=torch.bool, device=encoded.features.device)
+        for block, routing in encoded.routings.items():
+            settled &= self.adapters()[f"{tower}_adapters.{block}"].frozen[routing.experts].all(dim=1)
+        return settled
 
     def adapter_state(self) -> dict[str, Tensor]:
         """The part of the state dict that is not CLIP's: experts, routers, frozen, counts, mass and top_k."""
@@ -152,25 +153,19 @@ class MoECLIP(nn.Module):
         tasks = max((len(v) for name, v in state.items() if name.endswith(".counts") and v.ndim), default=0)
         self._check_state(state, tasks)
         for mixture in self.adapters().values():
-            mixture.forget_tasks()
-            for _ in range(tasks):
-                mixture.add_task()
+            mixture.renew(tasks)
         self.load_state_dict(dict(state), strict=False)
 
     def _check_state(self, state: Mapping[str, Tensor], tasks: int) -> None:
-        here: dict[str, Any] = {"top_k": ()}
+        here: dict[str, Any] = {"top_k": self.config.top_k}
         for name, mixture in self.adapters().items():
             here |= {f"{name}.{key}": shape for key, shape in mixture.shapes(tasks).items()}
-        there: dict[str, Any] = {name: tuple(tensor.shape) for name, tensor in state.items()}
-        if here == there:  # the shapes fit; K has none
-            here, there = {"top_k": self.config.top_k}, {"top_k": int(state["top_k"])}
-        for name in [*here, *there]:
+        there = {name: tensor.tolist() if name == "top_k" else tuple(tensor.shape) for name, tensor in state.items()}
+        for name in here | there:
             given, wanted = (shapes.get(name, "missing") for shapes in (there, here))
             if given != wanted:
-                raise ValueError(
-                    f"{name} is {given} in the adapter state and {wanted} in this model; "
-                    "make the model with the config that the state was saved with"
-                )
+                advice = "make the model with the config that the state was saved with"
+                raise ValueError(f"{name} is {given} in the adapter state and {wanted} in this model; {advice}")
 
 
 def _join(parts: list[Encoded], order: Tensor) -> Encoded:

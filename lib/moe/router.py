@@ -17,16 +17,11 @@ MIN_STD = 0.01  # the noise never vanishes, however small softplus gets
 
 
 class Routing(NamedTuple):
-    """Which experts the samples of a batch go to.
+    """Which experts the samples of a batch go to. A routing with B = 1 may be shared by all samples."""
 
-    gates: the experts' weights (B, E), zero outside the top K. experts: the numbers of the chosen ones (B, K), the
-    largest gate first. load: how many samples each expert gets (E,); with noise, the expected number if the noise were
-    drawn again. A routing with B = 1 may be shared by all samples of a batch.
-    """
-
-    gates: Tensor
-    experts: Tensor
-    load: Tensor
+    gates: Tensor  # the experts' weights (B, E), zero outside the top K
+    experts: Tensor  # the numbers of the chosen ones (B, K), the largest gate first
+    load: Tensor  # how many samples each expert gets (E,); with noise, the number expected if it were drawn again
 
     @property
     def importance(self) -> Tensor:
@@ -53,12 +48,6 @@ class Routing(NamedTuple):
         return Routing(gates, experts, torch.stack([part.load for part in parts]).sum(dim=0))
 
 
-def check_top_k(experts: int, top_k: int) -> None:
-    """Raises ValueError unless 1 <= top_k <= experts."""
-    if not 1 <= top_k <= experts:
-        raise ValueError(f"top_k is {top_k}; choose 1 to {experts}, the number of experts")
-
-
 class Router(nn.Module):
     """One task's gate in one block. Its weights start at zero, so the noise alone draws a new task's first routes."""
 
@@ -66,7 +55,6 @@ class Router(nn.Module):
 
     def __init__(self, width: int, experts: int, top_k: int, noise: bool = True) -> None:
         super().__init__()
-        check_top_k(experts, top_k)
         self.top_k = top_k
         self.weight = nn.Parameter(torch.zeros(width, experts))
         self.register_parameter("noise_weight", nn.Parameter(torch.zeros(width, experts)) if noise else None)
@@ -77,21 +65,19 @@ class Router(nn.Module):
         Noise acts in training mode only. `noise` gives its standard normal draws (B, E); without it torch draws them.
         """
         with torch.autocast(x0.device.type, enabled=False):  # bf16 has too few digits to rank logits
-            return self._route(x0.float(), noise)
-
-    def _route(self, x0: Tensor, noise: Tensor | None) -> Routing:
-        logits = clean = x0 @ self.weight  # (B, E)
-        std = None
-        if self.training and self.noise_weight is not None:
-            std = F.softplus(x0 @ self.noise_weight) + MIN_STD  # (B, E)
-            logits = clean + std * (torch.randn_like(clean) if noise is None else noise)
-        largest, order = logits.topk(min(self.top_k + 1, logits.shape[1]), dim=1)  # (B, K+1): the load needs one more
-        experts = order[:, : self.top_k]  # (B, K)
-        weights = largest[:, : self.top_k].softmax(dim=1)  # (B, K)
-        gates = torch.zeros_like(logits).scatter(1, experts, weights)  # (B, E)
-        if std is None or self.top_k == logits.shape[1]:
-            return Routing(gates, experts, (gates > 0).sum(dim=0).to(gates.dtype))
-        return Routing(gates, experts, chance_of_top_k(clean, std, logits, largest).sum(dim=0))
+            x0 = x0.float()
+            logits = clean = x0 @ self.weight  # (B, E)
+            std = None
+            if self.training and self.noise_weight is not None:
+                std = F.softplus(x0 @ self.noise_weight) + MIN_STD  # (B, E)
+                logits = clean + std * (torch.randn_like(clean) if noise is None else noise)
+            largest, order = logits.topk(min(self.top_k + 1, logits.shape[1]), dim=1)  # (B, K+1), for the load
+            experts = order[:, : self.top_k]  # (B, K)
+            weights = largest[:, : self.top_k].softmax(dim=1)  # (B, K)
+            gates = torch.zeros_like(logits).scatter(1, experts, weights)  # (B, E)
+            if std is None or self.top_k == logits.shape[1]:
+                return Routing(gates, experts, (gates > 0).sum(dim=0).to(gates.dtype))
+            return Routing(gates, experts, chance_of_top_k(clean, std, logits, largest).sum(dim=0))
 
 
 def chance_of_top_k(clean: Tensor, std: Tensor, logits: Tensor, largest: Tensor) -> Tensor:

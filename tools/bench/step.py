@@ -30,7 +30,7 @@ Draws = Mapping[int, Tensor] | None  # the noise (B, E) of some blocks
 
 def mixture(adapter: Mixture, x: Tensor, x0: Tensor, task: int, noise: Tensor | None) -> tuple[Tensor, Routing]:
     """The sum (B, L, D) of gate * expert(x) over the chosen experts, for x (B, L, D) routed by x0 (B, D)."""
-    routing = adapter.routers[adapter.router_of(task)](x0, noise)
+    routing = adapter.routers[adapter.config.router_of(task)](x0, noise)
     experts, total = adapter.experts, torch.zeros_like(x)
     for e in range(adapter.config.experts):
         rows = routing.gates[:, e].nonzero().flatten()
