@@ -1,9 +1,7 @@
 """Checkpoints: a folder with the method's tensors (safetensors) and a JSON that describes them; never pickled.
 
 The tensors are the method's alone (adapters, routers, selector, or a fine-tuned model), not the frozen CLIP's. The JSON
-names the CLIP by its hash, the run, its settings, the tasks learned and the rows of the accuracy matrix so far, and
-holds the hashes of both files, so that damage is noticed. A checkpoint is written under a temporary name and renamed:
-it is whole or it is not there.
+holds the hashes of both files, so that damage is noticed. A checkpoint is whole or it is not there.
 """
 
 import hashlib
@@ -87,7 +85,6 @@ def _read_about(file: Path) -> About:
 
 
 def _read_state(file: Path, wanted: str) -> dict[str, Tensor]:
-    """The state dict of a file with the hash `wanted`."""
     content = file.read_bytes()
     if hashlib.sha256(content).hexdigest() != wanted:
         raise ValueError(f"{file.name} is damaged, its hash is not {wanted}")

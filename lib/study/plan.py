@@ -1,8 +1,8 @@
 """The plan: the flat list of learning stages that `dvc.yaml` unfolds, made from a study's params.
 
-`python -m lib.study.plan` writes plan.yaml of the default study, which is committed. With the names of other studies it
-also writes their folders studies/<name>, from which DVC reads them: all params, the plan and a copy of dvc.yaml. These
-folders are not committed, and not ignored by git either: DVC refuses a dvc.yaml that git ignores.
+`python -m lib.study.plan [STUDY ...]` writes plan.yaml of the default study, which is committed, and folders
+studies/<name> of others, from which DVC reads them: all params, the plan and a copy of dvc.yaml. These folders are not
+committed, and not ignored by git either: DVC refuses a dvc.yaml that git ignores.
 """
 
 import sys
@@ -24,10 +24,9 @@ HEAD = "# made by `python -m lib.study.plan`: do not edit\n"
 
 @dataclass(frozen=True)
 class Item:
-    """A learning stage: a run's tasks in one order, with one seed.
+    """A learning stage: the `tasks` tasks of a run in one order, with one seed.
 
-    tasks: how many. checkpoint: the folder of the last checkpoint; with every_task the checkpoints after the tasks
-    before lie inside it, by task number.
+    checkpoint: the folder of the last one; with every_task those of the tasks before lie inside it, by task number.
     """
 
     run: str
@@ -51,11 +50,11 @@ def items(study: params.Study) -> dict[str, Item]:
     plan: dict[str, Item] = {}
     for run, settings in study.runs.items():
         for order in settings.orders or [main_order(study)]:
-            count = len(tasks_of(study, run, order))
+            method, count = params.method_of(run), len(tasks_of(study, run, order))
             for seed in settings.seeds:
-                name, every_task = f"{run}--{order}--s{seed}", settings.by_task and seed == settings.seeds[0]
-                places = (f"data/{study.study}/runs/{name}", f"reports/results/{study.study}/{name}.json")
-                plan[name] = Item(run, params.method_of(run), order, seed, count, every_task, *places)
+                key, every_task = f"{run}--{order}--s{seed}", settings.by_task and seed == settings.seeds[0]
+                places = (f"data/{study.study}/runs/{key}", f"reports/results/{study.study}/{key}.json")
+                plan[key] = Item(run, method, order, seed, count, every_task, *places)
     return plan
 
 
@@ -86,11 +85,10 @@ def manifest(study: str) -> str:
 
 def main_story(study: params.Study) -> list[str]:
     """The names of the stages of the first seed, in the first order, of every run that is part of the story."""
-    return [
-        key
-        for key, item in items(study).items()
-        if (run := study.runs[item.run]).story and (item.order, item.seed) == (main_order(study), run.seeds[0])
-    ]
+    firsts = {
+        f"{run}--{main_order(study)}--s{settings.seeds[0]}" for run, settings in study.runs.items() if settings.story
+    }
+    return [key for key in items(study) if key in firsts]
 
 
 def first_of(study: params.Study, run: str) -> Item | None:
@@ -107,28 +105,28 @@ def weights(study: params.Study) -> str:
 def files(name: str, root: Path = ROOT) -> dict[Path, str]:
     """What DVC reads of a study: the content of each file that has to be generated."""
     file = studies.file_of(name, root)
-    numbers = params.with_orders(studies.read(file), str(file.relative_to(root)), root)
-    study = params.parse(numbers, str(file.relative_to(root)))
+    where = str(file.relative_to(root))
+    numbers = params.with_orders(studies.read(file), where, root)
+    study = params.parse(numbers, where)
     if study.study != name:  # else it would write over another study's files
-        raise ParamsError(f"{file.relative_to(root)}: study is {study.study!r}; it must be {name!r}")
+        raise ParamsError(f"{where}: study is {study.study!r}; it must be {name!r}")
     if name == "mini":
-        return {root / "plan.yaml": HEAD + _yaml(_variables(study, ".", "params.yaml", "reports/index.html"))}
-    folder = root / "studies" / name
-    plan = _variables(study, "../..", f"studies/{name}/params.yaml", f"reports/{name}/index.html")
-    return {
-        folder / "params.yaml": HEAD + _yaml(numbers),
-        folder / "plan.yaml": HEAD + _yaml(plan),
-        folder / "dvc.yaml": HEAD + (root / "dvc.yaml").read_text(),
+        return {root / "plan.yaml": _yaml(_variables(study))}
+    made = {
+        "params.yaml": _yaml(numbers),
+        "plan.yaml": _yaml(_variables(study, f"studies/{name}/", f"{name}/", "../..")),
     }
+    made["dvc.yaml"] = HEAD + (root / "dvc.yaml").read_text()
+    return {root / "studies" / name / file: text for file, text in made.items()}
 
 
-def _variables(study: params.Study, root: str, file: str, page: str) -> dict[str, Any]:
+def _variables(study: params.Study, folder: str = "", pages: str = "", root: str = ".") -> dict[str, Any]:
     """The variables of dvc.yaml. A dep that this study lacks is one that the stage has anyway."""
     method = first_of(study, "moe_adapters")  # the notebook of ablations asks its experts
     return {
         "root": root,
-        "file": file,
-        "page": page,
+        "file": f"{folder}params.yaml",
+        "page": f"reports/{pages}index.html",
         "method": method.checkpoint if method else manifest(study.study),
         "weights": weights(study) or "data/code/data.json",
         "pictures": study.tasks.root if study.tasks.source == "folder" else f"data/{study.study}/data.json",
@@ -137,7 +135,7 @@ def _variables(study: params.Study, root: str, file: str, page: str) -> dict[str
 
 
 def _yaml(content: dict[str, Any]) -> str:
-    return yaml.safe_dump(content, sort_keys=False)
+    return HEAD + yaml.safe_dump(content, sort_keys=False)
 
 
 def write(*names: str, root: Path = ROOT) -> list[str]:
@@ -159,26 +157,21 @@ def check(study: params.Study) -> None:
 
     It loads the source and every method, which takes seconds: call it once, before stages are started.
     """
-    names = getattr(source(study.tasks.source), "NAMES", None)
+    where = f"study {study.study}"
+    names = getattr(source(study.tasks.source), "NAMES", study.tasks.orders[main_order(study)])
     for order, listed in study.tasks.orders.items():
-        names = names or listed  # of a source that does not say which tasks it has, all those of the first order
-        unknown = [name for name in listed if name not in names]
-        if unknown:
-            there = ", ".join(names)
-            raise ParamsError(f"study {study.study}: tasks.orders.{order} has {', '.join(unknown)}; there are: {there}")
-    for run in study.runs:
-        _check_method(study, run)
-
-
-def _check_method(study: params.Study, run: str) -> None:
-    where, orders = f"study {study.study}, run {run}", study.runs[run].orders or [*study.tasks.orders][:1]
-    method = method_class(params.method_of(run))
-    if method.needs_reference and study.reference is None:
-        raise ParamsError(f"{where} needs pictures of none of the tasks; add a section `reference:`")
-    rates = getattr(build(method.Settings, params.settings_of(study, run), where), "lr", None)
-    names = {name for order in orders for name in tasks_of(study, run, order)}
-    if isinstance(rates, dict) and (missing := names - set(rates)):
-        raise ParamsError(f"{where}: lr has no entry for task {', '.join(sorted(missing))}; it has: {', '.join(rates)}")
+        if unknown := [name for name in listed if name not in names]:
+            given = f"tasks.orders.{order} has {', '.join(unknown)}"
+            raise ParamsError(f"{where}: {given}; there are: {', '.join(names)}")
+    for run, settings in study.runs.items():
+        method = method_class(params.method_of(run))
+        if method.needs_reference and study.reference is None:
+            raise ParamsError(f"{where}, run {run} needs pictures of none of the tasks; add a section `reference:`")
+        rates = getattr(build(method.Settings, params.settings_of(study, run), f"{where}, run {run}"), "lr", None)
+        tasks = {name for order in settings.orders or [main_order(study)] for name in tasks_of(study, run, order)}
+        if isinstance(rates, dict) and (missing := tasks - set(rates)):
+            given = f"lr has no entry for task {', '.join(sorted(missing))}"
+            raise ParamsError(f"{where}, run {run}: {given}; it has: {', '.join(rates)}")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
 """Where things lie: the project's folders, wherever Python was started, and the studies by name.
 
-`mini` is params.yaml; every other study is a short file studies/<name>.yaml.
-
-The short file holds what differs from the study that its key `extends` names. Mappings are merged key by key, and
-anything else, lists too, replaces what the other study has. Its key `without` lists what is first left out of the
-other study:
+`mini` is params.yaml; every other study is a short file studies/<name>.yaml. It holds what differs from the study that
+its key `extends` names: mappings are merged key by key, and anything else, lists too, replaces what the other has. Its
+key `without` lists what is first left out of the other study:
 
     extends: mini
     without: [runs, methods.joint]
     train: {steps: 12}
 """
 
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +48,14 @@ def read(file: Path, extended: tuple[Path, ...] = ()) -> Any:
         raise ParamsError(f"{_shown(file)}: without is {left_out!r}; it must be a list of keys")
     numbers = read(file_of(base, file.parent.parent), (*extended, file))
     for key in left_out:
-        _remove(numbers, key, f"{_shown(file)}: without: {key!r} is no key of {base}")
+        *path, last = str(key).split(".")
+        inner = reduce(lambda held, name: held.get(name, {}), path, numbers)
+        if last not in inner:
+            raise ParamsError(f"{_shown(file)}: without: {key!r} is no key of {base}")
+        del inner[last]
     if raw.get("study", file.stem) != file.stem:  # else it would write over another study's files
         raise ParamsError(f"{_shown(file)}: study is {raw['study']!r}; leave it out, the file's name is the study's")
     return _merged(numbers, raw | {"study": file.stem})
-
-
-def _remove(numbers: dict[str, Any], key: str, message: str) -> None:
-    *path, last = str(key).split(".")
-    for name in path:
-        numbers = numbers.get(name, {})
-    if last not in numbers:
-        raise ParamsError(message)
-    del numbers[last]
 
 
 def _merged(base: Any, changes: Any) -> Any:

@@ -1,12 +1,10 @@
-"""Training on one task: batches, learning rate, AdamW (paper, Sec. 4.1; released code); and evaluation on all of them.
-
-Evaluation gives one row of the accuracy matrix, without asking for an answer twice.
-"""
+"""Training on one task: batches, learning rate, AdamW (paper, Sec. 4.1; released code); and evaluation on all tasks."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -31,7 +29,7 @@ def warmup_cosine(step: int, steps: int, warmup: int) -> float:
     return 0.5 * (1 + float(np.cos(np.pi * (step - warmup) / max(1, steps - warmup))))
 
 
-def batches(count: int, batch: int, steps: int, rng: np.random.Generator) -> list[np.ndarray]:
+def batches(count: int, batch: int, steps: int, rng: Generator) -> list[np.ndarray]:
     """The indices (batch,) of every step: shuffled epochs without their incomplete last batch; small sets whole."""
     size = min(batch, count)
     drawn: list[np.ndarray] = []
@@ -56,12 +54,7 @@ def learn_task(method: Method, lesson: Lesson, settings: TrainSettings, precisio
 
 
 def _train(
-    method: Method,
-    lesson: Lesson,
-    settings: TrainSettings,
-    precision: str,
-    parameters: list[Parameter],
-    rng: np.random.Generator,
+    method: Method, lesson: Lesson, settings: TrainSettings, precision: str, parameters: list[Parameter], rng: Generator
 ) -> list[float]:
     task, peak = lesson.task, method.learning_rate(lesson.task)
     epoch = max(1, len(task.train) // settings.batch)
@@ -90,21 +83,16 @@ def _train(
 def _check(losses: list[Tensor], task: str) -> None:
     bad = (~torch.isfinite(torch.stack(losses))).nonzero().flatten().tolist()
     if bad:
-        raise TrainingError(
-            f"the loss is not a number at step {bad[0]} of task {task}; the checkpoint before this task is kept. "
-            f"Try a smaller lr in the params file"
-        )
+        what = f"the loss is not a number at step {bad[0]} of task {task}"
+        raise TrainingError(f"{what}; the checkpoint before this task is kept. Try a smaller lr in the params file")
 
 
 @dataclass
 class Row:
-    """After one task: the accuracy in percent on every task by each decision, and the routes of a selector.
+    """A row of the accuracy matrix, and the routes of a selector, by decision; its numbers are those after one task."""
 
-    `routed[decision][j]` counts the pictures of task j that were sent to each learned task's router, and last to CLIP.
-    """
-
-    accuracy: dict[str, list[Number]]
-    routed: dict[str, list[list[int]]]
+    accuracy: dict[str, list[Number]]  # of every task, in percent
+    routed: dict[str, list[list[int]]]  # of every task, its pictures sent to each learned task's router, last to CLIP
 
 
 def zero_shot_row(tasks: list[Task], features: list[Features], decisions: tuple[str, ...]) -> Row:
@@ -114,10 +102,10 @@ def zero_shot_row(tasks: list[Task], features: list[Features], decisions: tuple[
 
 
 def evaluate(method: Method, tasks: list[Task], features: list[Features], learned: int, before: Row | None) -> Row:
-    """The row after learning task number `learned`, given the row before it.
+    """The row after learning task number `learned`.
 
-    Where learning cannot have changed the answers on a task, its numbers are copied from the row before. before: None
-    where the classes to choose from have changed, so that nothing can be copied.
+    Where learning cannot have changed the answers on a task, its numbers are copied from the row before; None if the
+    classes to choose from have changed.
     """
     row = Row({d: [] for d in method.decisions}, {})
     for number, (task, frozen) in enumerate(zip(tasks, features, strict=True)):

@@ -131,7 +131,7 @@ def test_stages_depend_on_the_pictures_of_a_folder_study() -> None:
     folder, mini = small(), params.load()
     assert folder.tasks.source == "folder"
     for study, pictures in ((folder, folder.tasks.root), (mini, "data/mini/data.json")):
-        assert plan._variables(study, ".", "params.yaml", "page")["pictures"] == pictures
+        assert plan._variables(study)["pictures"] == pictures
 
 
 def test_a_study_that_calls_itself_by_another_name_writes_nothing(project: Path) -> None:
