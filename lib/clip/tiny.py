@@ -8,7 +8,7 @@ rows are drawn again from the seed, so that class names may contain words that t
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -44,9 +44,9 @@ def build(config: dict[str, int], seed: int) -> open_clip.CLIP:
     text = open_clip.CLIPTextCfg(width=width, vocab_size=VOCABULARY, **words)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = open_clip.CLIP(config["embed"], vision, text)
-        model.visual.conv1 = stem(width)  # pyright: ignore[reportAttributeAccessIssue]
-    cast(nn.Embedding, model.token_embedding).weight.data = token_table(width, seed)
+        model: Any = open_clip.CLIP(config["embed"], vision, text)
+        model.visual.conv1 = stem(width)
+    model.token_embedding.weight.data = token_table(width, seed)
     return model
 
 
