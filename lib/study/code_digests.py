@@ -1,9 +1,8 @@
 """Digests of the code that a stage runs: stages depend on these, not on the bytes of files.
 
 `python -m lib.study.code_digests` writes data/code/<notebook>.json, for the learning notebook one file for each method,
-and one for each stage without a notebook. A digest is a hash of a syntax tree without comments and docstrings. In it
-every import from the project is replaced by the digest of the imported module, so that the digests form a Merkle tree:
-a change in a module changes the digest of everything that imports it, and moving a file changes none.
+and one for each stage without a notebook. A digest is a hash of a syntax tree without comments and docstrings, in which
+the digest of an imported module stands in place of its name (a Merkle tree): moving a file changes none.
 """
 
 import ast
@@ -41,9 +40,9 @@ def cells(notebook: Path) -> list[str]:
 
 
 class Digests(ast.NodeTransformer):
-    """Digests of modules and of source text: in it, imports of the project's modules are replaced by their digests.
+    """Digests of modules and of source text. Modules in `silent` count as nothing.
 
-    Modules in `silent` count as nothing. Raises ValueError for modules that import each other in a circle.
+    Raises ValueError for modules that import each other in a circle.
     """
 
     def __init__(self, silent: set[str]) -> None:
@@ -77,24 +76,20 @@ class Digests(ast.NodeTransformer):
         """`import lib.x` with the digest in place of the name."""
         for alias in node.names:
             if in_project(alias.name):
-                alias.asname = alias.asname or alias.name
-                alias.name = self.of_module(alias.name)
+                alias.asname, alias.name = alias.asname or alias.name, self.of_module(alias.name)
         return node
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:
         """`from lib.x import y` with the digest in place of the module's name."""
         module = node.module or ""
-        if not in_project(module):
-            return node
-        whole = ""
-        for alias in node.names:
-            submodule = f"{module}.{alias.name}"
-            if module_file(submodule) is not None:
-                alias.asname = alias.asname or alias.name
-                alias.name = self.of_module(submodule)
-            else:
-                whole = self.of_module(module)
-        node.module = whole
+        if in_project(module):
+            node.module = ""
+            for alias in node.names:
+                submodule = f"{module}.{alias.name}"
+                if module_file(submodule) is None:
+                    node.module = self.of_module(module)
+                else:
+                    alias.asname, alias.name = alias.asname or alias.name, self.of_module(submodule)
         return node
 
 

@@ -25,7 +25,7 @@ def minutes(seconds: float) -> str:
 
 
 class Progress:
-    """Prints a line every `every` seconds at most, and one at the end."""
+    """Prints a line every `every` seconds at most, and one at the end. start: what was done before."""
 
     def __init__(self, label: str, total: int, start: int = 0, every: float = 5.0) -> None:
         self.label, self.total, self.first, self.every = label, total, start, every

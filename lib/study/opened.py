@@ -221,9 +221,7 @@ class OpenStudy:
 
 def open_study(file: str | Path | params.Study = "params.yaml") -> OpenStudy:
     """Opens the study of a params file (relative paths start at the project's root). Raises ParamsError."""
-    if isinstance(file, params.Study):
-        return OpenStudy(file)
-    return OpenStudy(params.load(file), file=str(file))
+    return OpenStudy(file) if isinstance(file, params.Study) else OpenStudy(params.load(file), file=str(file))
 
 
 def _check_fingerprint(backbone: Backbone, file: Path) -> None:

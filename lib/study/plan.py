@@ -85,10 +85,9 @@ def manifest(study: str) -> str:
 
 def main_story(study: params.Study) -> list[str]:
     """The names of the stages of the first seed, in the first order, of every run that is part of the story."""
-    firsts = {
-        f"{run}--{main_order(study)}--s{settings.seeds[0]}" for run, settings in study.runs.items() if settings.story
-    }
-    return [key for key in items(study) if key in firsts]
+    order, plan = main_order(study), items(study)
+    firsts = [f"{run}--{order}--s{settings.seeds[0]}" for run, settings in study.runs.items() if settings.story]
+    return [key for key in firsts if key in plan]
 
 
 def first_of(study: params.Study, run: str) -> Item | None:
@@ -112,11 +111,8 @@ def files(name: str, root: Path = ROOT) -> dict[Path, str]:
         raise ParamsError(f"{where}: study is {study.study!r}; it must be {name!r}")
     if name == "mini":
         return {root / "plan.yaml": _yaml(_variables(study))}
-    made = {
-        "params.yaml": _yaml(numbers),
-        "plan.yaml": _yaml(_variables(study, f"studies/{name}/", f"{name}/", "../..")),
-    }
-    made["dvc.yaml"] = HEAD + (root / "dvc.yaml").read_text()
+    plan = _variables(study, f"studies/{name}/", f"{name}/", "../..")
+    made = {"params.yaml": _yaml(numbers), "plan.yaml": _yaml(plan), "dvc.yaml": HEAD + (root / "dvc.yaml").read_text()}
     return {root / "studies" / name / file: text for file, text in made.items()}
 
 

@@ -1,7 +1,6 @@
 """What another selector would be worth, without training anything again.
 
-Every test picture is answered once by every router and once by CLIP. A selector only picks among these answers, so Last
-follows in seconds for any threshold, code or rule.
+Every test picture is answered once by every router and by CLIP. A selector only picks among these answers.
 """
 
 import numpy as np
@@ -26,10 +25,9 @@ def answers_of_all(method: MoEAdapters, lessons: list[Lesson]) -> list[Tensor]:
 
 def last_of(routes: list[Tensor], right: list[Tensor]) -> float:
     """Last in percent of the decisions routes (N,) of each task, from `answers_of_all`."""
-    scores = [
-        table.gather(1, route.remainder(table.shape[1])[:, None]) for route, table in zip(routes, right, strict=True)
-    ]
-    return 100 * float(np.mean([score.float().mean() for score in scores]))
+    pairs = zip(routes, right, strict=True)
+    scores = [table.gather(1, route.remainder(table.shape[1])[:, None]).float().mean() for route, table in pairs]
+    return 100 * float(np.mean(scores))
 
 
 @torch.no_grad()
@@ -62,14 +60,13 @@ def grouped(features: list[Tensor], selector: DDAS, size: int, mixed: bool, seed
 
     Not mixed: the pictures of a task in a row, as the released code tests. Mixed: pictures of all tasks, shuffled.
     """
-    errors = torch.cat([selector.errors(part) for part in features])
-    counts = [len(part) for part in features]
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(errors))) if mixed else None
-    parts = [errors[order]] if order is not None else list(errors.split(counts))
-    routes = torch.cat([_shared(part, selector, size) for part in parts])
-    if order is not None:
-        routes = torch.empty_like(routes).scatter(0, order, routes)
-    return list(routes.split(counts))
+    errors = [selector.errors(part) for part in features]
+    if not mixed:
+        return [_shared(part, selector, size) for part in errors]
+    together = torch.cat(errors)
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(together)))
+    routes = torch.empty(len(order), dtype=torch.int64).scatter(0, order, _shared(together[order], selector, size))
+    return list(routes.split([len(part) for part in errors]))
 
 
 def _shared(errors: Tensor, selector: DDAS, size: int) -> Tensor:

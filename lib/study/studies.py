@@ -36,25 +36,26 @@ def read(file: Path, extended: tuple[Path, ...] = ()) -> Any:
 
     Raises ParamsError for a file that is missing, is not YAML or extends what is not there.
     """
+    where = str(file.relative_to(ROOT) if file.is_relative_to(ROOT) else file)
     if not file.is_file():
-        raise ParamsError(f"there is no params file {_shown(file)}; the studies are: {', '.join(names())}")
-    raw = read_yaml(file, str(_shown(file)))
+        raise ParamsError(f"there is no params file {where}; the studies are: {', '.join(names())}")
+    raw = read_yaml(file, where)
     if not isinstance(raw, dict) or "extends" not in raw:
         return raw
     if file in extended:
-        raise ParamsError(f"{_shown(file)} extends itself; `extends` must lead to mini")
+        raise ParamsError(f"{where} extends itself; `extends` must lead to mini")
     base, left_out = raw.pop("extends"), raw.pop("without", [])
     if not isinstance(left_out, list):
-        raise ParamsError(f"{_shown(file)}: without is {left_out!r}; it must be a list of keys")
+        raise ParamsError(f"{where}: without is {left_out!r}; it must be a list of keys")
     numbers = read(file_of(base, file.parent.parent), (*extended, file))
     for key in left_out:
         *path, last = str(key).split(".")
         inner = reduce(lambda held, name: held.get(name, {}), path, numbers)
         if last not in inner:
-            raise ParamsError(f"{_shown(file)}: without: {key!r} is no key of {base}")
+            raise ParamsError(f"{where}: without: {key!r} is no key of {base}")
         del inner[last]
     if raw.get("study", file.stem) != file.stem:  # else it would write over another study's files
-        raise ParamsError(f"{_shown(file)}: study is {raw['study']!r}; leave it out, the file's name is the study's")
+        raise ParamsError(f"{where}: study is {raw['study']!r}; leave it out, the file's name is the study's")
     return _merged(numbers, raw | {"study": file.stem})
 
 
@@ -62,7 +63,3 @@ def _merged(base: Any, changes: Any) -> Any:
     if not (isinstance(base, dict) and isinstance(changes, dict)):
         return changes
     return base | {key: _merged(base[key], value) if key in base else value for key, value in changes.items()}
-
-
-def _shown(file: Path) -> Path:
-    return file.relative_to(ROOT) if file.is_relative_to(ROOT) else file

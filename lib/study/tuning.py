@@ -2,12 +2,12 @@
 
 `python -m lib.study.tuning [METHOD ...]` tries every value of a method's grid (params `tuning`) on the first two tasks.
 A fifth of their *training* pictures is held out and scored; no test picture is used. The score is the Average of the
-2 x 2 accuracy matrix by the per-picture decision, in percent: learning, remembering and zero-shot ability count alike.
+2 x 2 accuracy matrix by the per-picture decision: learning, remembering and zero-shot ability count alike. Few pictures
+cannot tell close values apart, so the one-standard-error rule (Breiman et al. 1984) chooses the first value within one
+standard error of the best; a grid begins with the value that changes CLIP least.
 
-A few hundred pictures cannot tell close values apart. So the one-standard-error rule (Breiman et al. 1984) chooses the
-first value of the grid within one standard error of the best, and a grid begins with the value that changes CLIP least.
-Scores and choice are written to reports/tuning/<study>/<method>.json. They are copied to the params by hand; a test
-compares the two. What the same code and the same numbers have scored before is not scored again.
+Scores and choice are written to reports/tuning/<study>/<method>.json and copied to the params by hand; a test compares
+the two. What the same code and the same numbers have scored before is not scored again.
 """
 
 import json
@@ -97,8 +97,7 @@ def _tune_default(method: str) -> None:
 def main(methods: list[str]) -> None:
     """Tunes some methods, or all that have a grid, in two processes side by side."""
     grids = open_study().params.tuning
-    unknown = set(methods) - set(grids)
-    if unknown:
+    if unknown := set(methods) - set(grids):
         sys.exit(f"error: no grid for {', '.join(sorted(unknown))}; there are: {', '.join(grids)}")
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         list(pool.map(_tune_default, methods or grids))
