@@ -26,7 +26,6 @@ Encode = Callable[[Tensor], Tensor]  # tokens (N, L) to features (N, F)
 Tokenizer = Callable[[list[str]], Tensor]  # prompts to tokens (N, L), padded to the context length
 Colours = tuple[float, float, float]
 OPENAI_SIZES = {"input_resolution", "context_length", "vocab_size"}  # stand beside the weights in OpenAI's files
-TINY_COLOURS = (0.5, 0.5, 0.5)  # mean and std of the tiny CLIP, which names none
 UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError)
 
 
@@ -130,7 +129,7 @@ def load_clip(model: str, pretrained: str = "", root: Path = Path()) -> Backbone
     else:
         tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}" if folder.is_dir() else model)
     colours = open_clip.get_model_preprocess_cfg(clip)
-    mean, std = (tuple(colours.get(key, TINY_COLOURS)) for key in ("mean", "std"))
+    mean, std = (tuple(colours.get(key, [0.5] * 3)) for key in ("mean", "std"))  # the tiny CLIP names none
     return Backbone(clip.eval(), tokenizer, height, mean, std, model, fingerprint(clip))
 
 
@@ -161,21 +160,18 @@ def _by_name(model: str, pretrained: str, file: Path) -> Any:
         raise ValueError(f"there is no folder {model} and no open_clip model of that name; near matches: {near}")
     if not pretrained:
         return open_clip.create_model(model)
-    if get_pretrained_cfg(model, pretrained):
-        return _from_tag(model, pretrained)
+    if tag := get_pretrained_cfg(model, pretrained):
+        _check_activation(model, pretrained, tag.get("quick_gelu", False))
+        try:
+            return open_clip.create_model(model, pretrained=pretrained)
+        except UNREADABLE as error:
+            advice = "without a network, give pretrained the path of a downloaded file, or model a local folder"
+            reason = f"the weights {pretrained!r} of {model} could not be fetched ({error})"
+            raise ConnectionError(f"{reason}; {advice}") from error
     if not file.is_file():
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
         raise ValueError(f"pretrained is {pretrained!r}: no file of that name, and no tag of {model}; its tags: {tags}")
     return _from_file(model, file)
-
-
-def _from_tag(model: str, tag: str) -> Any:
-    _check_activation(model, tag, get_pretrained_cfg(model, tag).get("quick_gelu", False))
-    try:
-        return open_clip.create_model(model, pretrained=tag)
-    except UNREADABLE as error:
-        advice = "without a network, give pretrained the path of a downloaded file, or model a local folder"
-        raise ConnectionError(f"the weights {tag!r} of {model} could not be fetched ({error}); {advice}") from error
 
 
 def _from_file(model: str, file: Path) -> Any:

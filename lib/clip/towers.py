@@ -1,11 +1,7 @@
 """CLIP's two towers, block by block (paper, Sec. 3.1; Radford et al. 2021).
 
 open_clip's modules are called from outside and stay as they are. `image_pass` and `text_pass` embed a batch; code that
-adds something to the blocks (lib/moe/mixture.py) then writes the loop over them:
-
-    for block in blocks:
-        x = block.attend(x)
-        x = x + block.mlp(x)
+adds something to the blocks (lib/moe/mixture.py) then writes the loop over them, as `Pass.features` does.
 
 Only the tokens that features depend on are computed: prompts are cut to the longest one, which is exact because the
 mask is causal (the released code pads all to 77 tokens), and the last block computes only the tokens that are read.
@@ -44,7 +40,8 @@ class Block:
             return x + layers.ls_1(layers.attention(q_x=normed, attn_mask=mask))
         if mask is not None:  # attention wants one mask for each sample and head
             mask = mask[self.read].repeat_interleave(layers.attn.num_heads, dim=0)  # (B*heads, N, L)
-        return at(x, self.read) + layers.ls_1(layers.attention(at(normed, self.read), normed, normed, mask))
+        x, query = (each.take_along_dim(self.read[..., None], dim=1) for each in (x, normed))  # (B, N, D) both
+        return x + layers.ls_1(layers.attention(query, normed, normed, mask))
 
     def mlp(self, x: Tensor) -> Tensor:
         """MLP(LN2(x)), what the block adds to x (B, L, D) after attention."""
@@ -66,11 +63,6 @@ class Pass:
         for block in self.blocks:
             x = block(x)
         return self.pool(x)
-
-
-def at(x: Tensor, positions: Tensor) -> Tensor:
-    """Tokens (B, N, D) of x (B, L, D) at positions (B, N)."""
-    return x.gather(1, positions.unsqueeze(2).expand(-1, -1, x.shape[2]))
 
 
 def image_pass(clip: open_clip.CLIP, images: Tensor, whole: bool = False) -> Pass:
@@ -102,8 +94,8 @@ def text_pass(clip: open_clip.CLIP, tokens: Tensor, whole: bool = False) -> Pass
     blocks = _blocks(text.transformer, text.attn_mask[:length, :length], None if whole else start_and_end)
 
     def pool(last: Tensor) -> Tensor:
-        pooled = text.ln_final(at(last, ends) if whole else last[:, -1:])[:, 0]  # (C, D)
-        return pooled @ text.text_projection  # (C, F)
+        end = last.take_along_dim(ends[..., None], dim=1) if whole else last[:, -1:]  # (C, 1, D)
+        return text.ln_final(end)[:, 0] @ text.text_projection  # (C, F)
 
     return Pass(x, blocks, pool, ends[:, 0])
 
