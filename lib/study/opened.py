@@ -38,9 +38,8 @@ REFERENCE = "_reference"  # the file name of the reference set beside the tasks,
 class OpenStudy:
     """A study and its folders below `root`. Opening it sets the number of threads and the device."""
 
-    def __init__(self, study: params.Study, root: Path = ROOT, file: str = "params.yaml") -> None:
-        self.params, self.root, self.file = study, root, file
-        self.name = study.study
+    def __init__(self, study: params.Study, root: Path = ROOT) -> None:
+        self.params, self.root, self.name = study, root, study.study
         self.data = root / "data" / self.name
         self.reports = root / "reports"
         self.figures = self.reports / "figures" / self.name
@@ -221,7 +220,7 @@ class OpenStudy:
 
 def open_study(file: str | Path | params.Study = "params.yaml") -> OpenStudy:
     """Opens the study of a params file (relative paths start at the project's root). Raises ParamsError."""
-    return OpenStudy(file) if isinstance(file, params.Study) else OpenStudy(params.load(file), file=str(file))
+    return OpenStudy(file if isinstance(file, params.Study) else params.load(file))
 
 
 def _check_fingerprint(backbone: Backbone, file: Path) -> None:

@@ -1,4 +1,4 @@
-"""A whole small study: results, interruptions, determinism."""
+"""A whole small study: results, interruptions and kills, determinism."""
 
 import json
 import shutil
@@ -12,9 +12,11 @@ import torch
 from lib.data import frozen, tasks
 from lib.data.tasks import Pictures, Task
 from lib.study import checkpoint, code_digests, plan, stage
+from lib.study.checkpoint import About
 from lib.study.code_digests import Digests
 from lib.study.studies import ROOT
-from tests.support import small_study
+from lib.study.train import Row
+from tests.support import killed_run, small_study
 from tests.support.small_run import KEY, begun_by, held, interrupt, learn, result, stop_at, study
 
 KEYS = {
@@ -165,3 +167,59 @@ def test_same_seed_same_bytes_and_another_seed_others(home: Path) -> None:
     assert made[0] == made[1]
     assert made[0][1] != made[2][1]
     assert json.loads(made[0][0])["losses"] != json.loads(made[2][0])["losses"]
+
+
+def finished(home: Path) -> set[str]:
+    """The tasks whose checkpoints are whole."""
+    return {path.name for path in home.glob(f"data/tiny/scratch/{KEY}/*/*") if path.name.isdigit()}
+
+
+def test_kills_change_no_byte_and_lose_no_task(tmp_path: Path) -> None:
+    calm, wild = tmp_path / "calm", tmp_path / "wild"
+    for home in (calm, wild):
+        small_study.prepare(home)
+    whole, changes = killed_run.learn_until(calm)
+    assert whole
+    tasks: set[str] = set()
+    for change in (1, changes // 3, changes // 3, changes // 2):  # in the first task, and in later ones
+        assert not killed_run.learn_until(wild, change)[0]
+        assert tasks <= finished(wild), "a finished task was lost"
+        tasks = finished(wild)
+    assert tasks
+    assert killed_run.learn_until(wild)[0]
+    assert (wild / "said").read_text().count("was finished before") >= len(tasks)
+    assert (result(wild).read_bytes(), held(wild)) == (result(calm).read_bytes(), held(calm))
+
+
+# --- results by hand
+
+ROWS = [
+    Row({"sample": [90.0, 40.0], "oracle": [92.0, 40.0]}, {"sample": [[3, 1], [0, 4]]}),
+    Row({"sample": [70.0, 80.0], "oracle": [91.0, 85.0]}, {"sample": [[3, 1, 0], [0, 4, 0]]}),
+]
+
+
+def by_hand(run: str = "moe_adapters+no_freeze", seed: int = 0, rows: int = 2) -> dict[str, Any]:
+    tasks = ["red", "green"][:rows]
+    about = About("tiny", run, "I", seed, "ab", {}, tasks, ROWS[:rows], [[2.0], [1.0]][:rows])
+    size = {"trainable_parameters": 5, "stored_bytes": 20}
+    return stage.result(about, [3, 4], size, {"experts": {}}, None)
+
+
+def test_a_result_by_hand() -> None:
+    made = by_hand()
+    assert (made["method"], made["variant"], made["classes"]) == ("moe_adapters", "no_freeze", [3, 4])
+    assert made["accuracy"]["sample"] == [[90.0, 40.0], [70.0, 80.0]]
+    assert made["transfer"] == {"sample": 40.0, "oracle": 40.0}
+    assert made["average"] == {"sample": 70.0, "oracle": 77.0}
+    assert made["last"] == {"sample": 75.0, "oracle": 88.0}
+    assert made["forgetting"] == {"sample": 20.0, "oracle": 1.0}
+    assert made["routed"] == {"sample": [[[3, 1], [0, 4]], [[3, 1, 0], [0, 4, 0]]]}
+    assert (made["trainable_parameters"], made["losses"], made["experts"]) == (5, [[2.0], [1.0]], {})
+
+
+def test_in_the_middle_of_a_sequence_the_learned_tasks_count() -> None:
+    made = by_hand(rows=1)
+    assert made["last"] == {"sample": 90.0, "oracle": 92.0}
+    assert made["accuracy"]["sample"] == [[90.0, 40.0]]
+    assert made["transfer"]["sample"] is None  # nan is no JSON
