@@ -57,9 +57,9 @@ def save(folder: Path, about: About, state: dict[str, Tensor]) -> None:
 
 
 def load(folder: Path, backbone: str, run: str, settings: dict[str, Any]) -> tuple[About, dict[str, Tensor]]:
-    """The JSON and the state dict of a checkpoint.
+    """The JSON and the state dict of a checkpoint. backbone: its hash.
 
-    Raises CheckpointError if it is missing, damaged, or of another backbone (named by its hash), run or settings.
+    Raises CheckpointError if it is missing, damaged, or of another backbone, run or settings.
     """
     if not folder.exists():
         raise CheckpointError(f"there is no checkpoint {folder}; the stages before this one make it")

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.random import Generator
 from torch import Tensor
-from torch.nn import Parameter
 
 from lib.clip.backbone import is_bf16
 from lib.data.frozen import Features
@@ -48,14 +47,9 @@ def learn_task(method: Method, lesson: Lesson, settings: TrainSettings, precisio
     rng = np.random.default_rng(lesson.seed)
     torch.manual_seed(int(rng.integers(2**31)))
     parameters = method.begin_task(lesson)
-    losses = _train(method, lesson, settings, precision, parameters, rng) if parameters else []
-    method.end_task(lesson)
-    return losses
-
-
-def _train(
-    method: Method, lesson: Lesson, settings: TrainSettings, precision: str, parameters: list[Parameter], rng: Generator
-) -> list[float]:
+    if not parameters:
+        method.end_task(lesson)
+        return []
     task, peak = lesson.task, method.learning_rate(lesson.task)
     epoch = max(1, len(task.train) // settings.batch)
     steps = settings.epochs * epoch or settings.steps * lesson.parts
@@ -77,6 +71,7 @@ def _train(
             _check(losses, task.name)
             progress.report(step + 1, f"steps, loss {loss.item():.3f}")
     optimizer.zero_grad()  # the gradients of a router would stay in memory for all tasks to come
+    method.end_task(lesson)
     return torch.stack(losses).tolist()
 
 
