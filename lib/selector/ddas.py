@@ -162,10 +162,7 @@ class DDAS(nn.Module):
         return Decision(self.route(errors, reference), batch[batches])
 
     def route(self, errors: Tensor, reference: Tensor | float = torch.inf) -> Tensor:
-        """Routes (N,) by the tasks' errors (N, T) and the reference's (N,).
-
-        The smallest error wins, unless it is above its task's threshold or the reference's error.
-        """
+        """Routes (N,) by errors (N, T): the smallest wins, unless above its task's threshold or the reference (N,)."""
         if errors.shape[1] == 0:
             return torch.full((len(errors),), CLIP)
         smallest, task = errors.min(dim=1)

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from lib.clip.backbone import Backbone
 
-ALEXNET_SIZE = 224  # pixels a side
 WIDE = 8192  # wider features are kept in half precision: AlexNet's 43,264 an image then take 36 GB for MTIL
 
 
@@ -25,7 +24,10 @@ class ClsToken(nn.Module):
 
 
 class AlexNetFeatures(nn.Module):
-    """AlexNet's fifth convolution before its ReLU: 256 x 13 x 13 = 43,264 numbers. Raises OSError without a network."""
+    """AlexNet's fifth convolution before its ReLU: 256 x 13 x 13 = 43,264 numbers.
+
+    torchvision downloads the ImageNet weights on first use. Raises OSError if it cannot.
+    """
 
     def __init__(self, pretrained: bool = True) -> None:
         super().__init__()
@@ -39,7 +41,7 @@ class AlexNetFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, 43264) of images (B, 3, H, W), normalised by CLIP's mean and std, scaled to 224 pixels."""
-        size = (ALEXNET_SIZE, ALEXNET_SIZE)
+        size = (224, 224)
         scaled = F.interpolate(images, size, mode="bicubic") if images.shape[-2:] != size else images
         return self.convolutions(scaled).flatten(1)
 
