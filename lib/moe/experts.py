@@ -29,7 +29,7 @@ class Experts(nn.Module):
         nn.init.uniform_(self.down, -bound, bound)
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
-        """The gate-weighted sum of the chosen experts on tokens x, both (B, L, D); a routing with B = 1 is for all samples."""
+        """The gate-weighted sum of the chosen experts on x, both (B, L, D); a routing with B = 1 is for all samples."""
         if len(routing.experts) > 1 and self._samples_are_smaller(x):
             return self._sort_samples(x, routing)
         return self._gather_experts(x, routing)
