@@ -20,7 +20,12 @@ from PIL import Image, ImageOps
 
 from lib.data.tasks import SPLITS, Pictures, ReferenceSettings, Task, TaskError, TaskSettings, channels_first, save
 
-SOURCES = {"mini": "tools.miniworld.mini_tasks", "folder": "lib.data.folders", "datasets": "tools.datasets.decode"}
+SOURCES = {
+    "mini": "tools.miniworld.mini_tasks",
+    "icons": "tools.iconworld.icon_tasks",
+    "folder": "lib.data.folders",
+    "datasets": "tools.datasets.decode",
+}
 ENDINGS = (".png", ".jpg", ".jpeg")
 FORMATS = ("PNG", "JPEG")  # whatever a file is called: for some other formats Pillow would start a program
 LONGEST = 100  # longer side / shorter side: a longer picture would need gigabytes before its centre is cut out

@@ -22,7 +22,7 @@ from lib.files import whole
 from lib.settings import Count, Name, Order, Positive, Template, each_once, rule
 
 SPLITS, PARTS = ("train", "test"), ("images", "labels")
-Source = Literal["mini", "folder", "datasets"]  # lib.data.folders.SOURCES has their modules
+Source = Literal["mini", "icons", "folder", "datasets"]  # lib.data.folders.SOURCES has their modules
 
 
 class TaskError(ValueError):

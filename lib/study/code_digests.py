@@ -19,12 +19,20 @@ LEARN = "05_learn"  # has a digest for each method
 LEARNERS = {"00_start_here": ["finetune", "moe_adapters"], "08_ablations": ["moe_adapters"], "09_cost": [*METHODS]}
 # Modules that check, name or print. They cannot change a number; DVC tracks the params value by value.
 SILENT = {
-    *("lib.files", "lib.methods", "lib.settings"),
+    *("lib.files", "lib.methods", "lib.settings", "lib.strict_yaml"),
     *(f"lib.study.{name}" for name in ("code_digests", "log", "params", "plan", "studies")),
 }
-SOURCES = {"lib.data.folders", "tools.datasets.decode", "tools.miniworld.mini_tasks"}  # as in lib.data.folders
+# as in lib.data.folders
+SOURCES = {
+    "lib.data.folders",
+    "tools.datasets.decode",
+    *(f"tools.{n}" for n in ("miniworld.mini_tasks", "iconworld.icon_tasks")),
+}
 # What draws or reads the tasks' pictures. Later notebooks get the pictures as files.
-READERS = {"tools.datasets.catalogue", "tools.datasets.formats", "tools.datasets.splits", "tools.miniworld.world"}
+READERS = {
+    *(f"tools.datasets.{name}" for name in ("catalogue", "formats", "splits")),
+    *("tools.miniworld.world", "tools.iconworld.world"),
+}
 PICTURES = SOURCES | READERS
 TASKS = "01_tasks"  # runs the sources, which are imported by name
 PAINTERS = {TASKS, "02_pretrain"}

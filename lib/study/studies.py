@@ -13,7 +13,8 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from lib.settings import ParamsError, read_yaml
+from lib.settings import ParamsError
+from lib.strict_yaml import read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DATA, REPORTS, NOTEBOOKS = ROOT / "data", ROOT / "reports", ROOT / "notebooks"

@@ -27,7 +27,10 @@ def test_every_room_has_its_rule_and_its_place_in_the_picture() -> None:
 
 @pytest.mark.parametrize(
     ("names", "absent"),
-    [("lib.clip, lib.moe, lib.selector", ("lib.study", "lib.data", "tools")), ("lib.report.page", ("torch",))],
+    [
+        ("lib.clip, lib.moe, lib.selector", ("lib.study", "lib.data", "lib.strict_yaml", "tools")),
+        ("lib.report.page", ("torch",)),
+    ],
 )
 def test_what_is_imported_alone_brings_nothing_of_other_rooms(names: str, absent: tuple[str, ...]) -> None:
     code = f"import {names}, sys; print([m for m in sys.modules if m.startswith({absent})])"

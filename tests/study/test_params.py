@@ -10,7 +10,8 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from lib.settings import LARGEST, Count, ParamsError, Rate, build, read_yaml
+from lib.settings import LARGEST, Count, ParamsError, Rate, build
+from lib.strict_yaml import read_yaml
 from lib.study import params, studies
 from lib.study.plan import check
 from lib.study.studies import ROOT

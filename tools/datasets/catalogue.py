@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from lib.settings import build, read_yaml
+from lib.settings import build
+from lib.strict_yaml import read_yaml
 from lib.study.studies import DATA
 
 CATALOGUE = DATA / "catalogue"
