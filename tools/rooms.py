@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "lib.study": {"lib.clip", "lib.moe", "lib.selector", "lib.data", "lib.methods"},
     "lib.report": set(),
     "tools.miniworld": set(),
-    "tools.iconworld": set(),
+    "tools.iconworld": {"tools.miniworld"},
     "tools.datasets": set(),
     "tools.stages": {"tools.datasets"},
     "tools.bench": {"tools.datasets"},

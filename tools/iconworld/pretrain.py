@@ -16,17 +16,16 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lib.clip import tiny
 from lib.data.tasks import channels_first
-from lib.files import whole, write_json
+from lib.files import write_json
 from lib.study.log import Progress
 from lib.study.opened import open_study
 from tools.iconworld import glyphs, world
 from tools.iconworld.materials import MATERIALS
+from tools.miniworld.pretrain import load_snapshot, normalise, one_cycle, save_snapshot, text_features
 
 EASY = (
     0.05  # the first share of the pictures is drawn in the easiest look, and the first share of the steps sees no other
@@ -77,19 +76,6 @@ def render(seed: int, count: int, split: str, context: int, workers: int = 2) ->
         torch.tensor([looks[e.look] for e in rendered]),
         compact(list(looks), context),
     )
-
-
-def normalise(pictures: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) uint8 as floats from -1 to 1."""
-    return pictures.float() / 127.5 - 1
-
-
-def text_features(model: Any, tokens: Tensor) -> Tensor:
-    """Unit features (B, F) of compact tokens (B, L). L may be any length: the causal mask makes them exact."""
-    length = tokens.shape[1]
-    x = model.token_embedding(tokens) + model.positional_embedding[:length]  # (B, L, D)
-    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
-    return F.normalize(x[torch.arange(len(x)), tokens.argmax(dim=1)] @ model.text_projection, dim=-1)
 
 
 def loss_of(model: Any, pairs: Pairs, names: Tensor, batch: Tensor, others: Tensor) -> Tensor:
@@ -149,40 +135,6 @@ def train(
     table[rows] = model.token_embedding.weight.data
     model.token_embedding = torch.nn.Embedding.from_pretrained(table, freeze=False)
     return model.eval()
-
-
-def one_cycle(done: float) -> float:
-    """The share of the peak learning rate when a share of the run is done: up for a tenth, then a cosine to 0."""
-    return done / 0.1 if done < 0.1 else 0.5 * (1 + float(np.cos(np.pi * (done - 0.1) / 0.9)))
-
-
-def save_snapshot(file: Path, tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Writes a state dict and the optimizer's state after `step` steps."""
-    state = optimizer.state_dict()["state"]
-    held = {f"tensor/{name}": value.detach() for name, value in tensors.items()}
-    held |= {f"optimizer/{i}/{key}": value for i, slots in state.items() for key, value in slots.items()}
-    with whole(file) as partial:
-        save_file({key: value.contiguous().cpu() for key, value in held.items()}, partial, {"step": str(step)})
-
-
-def load_snapshot(file: Path, tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> int:
-    """Restores a snapshot in place and returns its step; without one it returns 0. Raises ValueError for a bad one."""
-    if not file.exists():
-        return 0
-    try:
-        with safe_open(file, "pt") as opened:
-            step = int(opened.metadata()["step"])
-            held = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
-        raise ValueError(f"the snapshot {file} cannot be read ({error}); delete it to train from the start") from error
-    state: dict[int, dict[str, Tensor]] = {}
-    for key in (key for key in held if key.startswith("optimizer/")):
-        _, index, slot = key.split("/")
-        state.setdefault(int(index), {})[slot] = held[key]
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-    for name, value in tensors.items():
-        value.copy_(held[f"tensor/{name}"])
-    return step
 
 
 def kinds() -> dict[str, list[str]]:
