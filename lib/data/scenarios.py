@@ -62,29 +62,42 @@ def cut(backbone: Backbone, task: Task, features: Features, parts: int | list[in
 class LabelSpace:
     """The classes among which a test picture is answered (params `tasks.labels`), and CLIP's answers among them.
 
-    own (MTIL): the classes of the picture's task. union (X-TAIL, Xu et al. 2024): those of all tasks, learned or not.
-    seen (class-incremental): those of the tasks learned so far, and only these tasks are tested. A class name that two
-    tasks share is one class. Raises TaskError if tasks that share a space have different templates.
+    own (MTIL): the classes of the picture's task. union: the same, and beside it among those of all tasks, learned or
+    not (X-TAIL, Xu et al. 2024), in decisions whose names begin with `union_`. seen (class-incremental): those of the
+    tasks learned so far, and only these tasks are tested. A class name that two tasks share is one class. Raises
+    TaskError if tasks that share a space have different templates.
     """
 
     def __init__(self, kind: str, backbone: Backbone, tasks: list[Task], features: list[Features]) -> None:
         self.kind, self.backbone, self.tasks, self.features = kind, backbone, tasks, features
         self.fixed = kind != "seen"  # a task is tested among the same classes at all times
-        self._among = cache(self._among)  # the same views every time, and CLIP reads the classes once
+        # the same views every time, and CLIP reads the classes once
+        self._own, self._among = cache(self._own), cache(self._among)
         odd = [task.name for task in tasks if task.templates != tasks[0].templates]
         if kind != "own" and odd:
             names = f"those of {odd[0]} differ from those of {tasks[0].name}: set tasks.templates"
             raise TaskError(f"tasks.labels is {kind}, so all tasks need the same templates, but {names}")
 
-    def after(self, learned: int) -> Tested:
-        """The tasks that are tested after task number `learned`, each among the classes of the space (`places`)."""
-        if self.kind == "own":
-            return self.tasks, self.features
-        return self._among(len(self.tasks) if self.fixed else learned + 1)
+    def after(self, learned: int) -> dict[str, Tested]:
+        """What is tested after task number `learned`, by what the names of its decisions begin with."""
+        match self.kind:
+            case "own":
+                return {"": self._own()}
+            case "union":
+                return {"": self._own(), "union_": self._among(len(self.tasks))}
+            case _:
+                return {"": self._among(learned + 1)}
+
+    def _own(self) -> Tested:
+        """All tasks, each among its own classes."""
+        classes = [frozen.class_features(self.backbone, task) for task in self.tasks]
+        owners = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(own) for own in classes]))
+        nearest = [owners[(held.image_test @ torch.cat(classes).T).argmax(dim=1)] for held in self.features]
+        return [replace(t, nearest_task=n) for t, n in zip(self.tasks, nearest, strict=True)], self.features
 
     def _among(self, count: int) -> Tested:
-        """The first `count` tasks, each among the classes of all of them."""
-        members = self.tasks[:count]
+        """The first `count` tasks, each among the classes of all of them (`places`)."""
+        members = self._own()[0][:count] if self.fixed else self.tasks[:count]
         names = list(dict.fromkeys(name for task in members for name in task.classes))
         places = {i: torch.tensor([names.index(name) for name in t.classes]) for i, t in enumerate(members)}
         tests = [Pictures(task.test.images, places[i][task.test.labels]) for i, task in enumerate(members)]

@@ -6,8 +6,9 @@ tasks lies the reference set: captioned pictures of none of them, on which ZSCL 
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,7 +23,7 @@ from lib.files import whole
 from lib.settings import Count, Name, Order, Positive, Template, each_once, rule
 
 SPLITS, PARTS = ("train", "test"), ("images", "labels")
-Source = Literal["mini", "icons", "folder", "datasets"]  # lib.data.folders.SOURCES has their modules
+Source = Literal["mini", "folder", "datasets"]  # lib.data.folders.SOURCES has their modules
 
 
 class TaskError(ValueError):
@@ -72,10 +73,17 @@ class ReferenceSettings:
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """Images (N, 3, H, W) uint8, and the tokens (N, L) of their captions."""
+    """Images (N, 3, H, W) uint8, tokens (N, L) of their captions, and which captions name a class of a task (N,)."""
 
     images: Tensor
     tokens: Tensor
+    named: Tensor
+
+    def without_names(self) -> "ReferenceSet":
+        """The pictures whose captions name no class of a task. Raises TaskError if there is none."""
+        if self.named.all():
+            raise TaskError("every caption of the reference set names a class of a task; set task_names to true")
+        return ReferenceSet(self.images[~self.named], self.tokens[~self.named], self.named[~self.named])
 
 
 @dataclass(frozen=True)
@@ -97,8 +105,9 @@ class Pictures:
 class Task:
     """A data set to learn: class names, prompt templates (the training template first), and two splits.
 
-    places: only for a task that is tested among the classes of several tasks (lib.data.scenarios): the places (C,)
-    in `classes` of every task's own classes, by task number.
+    Only for tests (lib.data.scenarios): places, of a task that is tested among the classes of several tasks, are the
+    places (C,) in `classes` of every task's own classes, by task number. nearest_task (N,): of each test picture, the
+    number of the task to which the class belongs that the frozen CLIP finds among the classes of all tasks.
     """
 
     name: str
@@ -107,6 +116,7 @@ class Task:
     train: Pictures
     test: Pictures
     places: dict[int, Tensor] = field(default_factory=dict)
+    nearest_task: Tensor | None = None
 
     def prompts(self, template: str) -> list[str]:
         """One prompt for each class."""
@@ -144,14 +154,19 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor], about: dict[str, st
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, about)
 
 
-def save_reference(images: np.ndarray, tokens: Tensor, file: Path) -> None:
-    """Writes a reference set of images (N, H, W, 3) uint8. Raises DiskError for a full or read-only disk."""
-    write_tensors(file, {"images": channels_first(images), "tokens": tokens})
+def names_any(caption: str, classes: Iterable[str]) -> bool:
+    """True if a caption holds one of the class names as whole words."""
+    return any(re.search(rf"\b{re.escape(name)}\b", caption) for name in classes)
+
+
+def save_reference(reference: ReferenceSet, file: Path) -> None:
+    """Writes a reference set. Raises DiskError for a full or read-only disk."""
+    write_tensors(file, vars(reference))
 
 
 def load_reference(file: Path) -> ReferenceSet:
     """The reference set that `save_reference` wrote. Raises TaskError if the file is missing or damaged."""
-    return ReferenceSet(**read_tensors(file, ("images", "tokens"), "reference set"))
+    return ReferenceSet(**read_tensors(file, [part.name for part in fields(ReferenceSet)], "reference set"))
 
 
 def read_tensors(file: Path, names: Sequence[str], what: str) -> dict[str, Tensor]:

@@ -23,7 +23,10 @@ METHODS = {
     "lora": "constrained.LoRA",
     "rail_primal": "rail.RAILPrimal",
     "rail_dual": "rail.RAILDual",
+    "linear_probe": "heads.LinearProbe",
+    "analytic_head": "heads.AnalyticHead",
     "adapter": "adapter.SingleAdapter",
+    "adapter_per_task": "adapter.AdapterPerTask",
     "moe_adapters": "moe_adapters.MoEAdapters",
 }
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lib.data.frozen import Features
 from lib.data.tasks import Task
 from lib.methods.base import Context, Lesson, Method, Predictions, joined, under
-from lib.methods.scoring import classify, cross_entropy
+from lib.methods.scoring import Selecting, classify, cross_entropy, encode_images
 from lib.moe import Blocks, MoECLIP, MoEConfig, Routing
 from lib.settings import Positive, Rate
 
@@ -83,13 +83,14 @@ class SingleAdapter(Method):
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
         """The answers of the adapters as they are now, by the last router."""
-        return Predictions({"sample": self.ask(task, self.model.num_tasks - 1, torch.arange(len(task.test)))}, {})
+        places, router = torch.arange(len(task.test)), self.model.num_tasks - 1
+        return Predictions({"sample": self.ask(task, features, router, places)}, {})
 
-    def ask(self, task: Task, number: int, places: Tensor) -> Tensor:
+    def ask(self, task: Task, features: Features, number: int, places: Tensor) -> Tensor:
         """A router's answers (n,) on a task's test images at places (n,)."""
-        self.asked += len(places)
-        image, text = (RoutedTower(self.model, tower, number) for tower in ("image", "text"))
-        return classify(image, text, self.backbone, task.test.images[places], task)
+        encode, text = (RoutedTower(self.model, tower, number) for tower in ("image", "text"))
+        image = self.encode_once(number, task, places, lambda x: encode_images(encode, self.backbone, x))
+        return classify(image, text, self.backbone, task)
 
     def trained(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.model.named_parameters() if not name.startswith("clip.")}
@@ -100,3 +101,45 @@ class SingleAdapter(Method):
     def restore(self, state: dict[str, Tensor]) -> None:
         super().restore(state)
         self.model.load_adapter_state(under("moe.", state))
+
+
+class AdapterPerTask(Selecting, SingleAdapter):
+    """A control: an adapter of its own for every task, frozen after it, and the selector of the mixture (DDAS).
+
+    Nothing is shared, so nothing is forgotten. What a mixture is worth is what it adds to this.
+    """
+
+    saved = ("adapters",)
+
+    def __init__(self, context: Context, settings: dict) -> None:
+        super().__init__(context, settings)
+        self.adapters: dict[str, Tensor] = {}  # by task number and name
+
+    def begin_task(self, lesson: Lesson) -> list[nn.Parameter]:
+        """Begins with a new adapter."""
+        self.model = MoECLIP(self.backbone.model, self.settings.config())
+        return super().begin_task(lesson)
+
+    def end_task(self, lesson: Lesson) -> None:
+        """Keeps the adapter, and the selector learns the task."""
+        super().end_task(lesson)
+        self.adapters |= joined(f"{lesson.number}.", {k: v.clone() for k, v in self.model.adapter_state().items()})
+        self.learn_route(lesson)
+
+    def ask(self, task: Task, features: Features, number: int, places: Tensor) -> Tensor:
+        self.model.load_adapter_state(under(f"{number}.", self.adapters))
+        encode, text = (RoutedTower(self.model, tower, 0) for tower in ("image", "text"))
+        image = self.encode_once(number, task, places, lambda x: encode_images(encode, self.backbone, x))
+        return classify(image, text, self.backbone, task)
+
+    def size(self) -> dict[str, int]:
+        """All adapters' parameters."""
+        size, tasks = super().size(), len(self.selector.tasks) if self.selector else 0
+        return size | {"trainable_parameters": tasks * size["trainable_parameters"]}
+
+    def state(self) -> dict[str, Tensor]:
+        """Adapters and selector; `model` is one of the adapters."""
+        return {name: v for name, v in super().state().items() if name.startswith((*self.saved, self.prefix))}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        super(SingleAdapter, self).restore(state)

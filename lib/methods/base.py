@@ -4,11 +4,12 @@ A new method overrides `begin_task`, `loss` and `predict`, or builds on one that
 `SingleAdapter`, which have `extra_loss`, and with `Selecting` (scoring.py) on any method that keeps its tasks apart.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from lib.clip import Backbone
@@ -51,8 +52,10 @@ class Context:
 class Predictions(NamedTuple):
     """Answers on the test images of one task: for each decision the predicted classes (N,) and the routes (N,).
 
-    The decisions are `sample` (one for each image), and for methods with a selector also `batch` (one for many images)
-    and `oracle` (the true task is given). A route is the number of a learned task, or CLIP (lib.selector).
+    The decisions: `sample`, for each image by itself, is told nothing. Methods that have to decide who answers also
+    have `oracle`, which is told the image's task if that was learned. Those with a selector also have `batch`, one
+    decision for many images of one task, and `lookup`, which finds the learned task with exactly the candidate classes.
+    A route is the number of a learned task, or CLIP (lib.selector).
     """
 
     classes: dict[str, Tensor]
@@ -81,8 +84,8 @@ class Method:
     """A way to learn a sequence of tasks with CLIP.
 
     Tasks are numbered 0, 1, 2, ... in the order in which they are learned. A method never knows how many will come.
-    At test time it is given the test task's class names, and the number of the task; only the oracle, single
-    fine-tuning, iCaRL and RAIL use the number, and each says so.
+    At test time it is given the class names among which to answer, and the number of the task; only the decision
+    `oracle` and single fine-tuning, a bound, use the number.
     """
 
     @dataclass(frozen=True)
@@ -96,6 +99,8 @@ class Method:
 
     def __init__(self, context: Context, settings: dict[str, Any]) -> None:
         self.context, self.backbone = context, context.backbone
+        # what `encode_once` has computed of the task that is being tested; label spaces share it
+        self.encoded: dict[Hashable, tuple[Tensor, Tensor]] | None = None
         self.settings: Any = build(self.Settings, settings, f"settings of {type(self).__name__}")
 
     def learning_rate(self, task: Task) -> float:
@@ -137,6 +142,22 @@ class Method:
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
         """Answers on the test images of a task; `features` are the frozen CLIP's features of the same images."""
         raise NotImplementedError
+
+    def encode_once(self, key: Hashable, task: Task, places: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        """Rows (n, ...) of `encode` for a task's test images at places (n,); an evaluation computes each once.
+
+        encode: from uint8 images (m, 3, H, W) to rows (m, ...). key: what the rows depend on besides the image.
+        """
+        held = {} if self.encoded is None else self.encoded
+        rows, done = held.get(key, (torch.zeros(0), torch.zeros(len(task.test), dtype=torch.bool)))
+        fresh = places[~done[places]]
+        if len(fresh):
+            self.asked += len(fresh)
+            new = encode(task.test.images[fresh])
+            rows = rows if len(rows) else new.new_zeros(len(done), *new.shape[1:])
+            rows[fresh], done[fresh] = new, True
+            held[key] = rows, done
+        return rows[places]
 
     def trained(self) -> Mapping[str, Tensor]:
         """The parameters that are trained, over all tasks so far, by name."""

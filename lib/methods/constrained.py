@@ -167,9 +167,9 @@ class LoRA(FineTune):
         with parametrize.cached():
             return super().loss(images, labels)
 
-    def classes(self, task: Task, images: Tensor) -> Tensor:
+    def classes(self, task: Task, places: Tensor, key: int = 0) -> Tensor:
         with parametrize.cached():
-            return super().classes(task, images)
+            return super().classes(task, places, key)
 
     def state(self) -> dict[str, Tensor]:
         return self.updates.state_dict()

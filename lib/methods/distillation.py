@@ -83,16 +83,18 @@ class LwFVR(LwF):
 
     @dataclass(frozen=True)
     class Settings(LwF.Settings):
-        """sentences: captions drawn for a step."""
+        """sentences: captions drawn for a step. task_names: whether captions that name a task's class are used."""
 
         sentences: Positive
+        task_names: bool
 
     needs_reference = True
 
     def all_sentences(self, lesson: Lesson) -> Tensor:
         """All captions of the reference set."""
         self.rng = lesson.rng(2)
-        return self.context.reference().tokens
+        reference = self.context.reference()
+        return (reference if self.settings.task_names else reference.without_names()).tokens
 
     def groups(self) -> list[Tensor]:
         """One group, drawn anew."""
@@ -117,12 +119,14 @@ class ZSCL(FineTune):
     @dataclass(frozen=True)
     class Settings(FineTune.Settings):
         """weight and temperature of the distillation; reference_batch: images, and captions, of a step;
-        average_every: steps between the weights that are averaged, 0 = no averaging."""
+        average_every: steps between the weights that are averaged, 0 = no averaging; task_names: whether reference
+        pictures whose captions name a task's class are used."""
 
         weight: Weight
         temperature: Rate
         reference_batch: Positive
         average_every: Count
+        task_names: bool
 
     needs_reference = True
 
@@ -134,8 +138,9 @@ class ZSCL(FineTune):
 
     @cached_property
     def reference(self) -> ReferenceSet:
-        """The reference set of the study."""
-        return self.context.reference()
+        """The reference set of the study, or the part of it that names no class of a task."""
+        reference = self.context.reference()
+        return reference if self.settings.task_names else reference.without_names()
 
     @cached_property
     @torch.no_grad()

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lib.data.frozen import Features
 from lib.data.tasks import Task
 from lib.methods.base import Context, Lesson, joined, under
 from lib.methods.finetune import FineTune
@@ -62,9 +63,9 @@ class ExpertGate(Selecting, FineTune):
         weights = {name: p.detach().clone() for name, p in self.trained().items()}
         self.experts |= joined(f"{len(self.started) - 1}.", weights)
 
-    def ask(self, task: Task, number: int, places: Tensor) -> Tensor:
+    def ask(self, task: Task, features: Features, number: int, places: Tensor) -> Tensor:
         self._load_expert(number)
-        return self.classes(task, task.test.images[places])
+        return self.classes(task, places, number)
 
     def size(self) -> dict[str, int]:
         """All experts' parameters."""

@@ -14,7 +14,7 @@ from lib.clip.towers import image_tower, text_tower
 from lib.data.frozen import Features
 from lib.data.tasks import Pictures, Task
 from lib.methods.base import Context, Lesson, Method, Predictions
-from lib.methods.scoring import classify, cross_entropy
+from lib.methods.scoring import classify, cross_entropy, encode_images
 from lib.settings import Rate
 
 FIXED = ("logit_scale", "token_embedding")  # of CLIP's parameters: these are not trained
@@ -60,13 +60,16 @@ class FineTune(Method):
 
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
-        return Predictions({"sample": self.classes(task, task.test.images)}, {})
+        return Predictions({"sample": self.classes(task, torch.arange(len(task.test)))}, {})
 
-    def classes(self, task: Task, images: Tensor) -> Tensor:
-        """The model's answers (N,) on uint8 images (N, 3, H, W) of a task."""
-        self.asked += len(images)
-        towers = (lambda x: image_tower(self.model, x), lambda t: text_tower(self.model, t))
-        return classify(*towers, self.backbone, images, task)
+    def classes(self, task: Task, places: Tensor, key: int = 0) -> Tensor:
+        """Answers (n,) on a task's test images at places (n,). key: the number of the model, if there are several."""
+        image = self.encode_once(key, task, places, self.encode)
+        return classify(image, lambda tokens: text_tower(self.model, tokens), self.backbone, task)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Image features (N, F) of uint8 images (N, 3, H, W) by the model as it is now."""
+        return encode_images(lambda x: image_tower(self.model, x), self.backbone, images)
 
     def state(self) -> dict[str, Tensor]:
         """The model without its token table, and what the subclass saves."""

@@ -9,8 +9,8 @@ classes are added, each list is cut at its end (Alg. 5). The teacher is the mode
 is not normalised, as Alg. 4 is printed; the means that answer are.
 
 Differences: classes are prompts, so CE and KL use CLIP's softmax over the classes of an image's own task, not sigmoids
-over all classes so far; only exemplars are distilled; a task that is not learned yet is answered by its class names.
-At test time the method uses the list of candidate classes, and the task's number to know which of them are learned.
+over all classes so far; only exemplars are distilled; the model's nearest class name answers an image whose class was
+not learned, which RAIL's rule decides (`sample`), or which the method is told (`oracle`).
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from lib.data.frozen import Features
 from lib.data.tasks import Task, random_crop
 from lib.methods.base import Context, Lesson, Predictions
 from lib.methods.distillation import LwF
-from lib.methods.scoring import distillation, encode_images, logits
+from lib.methods.scoring import distillation, logits, told
 from lib.settings import Count, ParamsError, Positive
 
 
@@ -54,6 +54,7 @@ class ICaRL(LwF):
         replay: Positive
 
     saved = (*LwF.saved, "images", "labels")
+    decisions = ("sample", "oracle")
 
     def __init__(self, context: Context, settings: dict) -> None:
         super().__init__(context, settings)
@@ -97,8 +98,7 @@ class ICaRL(LwF):
 
     def phi(self, images: Tensor) -> Tensor:
         """Unit image features (N, F) of uint8 images by the model as it is now, on the CPU."""
-        features = encode_images(lambda x: image_tower(self.model, x), self.backbone, images)
-        return F.normalize(features.cpu(), dim=-1)
+        return F.normalize(self.encode(images).cpu(), dim=-1)
 
     @torch.no_grad()
     def end_task(self, lesson: Lesson) -> None:
@@ -115,20 +115,23 @@ class ICaRL(LwF):
 
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
-        """For a learned task the nearest mean among the learned classes; otherwise the model's nearest class name."""
-        if number >= len(self.earlier):
-            return super().predict(task, features, number)
-        edges = self.edges()
+        """The nearest mean for images of learned classes (`told`), elsewhere the model's nearest class name."""
+        every = torch.arange(len(task.test))
+        name, edges = self.classes(task, every), self.edges()
         column = torch.full((edges[-1],), -1)  # of each learned class among the candidates; -1 = no candidate
         for t, at in task.places_or_own(number).items():
             if t < len(self.earlier):
                 column[edges[t] : edges[t + 1]] = at
         used = column[self.labels] >= 0
+        if not used.any():
+            return Predictions(dict.fromkeys(self.decisions, name), {})
         owners = F.one_hot(column[self.labels[used]], len(task.classes)).float()  # (m, C)
-        self.asked += len(owners) + len(task.test)
+        self.asked += len(owners)
         means = F.normalize(owners.T @ self.phi(self.images[used]), dim=-1)  # (C, F), of sums as of means
-        similarity = (self.phi(task.test.images) @ means.T).where(owners.any(dim=0), -torch.inf)
-        return Predictions({"sample": similarity.argmax(dim=1)}, {})
+        phi = F.normalize(self.encode_once(0, task, every, self.encode).cpu(), dim=-1)
+        mean = (phi @ means.T).where(owners.any(dim=0), -torch.inf).argmax(dim=1)
+        learned = told(task, number, len(self.earlier))
+        return Predictions({decision: torch.where(of, mean, name) for decision, of in learned.items()}, {})
 
 
 def places(labels: Tensor, label: int) -> Tensor:

@@ -98,7 +98,7 @@ class MoEAdapters(Selecting, SingleAdapter):
         return super().predict(task, features, number)
 
     @torch.no_grad()
-    def ask(self, task: Task, number: int, places: Tensor) -> Tensor:
+    def ask(self, task: Task, features: Features, number: int, places: Tensor) -> Tensor:
         """A router's answers (n,) on a task's test images at places (n,); final ones are not computed again.
 
         A router stays as it is after its task. So the features of an image or a prompt under it are final as soon as
@@ -114,7 +114,6 @@ class MoEAdapters(Selecting, SingleAdapter):
 
     def _encode(self, key: str, task: Task, router: int, places: Tensor) -> tuple[Tensor, Tensor]:
         """Answers (n,) from a pass of both towers, and which of them are final (n,)."""
-        self.asked += len(places)
         image, text = (RoutedTower(self.model, tower, router) for tower in ("image", "text"))
         names = self.names.get(key)
         if names is None:
@@ -123,8 +122,13 @@ class MoEAdapters(Selecting, SingleAdapter):
         fixed = fixed and all(bool(final.all()) for final in text.final)
         if fixed:
             self.names[key] = names
-        answers = nearest(encode_images(image, self.backbone, task.test.images[places]), names)
-        return answers, torch.cat(image.final) & fixed
+
+        def encode(images: Tensor) -> Tensor:  # features, and in a last column whether they are final
+            features = encode_images(image, self.backbone, images)
+            return torch.cat([features, torch.cat(image.final)[:, None].to(features)], dim=1)
+
+        rows = self.encode_once(router, task, places, encode)
+        return nearest(rows[:, :-1], names), (rows[:, -1] > 0).cpu() & fixed
 
     def size(self) -> dict[str, int]:
         """The mixture without the answers, which can be computed again; and the parameters of the selector."""

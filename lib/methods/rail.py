@@ -9,10 +9,10 @@ update. The primal form updates (Phi' Phi + ridge I)^-1 and W by Woodbury's iden
 keeps all features and is solved anew after each task, as in the authors' code. Both are computed in double precision
 and equal the solution on the images of all tasks together.
 
-At test time the method uses the list of candidate classes, and which of them are learned; with a task's own classes as
-candidates this names the task. An image whose zero-shot answer is a learned class gets the fused answer among the
-learned classes, any other image its zero-shot answer. As in the authors' code the regression is fused without a
-softmax, and P is uniform in +-1 / sqrt(F), as torch draws a linear layer.
+An image whose zero-shot answer among the classes of all tasks is a learned one gets the fused answer among the learned
+candidates, any other image its zero-shot answer (`sample`). The authors' code has this rule for X-TAIL; for a task's
+own classes it is told whether the task was learned (`oracle`). As in the authors' code the regression is fused without
+a softmax, and P is uniform in +-1 / sqrt(F), as torch draws a linear layer.
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from torch import Tensor
 from lib.data.frozen import Features, class_features
 from lib.data.tasks import Task
 from lib.methods.base import Context, Lesson, Method, Predictions
+from lib.methods.scoring import told
 from lib.settings import Positive, Rate, Share
 
 DRAWN = 6  # the random stream of the projection
@@ -42,6 +43,7 @@ class RAIL(Method):
         zero_shot_share: Share
 
     saved = ("coefficients", "counts")
+    decisions = ("sample", "oracle")
     coefficients: Tensor
 
     def __init__(self, context: Context, settings: dict) -> None:
@@ -69,15 +71,15 @@ class RAIL(Method):
 
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
-        """The fused answers where zero-shot answers with a learned class, elsewhere the zero-shot answers."""
+        """The fused answers of images of learned classes (`told`), elsewhere the zero-shot answers."""
         places = {t: at for t, at in task.places_or_own(number).items() if t < len(self.counts)}
         if not places:
-            return Predictions({"sample": features.zero_shot}, {})
-        learned = torch.zeros(len(task.classes), dtype=torch.bool)
-        learned[torch.cat(list(places.values()))] = True
-        fused = self.fused(task, features.image_test, places).where(learned, -torch.inf)
-        answers = torch.where(learned[features.zero_shot], fused.argmax(dim=1), features.zero_shot)
-        return Predictions({"sample": answers}, {})
+            return Predictions(dict.fromkeys(self.decisions, features.zero_shot), {})
+        candidates = torch.zeros(len(task.classes), dtype=torch.bool)
+        candidates[torch.cat(list(places.values()))] = True
+        fused = self.fused(task, features.image_test, places).where(candidates, -torch.inf).argmax(dim=1)
+        learned = told(task, number, len(self.counts))
+        return Predictions({d: torch.where(of, fused, features.zero_shot) for d, of in learned.items()}, {})
 
     def fused(self, task: Task, image: Tensor, places: dict[int, Tensor]) -> Tensor:
         """Fused scores (N, C) of unit features (N, F); `places` are the columns of each learned task's classes."""

@@ -43,16 +43,25 @@ def nearest(image: Tensor, names: Tensor) -> Tensor:
     return (F.normalize(image, dim=-1) @ names.T).argmax(dim=1).cpu()
 
 
-def classify(encode_image: Encode, encode_text: Encode, backbone: Backbone, images: Tensor, task: Task) -> Tensor:
-    """Predicted classes (N,) of uint8 images (N, 3, H, W): the nearest class name, averaged over all templates."""
-    names = zero_shot_classifier(encode_text, backbone.tokenizer, task.classes, task.templates)
-    return nearest(encode_images(encode_image, backbone, images), names)
+def classify(image: Tensor, encode_text: Encode, backbone: Backbone, task: Task) -> Tensor:
+    """Predicted classes (N,) of image features (N, F): the nearest class name, averaged over all templates."""
+    return nearest(image, zero_shot_classifier(encode_text, backbone.tokenizer, task.classes, task.templates))
+
+
+def told(task: Task, number: int, learned: int) -> dict[str, Tensor]:
+    """Of each test image (N,) whether its class was learned, by the rule of RAIL (sample) and as told (oracle).
+
+    RAIL's rule (Xu et al. 2024): the class that the frozen CLIP finds among those of all tasks is of a learned task.
+    learned: how many tasks were learned. Outside of a label space (lib.data.scenarios) the rule is told, too.
+    """
+    oracle = torch.full((len(task.test),), number < learned)
+    return {"sample": oracle if task.nearest_task is None else task.nearest_task < learned, "oracle": oracle}
 
 
 class Selecting(Method):
     """A method with a selector, which sends each test image to a learned task or to CLIP; the first of the bases."""
 
-    decisions = ("sample", "batch", "oracle")
+    decisions = ("sample", "batch", "oracle", "lookup")
     selector: DDAS | None = None  # made with the first task, when the width of its features is at hand
     prefix: ClassVar[str] = "selector."  # of the selector's entries in the state
 
@@ -60,7 +69,7 @@ class Selecting(Method):
         """The selector, for features of this width."""
         return DDAS(width, self.context.selector)
 
-    def ask(self, task: Task, number: int, places: Tensor) -> Tensor:
+    def ask(self, task: Task, features: Features, number: int, places: Tensor) -> Tensor:
         """The answers (n,) of learned task `number` on a task's test images at places (n,)."""
         raise NotImplementedError
 
@@ -78,9 +87,12 @@ class Selecting(Method):
         """By each decision; the oracle sends tasks not learned yet to CLIP. ValueError before the first task."""
         if self.selector is None:
             raise ValueError("the selector has learned no task yet; learn one before predicting")
-        decided = self.selector.decide(features.test)
-        oracle = torch.full_like(decided.sample, number if number < len(self.selector.tasks) else CLIP)
-        routes = {"sample": decided.sample, "batch": decided.batch, "oracle": oracle}
+        decided, learned = self.selector.decide(features.test), len(self.selector.tasks)
+        places = task.places_or_own(number)
+        same = [n for n, at in places.items() if n < learned and len(at) == len(task.classes)]
+        by_rule = {"oracle": number if number < learned else CLIP, "lookup": same[0] if same else CLIP}
+        routes = {"sample": decided.sample, "batch": decided.batch}
+        routes |= {name: torch.full_like(decided.sample, route) for name, route in by_rule.items()}
         answers = self.answer(task, features, list(routes.values()))
         return Predictions(dict(zip(routes, answers, strict=True)), routes)
 
@@ -95,7 +107,7 @@ class Selecting(Method):
             sent = stacked == number
             places = sent.any(dim=0).nonzero().flatten()
             classes = torch.full_like(features.zero_shot, -1)
-            classes[places] = self.ask(task, number, places)
+            classes[places] = self.ask(task, features, number, places)
             answers = torch.where(sent, classes, answers)
         return list(answers)
 

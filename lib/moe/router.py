@@ -3,8 +3,10 @@
     c = x0 W,  s = softplus(x0 W_noise) + 0.01,  l = c + eps * s in training, l = c otherwise
     gates = softmax over the K largest of l, zero elsewhere
 
-The paper writes the gates without noise, Softmax(TopK(x0 W)); the released code has noise, as here. The released code
-also computes Shazeer's balance loss but never adds it to the objective; here `balance_loss` is left to the caller.
+With K = 1 that softmax is always 1 and W gets no gradient; there the gate is the chosen expert's share among all E
+(Fedus et al. 2022, Eq. 2). The paper writes the gates without noise, Softmax(TopK(x0 W)); the released code has noise,
+as here. The released code also computes Shazeer's balance loss but never adds it to the objective; here `balance_loss`
+is left to the caller.
 """
 
 from typing import NamedTuple
@@ -73,7 +75,8 @@ class Router(nn.Module):
                 logits = clean + std * (torch.randn_like(clean) if noise is None else noise)
             largest, order = logits.topk(min(self.top_k + 1, logits.shape[1]), dim=1)  # (B, K+1), for the load
             experts = order[:, : self.top_k]  # (B, K)
-            weights = largest[:, : self.top_k].softmax(dim=1)  # (B, K)
+            several = self.top_k > 1
+            weights = largest[:, : self.top_k].softmax(dim=1) if several else logits.softmax(dim=1).gather(1, experts)
             gates = torch.zeros_like(logits).scatter(1, experts, weights)  # (B, E)
             if std is None or self.top_k == logits.shape[1]:
                 return Routing(gates, experts, (gates > 0).sum(dim=0).to(gates.dtype))

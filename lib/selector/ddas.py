@@ -29,10 +29,11 @@ class SelectorSettings:
     """The numbers of the selector (params `selector`).
 
     features: `clip` (the frozen class token) or `alexnet` (released code). code: the width of an autoencoder's code.
-    steps, batch, lr, weight_decay: of its training. rule, threshold: an error, for all tasks (`absolute`), or the
-    quantile of a task's errors (`quantile`). shrinkage: of the Gaussian selector's covariance. reference: whether an
-    autoencoder learns the reference set, in `reference_steps` steps (0: as many as a task's). batch_decision: how many
-    images share one decision in the per-batch numbers.
+    steps, batch, lr, weight_decay: of its training. decay: the steps after which the learning rate falls to a tenth; 0:
+    10 epochs, as in the released code, so that a small task has few steps at the full rate. rule, threshold: an error,
+    for all tasks (`absolute`), or the quantile of a task's errors (`quantile`). shrinkage: of the Gaussian selector's
+    covariance. reference: whether an autoencoder learns the reference set, in `reference_steps` steps (0: as many as a
+    task's). batch_decision: how many images share one decision in the per-batch numbers.
     """
 
     features: Literal["clip", "alexnet"]
@@ -46,6 +47,7 @@ class SelectorSettings:
     shrinkage: Share
     reference: bool
     batch_decision: Positive
+    decay: Count = 0
     reference_steps: Count = 0
 
 
@@ -110,16 +112,16 @@ class DDAS(nn.Module):
     def fit(self, features: Tensor, labels: Tensor, seed: list[int], steps: int) -> nn.Module:
         """A module that gives errors (B,) for features (B, S), fitted to features (N, S) and labels (N,) of one task.
 
-        Adam; the learning rate falls to a tenth every 10 epochs, as in the released code. Labels are not used.
+        Adam; the learning rate falls to a tenth every `decay` steps. Labels are not used.
         """
         s, rng = self.settings, np.random.default_rng([*seed, 1])
         with torch.random.fork_rng():
             torch.manual_seed(int(rng.integers(2**31)))
             coder = Autoencoder(self.width, s.code).to(self.device)
         optimizer = torch.optim.Adam(coder.parameters(), lr=s.lr, weight_decay=s.weight_decay)
-        epoch_steps = max(1, len(features) // s.batch)
+        decay = s.decay or 10 * max(1, len(features) // s.batch)
         for step in range(steps):
-            optimizer.param_groups[0]["lr"] = s.lr * 0.1 ** (step // epoch_steps // 10)
+            optimizer.param_groups[0]["lr"] = s.lr * 0.1 ** (step // decay)
             batch = torch.from_numpy(rng.choice(len(features), min(s.batch, len(features)), replace=False))
             optimizer.zero_grad()
             coder(features[batch].to(self.device)).mean().backward()

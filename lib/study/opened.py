@@ -86,7 +86,10 @@ class OpenStudy:
         images, captions = source(wanted.source).reference(wanted, template, size, self.root)
         if images.shape[1] != size:
             raise TaskError(f"the reference pictures have {images.shape[1]} pixels a side, the backbone wants {size}")
-        tasks.save_reference(images, self.backbone.tokenizer(captions), self.task_file(REFERENCE))
+        classes = [name for task in self.sequence(self.main_order) for name in task.classes]
+        named = torch.tensor([tasks.names_any(caption, classes) for caption in captions])
+        tokens = self.backbone.tokenizer(captions)
+        tasks.save_reference(ReferenceSet(tasks.channels_first(images), tokens, named), self.task_file(REFERENCE))
 
     def prepare_features(self) -> list[Features]:
         """Computes and writes the features of all tasks and of the reference set; returns the tasks' features."""
@@ -121,11 +124,25 @@ class OpenStudy:
             raise TaskError(f"study {self.name} has no order {order!r}; it has: {', '.join(orders)}")
         return [tasks.arranged(tasks.load(self.task_file(name)), self.params.tasks) for name in orders[order]]
 
-    def learned(self, order: str, cut: int | list[int]) -> list[tuple[Task, Features]]:
-        """The tasks that are learned in an order, with their features: data sets as they are, or cut into parts."""
+    def learned(self, order: str, cut: int | list[int], data_seed: int = 0) -> list[tuple[Task, Features]]:
+        """The tasks that are learned in an order, with their features: data sets as they are, or cut into parts.
+
+        data_seed: the seed of other pictures of the same tasks, which are drawn now; 0 = the study's pictures.
+        """
         self.ensure()
-        pairs = [(task, frozen.load(self.feature_file(task.name))) for task in self.sequence(order)]
+        if data_seed:
+            pairs = [self._drawn_anew(name, data_seed) for name in self.params.tasks.orders[order]]
+        else:
+            pairs = [(task, frozen.load(self.feature_file(task.name))) for task in self.sequence(order)]
         return [part for task, features in pairs for part in scenarios.cut(self.backbone, task, features, cut)]
+
+    def _drawn_anew(self, name: str, seed: int) -> tuple[Task, Features]:
+        settings = replace(self.params.tasks, seed=seed)
+        file = self.data / "scratch" / f"drawn_{seed}" / f"{name}.safetensors"
+        if not file.exists():
+            source(settings.source).prepare(name, settings, self.backbone.image_size, self.root, file)
+        task = tasks.arranged(tasks.load(file), settings)
+        return task, frozen.compute(self.backbone, task, self.params.selector.features)
 
     # --- what notebooks look at
 
@@ -180,13 +197,18 @@ class OpenStudy:
         features = partial(frozen.load_reference, self.feature_file(REFERENCE))
         return Context(self.backbone, self.train(steps), self.params.selector, self.reference, features)
 
+    def lessons_of(self, order: str, seed: int, shots: int = 0, cut: int = 1, data_seed: int = 0) -> list[Lesson]:
+        """The tasks of an order as a method is taught them; the last three as in params.SPECIAL."""
+        lessons: list[Lesson] = []
+        for task, features in self.learned(order, self.params.tasks.cut or cut, data_seed):
+            few = scenarios.shots(task, features, shots, seed)
+            lessons.append(Lesson(few[0], len(lessons), few[1], [seed, len(lessons)]))
+        return lessons
+
     def curriculum(self, run: str, order: str, seed: int) -> Curriculum:
         """The lessons of a run: fewer pictures or smaller tasks where the run says so."""
         special = params.special(self.params, run)
-        lessons: list[Lesson] = []
-        for task, features in self.learned(order, self.params.tasks.cut or special["cut"]):
-            few = scenarios.shots(task, features, special["shots"], seed)
-            lessons.append(Lesson(few[0], len(lessons), few[1], [seed, len(lessons)]))
+        lessons = self.lessons_of(order, seed, special["shots"], special["cut"], special["data_seed"])
         taught, features = [lesson.task for lesson in lessons], [lesson.features for lesson in lessons]
         space = LabelSpace(self.params.tasks.labels, self.backbone, taught, features)
         return Curriculum(lessons, self.train(special["steps"]), space)

@@ -58,20 +58,23 @@ class ComputeSettings:
 class Run:
     """One line of the comparison, named <method> or <method>+<variant>.
 
-    set: the settings of the method that differ, and those of SPECIAL. orders: empty = the first. story: whether the run
-    is part of the main story. by_task: whether the first seed leaves a checkpoint of every task.
+    set: the settings of the method that differ, and those of SPECIAL. orders: the orders that it learns, empty = the
+    first; as a mapping, how many of the seeds learn each order. story: whether the run is part of the main story. by_task: whether the first seed leaves a checkpoint of every task.
     """
 
     seeds: Annotated[list[Count], rule("one seed or more, each once", lambda seeds: bool(seeds) and each_once(seeds))]
     set: dict[str, Any]
-    orders: Annotated[list[str], rule("orders, each once", each_once)] = field(default_factory=list)
+    orders: Annotated[list[str], rule("orders, each once", each_once)] | dict[str, Positive] = field(
+        default_factory=list
+    )
     story: bool = False
     by_task: bool = False
 
 
 # What a run may set besides its method's settings, with the value that changes nothing: training pictures of a class
-# (0 = all), the number of tasks into which each task is cut, training steps of a task (0 = the study's).
-SPECIAL = {"shots": 0, "cut": 1, "steps": 0}
+# (0 = all), the number of tasks into which each task is cut, training steps of a task (0 = the study's), the seed of
+# other pictures of the same tasks (0 = the study's).
+SPECIAL = {"shots": 0, "cut": 1, "steps": 0, "data_seed": 0}
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ class Study:
     reference: ReferenceSettings | None = None
     pretrain: PretrainSettings | None = None
     tuning: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    tuning_order: str = ""
 
 
 def load(path: str | Path = "params.yaml") -> Study:
@@ -132,8 +136,11 @@ def _problems(study: Study) -> Iterator[str]:
     if selector.reference and study.reference is None:
         yield "selector.reference needs pictures; add a section `reference:`"
     for name, grid in study.tuning.items():
-        if name not in study.methods or set(grid) - set(study.methods[name]):
-            yield f"tuning.{name} is {shown(grid)}; allowed: a method, and settings that it has"
+        has = vars(selector) if name == "selector" else study.methods.get(name, {})
+        if len(grid) != 1 or set(grid) - set(has):
+            yield f"tuning.{name} is {shown(grid)}; allowed: a method or selector, and one setting that it has"
+    if study.tuning and study.tuning_order not in tasks.orders:
+        yield f"tuning_order is {study.tuning_order!r}; there are: {', '.join(tasks.orders)}"
     for name, run in study.runs.items():
         yield from (f"runs.{name}{problem}" for problem in _problems_of_run(study, run, method_of(name)))
 
@@ -144,6 +151,8 @@ def _problems_of_run(study: Study, run: Run, method: str) -> Iterator[str]:
     allowed = [*study.methods.get(method, ()), *SPECIAL]
     if unknown := [order for order in run.orders if order not in study.tasks.orders]:
         yield f".orders has {', '.join(unknown)}; there are: {', '.join(study.tasks.orders)}"
+    if isinstance(run.orders, dict) and (most := max(run.orders.values(), default=1)) > len(run.seeds):
+        yield f".orders wants {most} seeds; there are {len(run.seeds)}"
     if unknown := [key for key in run.set if key not in allowed]:
         yield f".set has {', '.join(unknown)}; allowed: {', '.join(allowed)}"
     for key, least in SPECIAL.items():

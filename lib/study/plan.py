@@ -49,13 +49,21 @@ def items(study: params.Study) -> dict[str, Item]:
     """Every learning stage of a study by name."""
     plan: dict[str, Item] = {}
     for run, settings in study.runs.items():
-        for order in settings.orders or [main_order(study)]:
+        for order, seeds in seeds_of(study, run).items():
             method, count = params.method_of(run), len(tasks_of(study, run, order))
-            for seed in settings.seeds:
+            for seed in seeds:
                 key, every_task = f"{run}--{order}--s{seed}", settings.by_task and seed == settings.seeds[0]
                 places = (f"data/{study.study}/runs/{key}", f"reports/results/{study.study}/{key}.json")
                 plan[key] = Item(run, method, order, seed, count, every_task, *places)
     return plan
+
+
+def seeds_of(study: params.Study, run: str) -> dict[str, list[int]]:
+    """The seeds of a run, by order."""
+    settings = study.runs[run]
+    if isinstance(settings.orders, dict):
+        return {order: settings.seeds[:count] for order, count in settings.orders.items()}
+    return dict.fromkeys(settings.orders or [main_order(study)], settings.seeds)
 
 
 def find(study: params.Study, key: str) -> Item:
@@ -164,7 +172,7 @@ def check(study: params.Study) -> None:
         if method.needs_reference and study.reference is None:
             raise ParamsError(f"{where}, run {run} needs pictures of none of the tasks; add a section `reference:`")
         rates = getattr(build(method.Settings, params.settings_of(study, run), f"{where}, run {run}"), "lr", None)
-        tasks = {name for order in settings.orders or [main_order(study)] for name in tasks_of(study, run, order)}
+        tasks = {name for order in seeds_of(study, run) for name in tasks_of(study, run, order)}
         if isinstance(rates, dict) and (missing := tasks - set(rates)):
             given = f"lr has no entry for task {', '.join(sorted(missing))}"
             raise ParamsError(f"{where}, run {run}: {given}; it has: {', '.join(rates)}")

@@ -98,11 +98,10 @@ class Stage:
 
     def _row(self, number: int, rows: list[Row]) -> Row:
         """The row of the accuracy matrix after task `number`, given the rows before it."""
-        tested, features = self.curriculum.space.after(number)
-        before = None
+        views, before = self.curriculum.space.after(number), None
         if self.curriculum.space.fixed:
-            before = rows[-1] if rows else zero_shot_row(tested, features, self.method.decisions)
-        return evaluate(self.method, tested, features, number, before)
+            before = rows[-1] if rows else zero_shot_row(views, self.method.decisions)
+        return evaluate(self.method, views, number, before)
 
     def _restored(self, folder: Path, learned: list[str]) -> About:
         """Restores the method from a checkpoint of this run's tasks `learned`; returns what it says of itself."""

@@ -8,8 +8,8 @@ from numpy.random import Generator
 from torch import Tensor
 
 from lib.clip.backbone import is_bf16
-from lib.data.frozen import Features
-from lib.data.tasks import Task, random_crop
+from lib.data.scenarios import Tested
+from lib.data.tasks import random_crop
 from lib.methods.base import Lesson, Method, TrainSettings
 from lib.metrics import accuracy
 from lib.selector.ddas import count_routes
@@ -90,27 +90,35 @@ class Row:
     routed: dict[str, list[list[int]]]  # of every task, its pictures sent to each learned task's router, last to CLIP
 
 
-def zero_shot_row(tasks: list[Task], features: list[Features], decisions: tuple[str, ...]) -> Row:
+def zero_shot_row(views: dict[str, Tested], decisions: tuple[str, ...]) -> Row:
     """The row before anything is learned: CLIP answers everything."""
-    scores = [accuracy(f.zero_shot, t.test.labels) for t, f in zip(tasks, features, strict=True)]
-    return Row({d: list(scores) for d in decisions}, {})
+    row = Row({}, {})
+    for space, tested in views.items():
+        scores = [accuracy(f.zero_shot, t.test.labels) for t, f in zip(*tested, strict=True)]
+        row.accuracy |= {space + decision: list(scores) for decision in decisions}
+    return row
 
 
-def evaluate(method: Method, tasks: list[Task], features: list[Features], learned: int, before: Row | None) -> Row:
-    """The row after learning task number `learned`.
+def evaluate(method: Method, views: dict[str, Tested], learned: int, before: Row | None) -> Row:
+    """The row after learning task number `learned`. views: the tasks in each label space (LabelSpace.after).
 
     Where learning cannot have changed the answers on a task, its numbers are copied from the row before; None if the
-    classes to choose from have changed.
+    classes to choose from have changed. Routes are those of the first space; class names do not change them.
     """
-    row = Row({d: [] for d in method.decisions}, {})
-    for number, (task, frozen) in enumerate(zip(tasks, features, strict=True)):
+    row = Row({space + decision: [] for space in views for decision in method.decisions}, {})
+    tested = {space: list(zip(*view, strict=True)) for space, view in views.items()}
+    for number in range(len(tested[""])):
         if before and method.settled(number, learned):
             for decision, scores in row.accuracy.items():
                 scores.append(before.accuracy[decision][number])
             continue
-        answers = method.predict(task, frozen, number)
-        for decision, scores in row.accuracy.items():
-            scores.append(accuracy(answers.classes[decision], task.test.labels))
-        for decision, routes in answers.routes.items():
-            row.routed.setdefault(decision, []).append(count_routes(routes, learned + 1))
+        method.encoded = {}
+        for space, pairs in tested.items():
+            task, frozen = pairs[number]
+            answers = method.predict(task, frozen, number)
+            for decision in method.decisions:
+                row.accuracy[space + decision].append(accuracy(answers.classes[decision], task.test.labels))
+            for decision, routes in answers.routes.items() if not space else ():
+                row.routed.setdefault(decision, []).append(count_routes(routes, learned + 1))
+    method.encoded = None
     return row
