@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from lib.data.tasks import SPLITS, Pictures, ReferenceSettings, Task, TaskError, TaskSettings, channels_first, save
 
 SOURCES = {
-    "mini": "tools.iconworld.icon_tasks",
+    "mini": "tools.miniworld.mini_tasks",
     "folder": "lib.data.folders",
     "datasets": "tools.datasets.decode",
 }

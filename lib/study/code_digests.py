@@ -23,16 +23,9 @@ SILENT = {
     *(f"lib.study.{name}" for name in ("code_digests", "log", "params", "plan", "studies")),
 }
 # as in lib.data.folders
-SOURCES = {
-    "lib.data.folders",
-    "tools.datasets.decode",
-    *(f"tools.{n}" for n in ("miniworld.mini_tasks", "iconworld.icon_tasks")),
-}
+SOURCES = {"lib.data.folders", "tools.datasets.decode", "tools.miniworld.mini_tasks"}
 # What draws or reads the tasks' pictures. Later notebooks get the pictures as files.
-READERS = {
-    *(f"tools.datasets.{name}" for name in ("catalogue", "formats", "splits")),
-    *("tools.miniworld.world", "tools.iconworld.world"),
-}
+READERS = {*(f"tools.datasets.{name}" for name in ("catalogue", "formats", "splits")), "tools.miniworld.world"}
 PICTURES = SOURCES | READERS
 TASKS = "01_tasks"  # runs the sources, which are imported by name
 PAINTERS = {TASKS, "02_pretrain"}

@@ -59,7 +59,8 @@ class Run:
     """One line of the comparison, named <method> or <method>+<variant>.
 
     set: the settings of the method that differ, and those of SPECIAL. orders: the orders that it learns, empty = the
-    first; as a mapping, how many of the seeds learn each order. story: whether the run is part of the main story. by_task: whether the first seed leaves a checkpoint of every task.
+    first; as a mapping, how many of the seeds learn each order. story: whether the run is part of the main story.
+    by_task: whether the first seed leaves a checkpoint of every task.
     """
 
     seeds: Annotated[list[Count], rule("one seed or more, each once", lambda seeds: bool(seeds) and each_once(seeds))]

@@ -167,7 +167,7 @@ def check(study: params.Study) -> None:
         if unknown := [name for name in listed if name not in names]:
             given = f"tasks.orders.{order} has {', '.join(unknown)}"
             raise ParamsError(f"{where}: {given}; there are: {', '.join(names)}")
-    for run, settings in study.runs.items():
+    for run in study.runs:
         method = method_class(params.method_of(run))
         if method.needs_reference and study.reference is None:
             raise ParamsError(f"{where}, run {run} needs pictures of none of the tasks; add a section `reference:`")

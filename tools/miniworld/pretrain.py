@@ -1,12 +1,12 @@
-"""Contrastive training of the tiny CLIP on the pre-training world (Radford et al. 2021, with several positives).
+"""Training of the tiny CLIP on the pre-training world (Radford et al. 2021, in two losses).
 
-A caption that names the content alone is true of every picture with that content in the batch. All those pairs count
-as positives, so that the loss does not punish the model for being right.
+Each picture has two captions. Its name competes with the other names of the batch and with names drawn from the whole
+world: a small batch alone has too few. Its look competes with the other looks of the batch.
 """
 
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,20 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lib.clip import tiny
 from lib.data.tasks import channels_first
-from lib.files import whole
 from lib.study.log import Progress
-from tools.miniworld.world import KINDS, example, vocabulary
+from tools.miniworld import glyphs, world
+from tools.miniworld.materials import MATERIALS
+from tools.miniworld.snapshot import load_snapshot, save_snapshot
+
+EASY = (
+    0.05  # the first share of the pictures is drawn in the easiest look, and the first share of the steps sees no other
+)
+OTHERS = 160  # names that are no picture's of the batch, with which the batch's names compete
+LOOK = 0.2  # weight of the loss of the looks
 
 
 @dataclass(frozen=True)
@@ -31,35 +36,42 @@ class Pairs:
     """Pictures of the world with their captions."""
 
     pictures: Tensor  # (N, 3, H, W) uint8
-    tokens: Tensor  # (N, L) rows of the compact token table
-    content: Tensor  # (N,) one id for each (kind, class)
-    coloured: Tensor  # (N,) bool: the caption names colours, so it is true of its own picture only
+    name: Tensor  # (N,) places in world.names()
+    look: Tensor  # (N,) places in `looks`
+    looks: Tensor  # (M, L) compact tokens of all captions that tell a look
 
 
-def contents() -> list[tuple[str, str]]:
-    """Every (kind, class) of the world, in the order of the content ids."""
-    return [(name, c) for name, kind in KINDS.items() for c in kind.classes]
+def compact(texts: list[str], context: int) -> Tensor:
+    """Texts as rows of the compact token table (C, L), up to the longest text."""
+    tokens = open_clip.SimpleTokenizer(context_length=context)(texts)
+    longest = int(tokens.argmax(dim=1).max()) + 1
+    return torch.from_numpy(np.searchsorted(rows_in_use(context), tokens[:, :longest].numpy()))
 
 
+@cache
 def rows_in_use(context: int) -> list[int]:
     """Rows of open_clip's token table that captions of the world use, ascending (the end token stays the largest)."""
-    tokens = open_clip.SimpleTokenizer(context_length=context)(vocabulary())
+    tokens = open_clip.SimpleTokenizer(context_length=context)(world.vocabulary())
     return sorted({0, *tokens.unique().tolist()})
+
+
+def _example(seed: int, split: str, easy: int, index: int) -> world.Example:
+    return world.example(seed, index, split, easy=index < easy)
 
 
 def render(seed: int, count: int, split: str, context: int, workers: int = 2) -> Pairs:
     """Renders `count` pictures of a split (train, held_out); the result does not depend on the number of workers."""
+    easy = round(EASY * count) if split == "train" else 0
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        rendered = list(pool.map(partial(example, seed, split=split), range(count), chunksize=1000))
-    ids = {content: i for i, content in enumerate(contents())}
-    tokens = open_clip.SimpleTokenizer(context_length=context)([e.caption for e in rendered])
-    longest = int(tokens.argmax(dim=1).max()) + 1
-    compact = np.searchsorted(rows_in_use(context), tokens[:, :longest].numpy())
+        rendered = list(pool.map(partial(_example, seed, split, easy), range(count), chunksize=1000))
+    names, looks = (
+        {text: i for i, text in enumerate(texts)} for texts in (world.names(), sorted({e.look for e in rendered}))
+    )
     return Pairs(
         channels_first(np.stack([e.picture for e in rendered])),
-        torch.from_numpy(compact),
-        torch.tensor([ids[e.content] for e in rendered]),
-        torch.tensor([e.coloured for e in rendered]),
+        torch.tensor([names[e.name] for e in rendered]),
+        torch.tensor([looks[e.look] for e in rendered]),
+        compact(list(looks), context),
     )
 
 
@@ -76,23 +88,32 @@ def text_features(model: Any, tokens: Tensor) -> Tensor:
     return F.normalize(x[torch.arange(len(x)), tokens.argmax(dim=1)] @ model.text_projection, dim=-1)
 
 
-def contrastive_loss(model: open_clip.CLIP, pairs: Pairs, batch: Tensor) -> Tensor:
-    """Symmetric cross entropy over a batch of places (B,), where a caption may be true of several pictures."""
-    image = F.normalize(model.encode_image(normalise(pairs.pictures[batch])), dim=-1)
-    text = text_features(model, pairs.tokens[batch])
-    logits = model.logit_scale.exp() * image @ text.T  # (B, B)
-    content, coloured = pairs.content[batch], pairs.coloured[batch]
-    true = (content[:, None] == content[None, :]) & ~coloured[None, :] | torch.eye(len(batch), dtype=torch.bool)
-    rows = true / true.sum(dim=1, keepdim=True)
-    columns = (true / true.sum(dim=0, keepdim=True)).T
-    return (F.cross_entropy(logits, rows) + F.cross_entropy(logits.T, columns)) / 2
+def loss_of(model: Any, pairs: Pairs, names: Tensor, batch: Tensor, others: Tensor) -> Tensor:
+    """The loss of the pictures at places `batch` (B,).
+
+    names: compact tokens (V, L) of all names in one frame. others: places of names that compete with the batch's own.
+    """
+    image = model.logit_scale.exp() * F.normalize(model.encode_image(normalise(pairs.pictures[batch])), dim=-1)
+    candidates, name = torch.cat([pairs.name[batch], others]).unique(return_inverse=True)
+    looks, look = pairs.look[batch].unique(return_inverse=True)
+    by_name = F.cross_entropy(
+        image @ text_features(model, names[candidates]).T, name[: len(batch)], label_smoothing=0.05
+    )
+    return by_name + LOOK * F.cross_entropy(image @ text_features(model, pairs.looks[looks]).T, look)
 
 
-def batch_of(seed: int, step: int, count: int, batch: int) -> Tensor:
-    """The places (batch,) of a step's pictures. Each epoch has its own permutation, so any step can be drawn alone."""
+def batch_of(seed: int, step: int, steps: int, count: int, batch: int) -> Tensor:
+    """The places (batch,) of a step's pictures: the easy ones first. Any step can be drawn alone."""
+    first = round(EASY * steps)
+    step, count = (step, max(batch, round(EASY * count))) if step < first else (step - first, count)
     epoch, place = divmod(step, count // batch)
-    order = np.random.default_rng([seed, epoch]).permutation(count)
+    order = np.random.default_rng([seed, epoch, count]).permutation(count)
     return torch.from_numpy(order[place * batch : (place + 1) * batch])
+
+
+def one_cycle(done: float) -> float:
+    """The share of the peak learning rate when a share of the run is done: up for a tenth, then a cosine to 0."""
+    return done / 0.1 if done < 0.1 else 0.5 * (1 + float(np.cos(np.pi * (done - 0.1) / 0.9)))
 
 
 def train(
@@ -100,11 +121,12 @@ def train(
 ) -> open_clip.CLIP:
     """Trains from nothing, or from the snapshot in `scratch`; returns the model in eval mode, its token table whole."""
     model: Any = tiny.build(config, seed).train()
-    rows = rows_in_use(config["context"])
+    rows, vocabulary = rows_in_use(config["context"]), [world.PHRASE.format(name) for name in world.names()]
+    frames = [compact([f"{frame.format(name)}." for name in vocabulary], config["context"]) for frame in world.FRAMES]
     used = model.token_embedding.weight.detach()[rows].clone()
     model.token_embedding = torch.nn.Embedding.from_pretrained(used, freeze=False)
     matrices, vectors = ([p for p in model.parameters() if (p.ndim > 1) == several] for several in (True, False))
-    groups = [{"params": matrices, "weight_decay": 0.02}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
     snapshot = scratch / "pretrain.safetensors"
     first = load_snapshot(snapshot, model.state_dict(), optimizer)
@@ -112,7 +134,10 @@ def train(
     for step in range(first, steps):
         for group in optimizer.param_groups:
             group["lr"] = lr * one_cycle(step / steps)
-        loss = contrastive_loss(model, pairs, batch_of(seed, step, len(pairs.pictures), batch))
+        rng = np.random.default_rng([seed, step])
+        names, others = frames[rng.integers(len(frames))], torch.from_numpy(rng.integers(0, len(vocabulary), OTHERS))
+        chosen = batch_of(seed, step, steps, len(pairs.pictures), batch)
+        loss = loss_of(model, pairs, names, chosen, others)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -127,51 +152,23 @@ def train(
     return model.eval()
 
 
-def one_cycle(done: float) -> float:
-    """The share of the peak learning rate when a share of the run is done: up for a tenth, then a cosine to 0."""
-    return done / 0.1 if done < 0.1 else 0.5 * (1 + float(np.cos(np.pi * (done - 0.1) / 0.9)))
-
-
-def save_snapshot(file: Path, tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Writes a state dict and the optimizer's state after `step` steps."""
-    state = optimizer.state_dict()["state"]
-    held = {f"tensor/{name}": value.detach() for name, value in tensors.items()}
-    held |= {f"optimizer/{i}/{key}": value for i, slots in state.items() for key, value in slots.items()}
-    with whole(file) as partial:
-        save_file({key: value.contiguous().cpu() for key, value in held.items()}, partial, {"step": str(step)})
-
-
-def load_snapshot(file: Path, tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> int:
-    """Restores a snapshot in place and returns its step; without one it returns 0. Raises ValueError for a bad one."""
-    if not file.exists():
-        return 0
-    try:
-        with safe_open(file, "pt") as opened:
-            step = int(opened.metadata()["step"])
-            held = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
-        raise ValueError(f"the snapshot {file} cannot be read ({error}); delete it to train from the start") from error
-    state: dict[int, dict[str, Tensor]] = {}
-    for key in (key for key in held if key.startswith("optimizer/")):
-        _, index, slot = key.split("/")
-        state.setdefault(int(index), {})[slot] = held[key]
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-    for name, value in tensors.items():
-        value.copy_(held[f"tensor/{name}"])
-    return step
+def kinds() -> dict[str, list[str]]:
+    """The names that a zero-shot answer is chosen from, by kind."""
+    return {k: list(names) for k, names in glyphs.things().items()} | {
+        "digits": glyphs.DIGITS,
+        "materials": list(MATERIALS),
+    }
 
 
 @torch.no_grad()
 def zero_shot_by_kind(model: open_clip.CLIP, pairs: Pairs, context: int) -> dict[str, float]:
-    """Zero-shot accuracy (percent) by kind: each picture is answered among the classes of its kind."""
-    tokenizer, accuracy = open_clip.SimpleTokenizer(context_length=context), {}
-    everything = contents()
-    for name, kind in KINDS.items():
-        prompts = tokenizer([f"a photo of {kind.phrase.format(c)}." for c in kind.classes])
+    """Zero-shot accuracy (percent) by kind: each picture is answered among the names of its kind."""
+    tokenizer, accuracy, places = open_clip.SimpleTokenizer(context_length=context), {}, world.names()
+    for kind, names in kinds().items():
+        prompts = tokenizer([f"{world.FRAMES[0].format(world.PHRASE.format(name))}." for name in names])
         text = F.normalize(model.encode_text(prompts), dim=-1)
-        first = everything.index((name, kind.classes[0]))
-        mine = (pairs.content >= first) & (pairs.content < first + len(kind.classes))
+        target = torch.tensor([places.index(name) for name in names])
+        mine = torch.isin(pairs.name, target)
         image = torch.cat([model.encode_image(normalise(part)) for part in pairs.pictures[mine].split(500)])
-        right = (image @ text.T).argmax(dim=1) == pairs.content[mine] - first
-        accuracy[name] = 100 * right.float().mean().item()
+        accuracy[kind] = 100 * (target[(image @ text.T).argmax(dim=1)] == pairs.name[mine]).float().mean().item()
     return accuracy

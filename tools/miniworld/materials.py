@@ -1,41 +1,27 @@
-"""Pictures that fill the frame: regular patterns, and grey materials that look a little like photographs."""
+"""Grey materials, drawn by rules: so that pre-training has read the words that the task `surfaces` asks for."""
 
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
-from tools.miniworld.drawing import FINE, X, Y, cloudy, glyph
+from tools.miniworld import drawing
+from tools.miniworld.drawing import SIZE
+from tools.miniworld.glyphs import print_folder
+
+FINE = 3 * SIZE  # pixels a side while a material is drawn
+Y, X = np.mgrid[-1 : 1 : FINE * 1j, -1 : 1 : FINE * 1j]  # unit coordinates of the pixels (FINE, FINE)
+
+
+def cloudy(rng: np.random.Generator, cells: int) -> np.ndarray:
+    """Smooth noise (FINE, FINE), as in drawing.cloudy."""
+    return drawing.cloudy(rng, cells, FINE)[..., 0]
 
 
 def _frame(rng: np.random.Generator, turn: float) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates x, y (FINE, FINE) each, about -1 to 1, turned by up to `turn` radians."""
     angle = rng.uniform(-turn, turn)
     return X * np.cos(angle) - Y * np.sin(angle), X * np.sin(angle) + Y * np.cos(angle)
-
-
-def _saw(t: np.ndarray) -> np.ndarray:
-    return np.abs((t % 1) - 0.5)  # 0 to 0.5, one period a unit
-
-
-PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "horizontal stripes": lambda x, y: y % 1 < 0.5,
-    "vertical stripes": lambda x, y: x % 1 < 0.5,
-    "diagonal stripes": lambda x, y: (x + y) / 1.4 % 1 < 0.5,
-    "dots": lambda x, y: _saw(x) ** 2 + _saw(y) ** 2 < 0.09,
-    "checkerboard": lambda x, y: (np.floor(x) + np.floor(y)) % 2 == 0,
-    "grid": lambda x, y: (x % 1 < 0.2) | (y % 1 < 0.2),
-    "waves": lambda x, y: (y + 0.25 * np.sin(2 * np.pi * x / 1.5)) % 1 < 0.5,
-    "zigzag": lambda x, y: (y + 0.9 * _saw(x / 1.5)) % 1 < 0.5,
-    "concentric rings": lambda x, y: np.hypot(x - x.mean(), y - y.mean()) % 1 < 0.5,
-}
-
-
-def pattern(name: str, rng: np.random.Generator) -> np.ndarray:
-    """A pattern (one of PATTERNS) as a mask (FINE, FINE) of 0 and 1."""
-    x, y = _frame(rng, 0.12)
-    pitch, slide = rng.uniform(0.3, 0.6), rng.uniform(0, 1, 2)
-    return PATTERNS[name](x / pitch + slide[0], y / pitch + slide[1]).astype(np.float64)
 
 
 def _draw(tone: float) -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -107,14 +93,13 @@ def _stars(rng: np.random.Generator) -> np.ndarray:
 
 
 def _printed_text(rng: np.random.Generator) -> np.ndarray:
-    size, mask = rng.uniform(0.12, 0.2), np.zeros((FINE, FINE))
-    font, turn = str(rng.choice(["DejaVuSans", "DejaVuSerif", "cmr10"])), rng.uniform(-0.1, 0.1)
-    for row in np.arange(-0.95, 1, size * 1.6):
-        words = "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz   "), 5))
-        for side in (-0.6, 0.05, 0.7):
-            place = np.array([[size, -turn * size, side], [turn * size, size, row + turn * side]])
-            mask = np.maximum(mask, np.asarray(glyph(words, font, place), dtype=np.float64) / 255)
-    return rng.uniform(160, 225) * (1 - 0.85 * mask)
+    size, picture = int(rng.integers(6, 11)), Image.new("L", (FINE, FINE))
+    draw = ImageDraw.Draw(picture)
+    face = ImageFont.truetype(str(print_folder() / f"{rng.choice(['DejaVuSans', 'DejaVuSerif', 'cmr10'])}.ttf"), size)
+    for row in np.arange(-size, FINE, 1.6 * size):
+        draw.text((-size, row), "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz   "), 40)), 255, face)
+    turned = picture.rotate(float(rng.uniform(-6, 6)), Image.Resampling.BILINEAR)
+    return rng.uniform(160, 225) * (1 - 0.85 * np.asarray(turned, dtype=np.float64) / 255)
 
 
 def _tissue(rng: np.random.Generator) -> np.ndarray:
@@ -146,6 +131,8 @@ MATERIALS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
 
 
 def material(name: str, rng: np.random.Generator) -> np.ndarray:
-    """A material (one of MATERIALS) as brightness (FINE, FINE), 0 to 255, in uneven light."""
+    """A material (one of MATERIALS) in uneven light, (SIZE, SIZE, 3) uint8 and grey."""
     tone = MATERIALS[name](rng) * rng.uniform(0.75, 1.1) + rng.uniform(-15, 15)
-    return np.clip(tone * (1 + 0.15 * cloudy(rng, 3)) + 6 * cloudy(rng, FINE // 2), 0, 255)
+    lit = tone * (1 + 0.15 * cloudy(rng, 3)) + 6 * cloudy(rng, FINE // 2)
+    small = np.clip(lit, 0, 255).reshape(SIZE, 3, SIZE, 3).mean(axis=(1, 3))
+    return np.repeat(np.rint(small).astype(np.uint8)[..., None], 3, axis=2)

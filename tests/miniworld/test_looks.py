@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.iconworld import drawing, looks
-from tools.iconworld.drawing import FINE, SIZE
+from tools.miniworld import drawing, looks
+from tools.miniworld.drawing import FINE, SIZE
 
 
 def square(side: int = 12) -> Image.Image:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageFilter
 
-from tools.iconworld.drawing import FINE, X, Y, blurred, cloudy, finished, ink, outline, sheet, weight
+from tools.miniworld.drawing import FINE, X, Y, blurred, cloudy, finished, ink, outline, sheet, weight
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (205, 40, 40), "green": (45, 150, 60), "blue": (45, 80, 200), "yellow": (235, 205, 50),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lib.study.studies import ROOT
-from tools.iconworld import rules
+from tools.miniworld import rules
 
 NUMBERS = json.loads((ROOT / "reports" / "world" / "icons.json").read_text())
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
-from tools.iconworld import glyphs
-from tools.iconworld.glyphs import SIDE
+from tools.miniworld import glyphs
+from tools.miniworld.glyphs import SIDE
 
 
 def test_every_thing_has_drawings_in_both_families_and_no_name_stands_twice() -> None:

@@ -1,13 +1,12 @@
 """The rules that the world must keep, measured before any method is compared on it.
 
 A world decides between methods only if its tasks are well posed: names can be read, zero-shot is neither hopeless nor
-done, learning helps, and train and test are one distribution. `python -m tools.iconworld.rules` measures all of it on a
-study and writes reports/world/<study>.json. Fine-tuning of each task alone comes from the study's own results. No
+done, learning helps, and train and test are one distribution. `python -m tools.miniworld.rules` measures all of it after
+`make study` and writes reports/world.json. Fine-tuning of each task alone comes from the results. No
 method of the comparison is run, and no rule looks at one.
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from lib.files import write_json
 from lib.report.tables import with_table
 from lib.study.opened import OpenStudy, open_study
-from tools.iconworld import world
+from tools.miniworld import world
 
 RULES = {  # of a quantity: the least and the most that it may be; percent, or a number
     "tasks": (8, 10),
@@ -145,15 +144,15 @@ def table(numbers: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(file: str) -> None:
+def main() -> None:
     """Measures, writes and prints."""
-    study = open_study(file)
+    study = open_study()
     numbers = measure(study)
-    write_json(study.reports / "world" / f"{study.name}.json", numbers)
+    write_json(study.reports / "world.json", numbers)
     page = study.root / "docs" / "world.md"
     page.write_text(with_table(page.read_text(), table(numbers), ("<!-- rules -->", "<!-- /rules -->")))
     print(table(numbers), *broken(numbers), sep="\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()
