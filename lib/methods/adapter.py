@@ -142,4 +142,5 @@ class AdapterPerTask(Selecting, SingleAdapter):
         return {name: v for name, v in super().state().items() if name.startswith((*self.saved, self.prefix))}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        super(SingleAdapter, self).restore(state)
+        model = under("adapters.0.", state) or self.model.adapter_state()
+        super().restore(state | joined("moe.", model))

@@ -72,7 +72,10 @@ class LinearProbe(Head):
         mean, scale = z.mean(axis=0), z.std(axis=0) + 1e-12
         model = LogisticRegression(C=self.settings.inverse_penalty, max_iter=2000).fit((z - mean) / scale, labels)
         weights = model.coef_ / scale  # (C, S), of features that are not standardised
-        return torch.from_numpy(np.vstack([weights.T, model.intercept_ - weights @ mean]))
+        head = np.vstack([weights.T, model.intercept_ - weights @ mean])
+        if head.shape[1] == 1:  # scikit-learn has one column for two classes
+            head = np.hstack([np.zeros_like(head), head])
+        return torch.from_numpy(head)
 
     def read(self, features: Features) -> Tensor:
         return features.test.float()
@@ -89,7 +92,8 @@ class AnalyticHead(Head):
 
     def fit(self, features: Features, labels: Tensor) -> Tensor:
         z, y = with_ones(features.image_train), F.one_hot(labels).double()
-        return torch.linalg.solve(z.T @ z + self.settings.ridge * torch.eye(z.shape[1]).to(z), z.T @ y)
+        gram = z.T @ z + self.settings.ridge * torch.eye(z.shape[1]).to(z)
+        return torch.linalg.solve(gram, z.T @ y).contiguous()  # the memory layout that a restored one has
 
     def read(self, features: Features) -> Tensor:
         return features.image_test

@@ -90,16 +90,19 @@ LOOK = {
     "icarl": Look("iCaRL", ORANGE, "p", "--"),
     "wise_ft": Look("WiSE-FT", ORANGE, "d", "--"),
     "zscl": Look("ZSCL", ORANGE, "h", "--"),
-    "zscl+no_averaging": Look("ZSCL, no weight averaging", ORANGE, "H", ":"),
+    "zscl+other_words": Look("ZSCL, captions without the tasks' names", ORANGE, "H", ":"),
+    "lwf_vr+other_words": Look("LwF-VR, captions without the tasks' names", ORANGE, ">", ":"),
     "mas": Look("MAS", ORANGE, "8", "--"),
     "expert_gate": Look("Expert Gate", AMBER, "X", "--"),
     "adapter": Look("one adapter, no mixture", AMBER, "P", (0, (5, 1))),
+    "adapter_per_task": Look("one adapter a task, DDAS", AMBER, "^", "-"),
     "lora": Look("LoRA", AMBER, "X", ":"),
+    "linear_probe": Look("linear probe a task, DDAS", GREEN, "s", "--"),
+    "analytic_head": Look("analytic head a task, DDAS", GREEN, "v", "-."),
     "rail_primal": Look("RAIL, primal", GREEN, "D", "-"),
     "rail_dual": Look("RAIL, dual", GREEN, "D", ":"),
     "moe_adapters+no_freeze": Look("MoE-Adapters, no freezing", SKY, "D", "--"),
     "moe_adapters+gaussian": Look("MoE-Adapters, Gaussian selector", SKY, "o", ":"),
-    "moe_adapters+steps_300": Look("MoE-Adapters, 300 steps", SKY, "s", "-."),
     "moe_adapters": Look("MoE-Adapters (the method)", BLUE, "o", "-"),
 }
 
@@ -159,19 +162,49 @@ def in_words(values: list[float]) -> str:
     return f"{mean:.1f} ± {half:.1f}".removesuffix(" ± nan").replace("nan", "")
 
 
+# what a decision is told about a test picture; "nothing" also holds for methods that decide nothing
+TOLD = {
+    "sample": "nothing",
+    "batch": "128 pictures are of one task",
+    "oracle": "the task, if learned",
+    "lookup": "the list of classes",
+}
+
+
+def labels_of(decision: str) -> tuple[str, str]:
+    """A decision's label space (own or union) and its kind: union_sample is union, sample."""
+    return ("union", decision.removeprefix("union_")) if decision.startswith("union_") else ("own", decision)
+
+
+def told(content: Content, decision: str) -> str:
+    """What a run is told about a test picture when it decides so."""
+    alone = {"finetune_single": "the task", "joint": "all tasks at once, in training"}
+    return alone.get(content["method"], TOLD[labels_of(decision)[1]])
+
+
 def summary(results: list[Content]) -> pd.DataFrame:
-    """One line for each run and decision ("-" if it decides nothing): seeds, and each metric as `in_words`."""
+    """One line for each run, label space and decision ("-" if it decides nothing), with each metric as `in_words`."""
     lines = []
     for run, contents in by_run(results).items():
         for decision in contents[0]["accuracy"]:
-            line = {"run": run, "decision": decision if decides(contents[0]) else "-", "seeds": len(contents)}
+            labels, kind = labels_of(decision)
+            line = {"run": run, "labels": labels, "decision": kind if decides(contents[0]) else "-"}
+            line |= {"told": told(contents[0], decision), "seeds": len(contents)}
             lines.append(line | {m: in_words([value(c, m, decision) for c in contents]) for m in METRICS})
     return pd.DataFrame(lines)
 
 
-def named_summary(results: list[Content]) -> pd.DataFrame:
-    """The summary with the runs' names as people read them."""
-    return summary(results).assign(run=lambda table: table["run"].map(name))
+def comparison(results: list[Content]) -> pd.DataFrame:
+    """One line a run, decided per picture: Transfer, Average and Last in both label spaces, where there are both."""
+    lines = []
+    for run, contents in by_run(results).items():
+        line: dict[str, Any] = {"method": name(run), "told": told(contents[0], "sample"), "seeds": len(contents)}
+        for decision in ("sample", "union_sample"):
+            if decision in contents[0]["accuracy"]:
+                shown = {m: in_words([value(c, m, decision) for c in contents]) for m in METRICS if m != "forgetting"}
+                line |= {f"{labels_of(decision)[0]}: {metric.title()}": text for metric, text in shown.items()}
+        lines.append(line)
+    return pd.DataFrame(lines)
 
 
 def markdown(table: pd.DataFrame) -> str:

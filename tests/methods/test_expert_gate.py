@@ -104,7 +104,7 @@ def test_an_expert_sees_only_what_is_sent_to_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(method.selector, "decide", lambda _: Decision(routes, routes))
     place, ask = method._load_expert, method.classes
     monkeypatch.setattr(method, "_load_expert", lambda number: put.append(number) or place(number))
-    monkeypatch.setattr(method, "classes", lambda task, x: counts.append(len(x)) or ask(task, x))
+    monkeypatch.setattr(method, "classes", lambda task, at, key: counts.append(len(at)) or ask(task, at, key))
     predicted(method, 2)
     predicted(method, 0)  # the oracle sends everything to the first
     assert dict(zip(put[:2], counts[:2], strict=True)) == {0: 9, 1: 3}

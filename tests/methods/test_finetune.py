@@ -1,4 +1,4 @@
-"""Fine-tuning, single fine-tuning, joint training and WiSE-FT; and zero-shot, which they start from."""
+"""Fine-tuning, single fine-tuning and joint training; and zero-shot, which they start from."""
 
 from dataclasses import replace
 from typing import Any
@@ -165,24 +165,3 @@ def test_a_mixed_joint_batch_is_the_mean_over_its_pictures() -> None:
     each = torch.stack([alone(number).loss(*part) for number, part in enumerate(parts)])
     assert len({round(loss.item(), 3) for loss in each}) == 3  # else the weights would not show
     torch.testing.assert_close(joint().loss(images[order], labels[order]), each @ torch.tensor(sizes).float() / 12)
-
-
-# --- WiSE-FT
-
-
-def test_alpha_0_stays_where_it_was_bit_for_bit() -> None:
-    assert clip.fingerprint(taught("wise_ft", 0, alpha=0.0).model) == small_study.backbone().fingerprint
-
-
-def test_a_task_ends_between_the_model_before_it_and_the_fine_tuned_one() -> None:
-    method, plain = small_study.method("wise_ft", alpha=0.25), small_study.method("finetune")
-    for number in (0, 1):  # before the first task the model is CLIP
-        plain.restore(method.state())
-        before = small_lessons.copied(method)
-        after = small_lessons.copied(small_study.teach(plain, number))
-        small_study.teach(method, number)
-        for name, tensor in method.model.state_dict().items():
-            if name in method.trained():
-                torch.testing.assert_close(tensor, 0.75 * before[name] + 0.25 * after[name])
-            else:
-                assert torch.equal(tensor, before[name])

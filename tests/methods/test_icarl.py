@@ -130,6 +130,17 @@ def test_a_task_not_learned_is_answered_by_the_models_own_text() -> None:
     assert torch.equal(method.predict(task, features, 2).classes["sample"], expected)
 
 
+def test_among_all_classes_only_the_learned_ones_have_means() -> None:
+    method, (tasks, features) = small_study.learned("icarl"), small_lessons.views()["union_"]
+    for number in range(3):
+        answers = method.predict(tasks[number], features[number], number).classes
+        names = method.classes(tasks[number], torch.arange(12))
+        learned: Any = tasks[number].nearest_task < 2
+        assert (answers["sample"][learned] < 5).all()
+        assert torch.equal(answers["sample"][~learned], names[~learned])
+        assert (answers["oracle"] < 5).all() if number < 2 else torch.equal(answers["oracle"], names)
+
+
 def test_fewer_exemplars_than_classes_are_refused_before_training() -> None:
     method = small_study.teach(small_study.method("icarl", exemplars=5), 0)
     with pytest.raises(ParamsError, match="exemplars is 5.*at least 6"):

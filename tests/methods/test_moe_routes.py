@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load, save
+from torch import Tensor
 
 from lib.clip import preprocess
 from lib.methods.moe_adapters import MoEAdapters
@@ -92,8 +93,50 @@ def test_an_image_is_asked_about_once_for_each_router_that_a_decision_sends_it_t
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     method, asked = small_study.method("moe_adapters"), []
-    monkeypatch.setattr(method, "ask", lambda _, n, at: asked.append((n, at.tolist())) or 10 * n + at)
+    monkeypatch.setattr(method, "ask", lambda _, __, n, at: asked.append((n, at.tolist())) or 10 * n + at)
     seen = replace(small_study.sequence()[1][0], zero_shot=torch.tensor([7, 7, 7]))
     answers = method.answer(None, seen, [torch.tensor([0, 1, CLIP]), torch.tensor([0, 0, CLIP])])
     assert [a.tolist() for a in answers] == [[0, 11, 7], [0, 1, 7]]
     assert sorted(asked) == [(0, [0, 1]), (1, [1])]
+
+
+# --- answers that can no longer change are not computed again
+
+
+def answers(method: Any) -> list[Tensor]:
+    """Of every learned router on every task's pictures."""
+    routes = [torch.full((12,), router) for router in range(method.model.num_tasks)]
+    return [a for task, seen in zip(*small_study.sequence(), strict=True) for a in method.answer(task, seen, routes)]
+
+
+@pytest.mark.parametrize("freeze", [0, 1, 2, 4])
+def test_what_cannot_change_is_not_asked_again(freeze: int) -> None:
+    patient, hasty = (small_study.method("moe_adapters", freeze=freeze, selector="gaussian") for _ in range(2))
+    for number in (0, 1, 2):
+        for method in (patient, hasty):
+            small_study.teach(method, number)
+        patient.answered, patient.names = {}, {}
+        assert all(torch.equal(*pair) for pair in zip(answers(patient), answers(hasty), strict=True))
+    everything = 36 * (1 + 2 + 3)
+    assert patient.asked == everything
+    assert hasty.asked == {0: everything, 4: 36 * 3}.get(freeze, hasty.asked)
+    assert hasty.asked <= everything
+
+
+def test_final_answers_are_kept_in_the_checkpoint_and_not_counted_as_its_size() -> None:
+    method = small_study.teach(small_study.method("moe_adapters", freeze=4), 0)
+    before = method.size()["stored_bytes"]
+    expected = answers(method)
+    assert method.size()["stored_bytes"] == before
+    again = small_study.method("moe_adapters", freeze=4)
+    again.restore(method.state())
+    assert all(torch.equal(*pair) for pair in zip(answers(again), expected, strict=True))
+    assert again.asked == 0
+
+
+@pytest.mark.parametrize("settings", [{"router": "shared"}, {"noise": "always", "selector": "none"}])
+def test_where_routers_go_on_changing_no_answer_is_final(settings: dict[str, Any]) -> None:
+    method = small_study.teach(small_study.method("moe_adapters", freeze=4, **settings), 0)
+    answers(method)
+    answers(method)
+    assert method.asked == 2 * 36

@@ -1,4 +1,4 @@
-"""RAIL: recursive and kernel solutions against the closed form, fused answers, what never changes, what is kept."""
+"""RAIL: both solutions against the closed form, fused answers and where they are given, what is kept."""
 
 import pytest
 import torch
@@ -7,7 +7,8 @@ from torch import Tensor
 
 from lib.data.frozen import class_features
 from lib.methods import rail
-from tests.support import small_study
+from lib.methods.scoring import logits
+from tests.support import small_lessons, small_study
 from tests.support.small_lessons import predicted
 
 BOTH = ["rail_primal", "rail_dual"]
@@ -114,3 +115,38 @@ def test_what_is_kept_is_counted() -> None:
     assert primal["stored_bytes"] == 8 * (64 * 6 + 64 * 64 + 2 + 1)  # W, inverse, counts, seed
     assert dual["trainable_parameters"] == 36 * 6
     assert dual["stored_bytes"] == 8 * 36 * 6 + 36 * (4 * 16 + 8) + 2 * 8  # a, features and labels, counts
+
+
+# --- among the classes of all tasks
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_the_regression_answers_where_clips_nearest_class_of_all_is_a_learned_one_and_nowhere_else(name: str) -> None:
+    method, sent = small_study.learned(name), []
+    for space, (tasks, features) in small_lessons.views().items():
+        for number, (task, held) in enumerate(zip(tasks, features, strict=True)):
+            answers = method.predict(task, held, number).classes
+            places = {t: at for t, at in task.places_or_own(number).items() if t < 2}
+            fused = held.zero_shot
+            if places:
+                columns = torch.cat(list(places.values())).unique()
+                fused = columns[method.fused(task, held.image_test, places)[:, columns].argmax(dim=1)]
+            learned = task.nearest_task < 2
+            assert torch.equal(answers["sample"], torch.where(learned, fused, held.zero_shot))
+            assert torch.equal(answers["oracle"], fused if number < 2 else held.zero_shot)
+            if space and number == 2:  # Transfer is never below zero-shot: what is right there stays
+                right = held.zero_shot == task.test.labels
+                assert torch.equal(answers["sample"][right], task.test.labels[right])
+            sent += learned.tolist()
+    assert {*sent} == {True, False}
+
+
+def test_a_class_of_two_tasks_has_the_regression_of_both() -> None:
+    method, (tasks, features) = small_study.learned("rail_primal"), small_lessons.views()["union_"]
+    image = features[0].image_test
+    mixture = method.fused(tasks[0], image, {t: tasks[0].places[t] for t in (0, 1)})
+    names = class_features(small_study.backbone(), tasks[0])
+    zero_shot = logits(image, names, small_study.backbone().model.logit_scale).softmax(dim=1)
+    scores = method.scores(image)  # (N, 6): two tasks of three classes
+    both = 0.1 * zero_shot[:, 1] + 0.9 * (scores[:, 1] + scores[:, 4])
+    torch.testing.assert_close(mixture[:, 1], both, atol=1e-5, rtol=1e-5)

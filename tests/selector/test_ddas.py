@@ -167,6 +167,17 @@ def test_same_seed_same_bytes_and_torchs_random_state_untouched() -> None:
     assert save(first.state_dict()) == save(again.state_dict()) != save(other.state_dict())
 
 
+def test_the_learning_rate_falls_after_so_many_steps_and_at_0_after_ten_epochs() -> None:
+    def state(decay: int, steps: int = 60) -> bytes:
+        selector = DDAS(WIDTH, replace(SETTINGS, decay=decay, steps=steps))
+        selector.learn(cloud(0), LABELS, [0, 0])
+        return save(selector.tasks[0].state_dict())
+
+    assert state(0) == state(30) != state(20)  # 24 pictures train, in batches of 8
+    assert state(20, steps=20) == state(1000, steps=20)
+    assert state(20, steps=21) != state(1000, steps=21)
+
+
 def test_the_reference_may_learn_for_longer() -> None:
     states = []
     for reference_steps in (0, 60, 9):  # a task has 60

@@ -1,5 +1,6 @@
-"""How the tests teach a method: begun, stirred, after a lesson of colours, in one go or resumed."""
+"""How the tests teach a method: begun, stirred, after a lesson of colours, in one go or resumed; and label spaces."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -8,11 +9,25 @@ from safetensors.torch import load, save
 
 from lib.clip.towers import image_tower, text_tower
 from lib.data import frozen
+from lib.data.scenarios import LabelSpace, Tested
 from lib.data.tasks import Pictures, Task
 from lib.methods.base import Lesson, Method, Predictions
 from lib.metrics import accuracy
 from lib.study.train import learn_task
 from tests.support import small_study
+
+NAMES = [["lined", "plain sheet", "upright"], ["tilted", "plain sheet", "bare"], ["across", "lying", "sheer"]]
+
+
+def named() -> list[Task]:
+    """The small study's tasks under other class names; the second class of the first two is the same."""
+    return [replace(task, classes=names) for task, names in zip(small_study.sequence()[0], NAMES, strict=True)]
+
+
+@cache
+def views(kind: str = "union", learned: int = 1) -> dict[str, Tested]:
+    """What is tested after task number `learned` in a label space of these tasks."""
+    return LabelSpace(kind, small_study.backbone(), named(), small_study.sequence()[1]).after(learned)
 
 
 @cache

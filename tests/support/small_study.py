@@ -46,16 +46,19 @@ methods:
   finetune: {lr: 0.001}
   finetune_single: {lr: 0.001}
   lwf: {lr: 0.001, weight: 1.0, temperature: 2.0}
-  lwf_vr: {lr: 0.001, weight: 1.0, temperature: 2.0, sentences: 4}
+  lwf_vr: {lr: 0.001, weight: 1.0, temperature: 2.0, sentences: 4, task_names: true}
   wise_ft: {lr: 0.001, alpha: 0.5}
-  zscl: {lr: 0.001, weight: 1.0, temperature: 2.0, reference_batch: 4, average_every: 2}
+  zscl: {lr: 0.001, weight: 1.0, temperature: 2.0, reference_batch: 4, average_every: 2, task_names: true}
   mas: {lr: 0.001, weight: 1.0, pictures: 6}
   icarl: {lr: 0.001, exemplars: 20, replay: 6, weight: 1.0, temperature: 2.0}
   expert_gate: {lr: 0.001}
   lora: {lr: 0.01, rank: 2, alpha: 4.0}
   rail_primal: {width: 64, ridge: 0.1, zero_shot_share: 0.1}
   rail_dual: {gamma: 0.1, ridge: 0.1, zero_shot_share: 0.1}
-  adapter: {lr: 0.01, bottleneck: 4, dropout: 0.1, image_blocks: all, text_blocks: all}
+  linear_probe: {inverse_penalty: 1.0}
+  analytic_head: {ridge: 0.1}
+  adapter: &adapter {lr: 0.01, bottleneck: 4, dropout: 0.1, image_blocks: all, text_blocks: all}
+  adapter_per_task: *adapter
   moe_adapters: {lr: 0.01, bottleneck: 4, dropout: 0.1, image_blocks: all, text_blocks: all, experts: 4, top_k: 2,
     router: task, noise: true, balance: 0.0, text_router_token: start, freeze: 1, freeze_rule: most_used,
     selector: autoencoder}
@@ -127,11 +130,12 @@ def lessons() -> list[Lesson]:
 
 @cache
 def others() -> ReferenceSet:
-    """Pictures of none of the tasks: yellow ones, with captions."""
+    """Pictures of none of the tasks: yellow ones, with captions, of which the first five name a class of the tasks."""
     rng = np.random.default_rng(9)
     drawn = np.stack([picture(3, number % 3, rng) for number in range(8)])
-    captions = [f"a yellow sheet, {CLASSES[number % 3].replace('_', ' ')}" for number in range(8)]
-    return ReferenceSet(torch.from_numpy(drawn).permute(0, 3, 1, 2).contiguous(), backbone().tokenizer(captions))
+    names = [*[CLASSES[number % 3].replace("_", " ") for number in range(5)], "crossed", "dotted", "empty"]
+    tokens = backbone().tokenizer([f"a yellow sheet, {name}" for name in names])
+    return ReferenceSet(torch.from_numpy(drawn).permute(0, 3, 1, 2).contiguous(), tokens, torch.arange(8) < 5)
 
 
 def method(name: str, changes: dict[str, Any] | None = None, **settings: Any) -> Any:

@@ -1,10 +1,12 @@
-"""LwF and LwF-VR: what they distil, and from which teacher."""
+"""LwF, LwF-VR and ZSCL: what they distil, from which teacher, on which captions; and ZSCL's averaged weights."""
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save
 from torch import Tensor
 
 from lib.clip import backbone as clip
@@ -52,12 +54,14 @@ def test_lwf_vr_has_one_softmax_over_the_drawn_captions() -> None:
     torch.testing.assert_close(forgotten(method, 0), expected, rtol=1e-3, atol=1e-6)
 
 
-def test_the_loss_is_cross_entropy_plus_the_weighted_distillation() -> None:
-    method, shown = small_lessons.stir(small_lessons.begun("lwf", 0, weight=3.0)), small_study.shown(1)
-    torch.testing.assert_close(method.loss(*shown), small_lessons.bare_loss(method, *shown) + 3 * forgotten(method, 1))
+@pytest.mark.parametrize("name", ["lwf", "zscl"])
+def test_the_loss_is_cross_entropy_plus_the_weighted_distillation(name: str) -> None:
+    method, again = (small_lessons.stir(small_lessons.begun(name, 0, weight=3.0)) for _ in range(2))  # which draw alike
+    expected = small_lessons.bare_loss(method, *small_study.shown(1)) + 3 * forgotten(method, 1)
+    torch.testing.assert_close(again.loss(*small_study.shown(1)), expected)
 
 
-@pytest.mark.parametrize(("name", "before"), [("lwf", [0]), ("lwf_vr", []), ("lwf_vr", [0])])
+@pytest.mark.parametrize(("name", "before"), [("lwf", [0]), ("lwf_vr", []), ("lwf_vr", [0]), ("zscl", [])])
 def test_nothing_is_forgotten_until_a_step_is_made(name: str, before: list[int]) -> None:
     method, (images, labels) = small_lessons.begun(name, *before), small_study.shown(len(before))
     assert abs(forgotten(method, len(before)).item()) < 1e-6
@@ -95,3 +99,77 @@ def test_captions_are_drawn_anew_at_each_step_and_by_the_lessons_seed() -> None:
     assert all(len(set(drawn)) == 4 for drawn in draws[0])
     assert len({tuple(drawn) for drawn in draws[0]}) > 1
     assert len(small_lessons.begun("lwf_vr", sentences=100).groups()[0]) == len(small_study.others().tokens)
+
+
+# --- ZSCL
+
+
+def drift(method: Any) -> Tensor:
+    """The distillation without its weight; images and features of the current task play no part."""
+    return method.extra_loss(torch.zeros(0), torch.zeros(0)) / method.settings.weight
+
+
+def test_a_later_task_is_still_held_to_the_original_clip() -> None:
+    method, images = small_lessons.begun("zscl", 0), small_study.others().images
+    with torch.no_grad():
+        expected = image_tower(small_study.backbone().model, method.backbone.pixels(images))
+    torch.testing.assert_close(method.teacher[0], expected)
+    assert drift(method) > 1e-5
+
+
+def test_the_drift_in_both_directions_by_hand() -> None:
+    method, others = small_lessons.begun("zscl", 0, temperature=3.0, reference_batch=5), small_study.others()
+    method.rng = np.random.default_rng(5)
+    rng = np.random.default_rng(5)
+    pictures, captions = (rng.choice(8, 5, replace=False) for _ in range(2))
+
+    def logits(model: Any) -> Tensor:
+        image = F.normalize(image_tower(model, method.backbone.pixels(others.images[pictures])))
+        return model.logit_scale.exp() * image @ F.normalize(text_tower(model, others.tokens[captions])).T / 3
+
+    expected = 0.0
+    for direction in (0, 1):
+        student, teacher = (logits(m).softmax(direction) for m in (method.model, method.backbone.model))
+        expected += 9 * (teacher * (teacher / student).log()).sum() / 5
+    torch.testing.assert_close(drift(method), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_weights_are_averaged_from_the_start_of_the_task_on() -> None:
+    method = small_lessons.begun("zscl")
+    start = {name: parameter.detach().clone() for name, parameter in method.trained().items()}
+    for _ in range(5):  # the weights of steps 2 and 4 join: start + (0 + 2 + 4) / 3
+        with torch.no_grad():
+            for parameter in method.trained().values():
+                parameter += 1
+        method.after_step()
+    method.end_task(small_study.lessons()[0])
+    for name, parameter in method.trained().items():
+        torch.testing.assert_close(parameter.detach(), start[name] + 2)
+
+
+def test_without_weight_and_averaging_it_is_finetune() -> None:
+    bare = small_study.teach(small_study.method("zscl", weight=0.0, average_every=0), 0, 1)
+    plain = small_study.teach(small_study.method("finetune"), 0, 1)
+    assert save(bare.state()) == save(plain.state())
+    averaged = small_study.teach(small_study.method("zscl", weight=0.0), 0, 1)
+    assert save(averaged.state()) != save(plain.state())
+
+
+def test_pictures_and_captions_are_drawn_by_the_lessons_seed() -> None:
+    drifts = [small_lessons.begun("zscl", 0, reference_batch=2) for _ in range(2)]
+    one, two = ([drift(method).item() for _ in range(3)] for method in drifts)
+    assert one == two
+    assert len(set(one)) == 3
+
+
+# --- captions that name the tasks' classes
+
+
+@pytest.mark.parametrize("name", ["lwf_vr", "zscl"])
+def test_without_task_names_no_caption_that_has_one_is_used(name: str) -> None:
+    both, without = (small_lessons.begun(name, task_names=used) for used in (True, False))
+    every = small_study.others().tokens
+    for method, expected in ((both, every), (without, every[5:])):
+        assert torch.equal(method.sentences if name == "lwf_vr" else method.reference.tokens, expected)
+    drawn = without.groups()[0] if name == "lwf_vr" else without.teacher[0]
+    assert len(drawn) == 3
