@@ -26,7 +26,7 @@ def test_real_pictures_from_folder_to_result(tmp_path: Path) -> None:
     study = replace(given, tasks=few, train=train, selector=selector)
     opened = OpenStudy(study, tmp_path)
     assert [(task.name, len(task.classes)) for task in opened.tasks] == [("dtd10", 10), ("sun8", 8)]
-    assert [task.train.images.shape for task in opened.tasks] == [(80, 3, 48, 48), (64, 3, 48, 48)]
+    assert [task.train.images.shape for task in opened.tasks] == [(80, 3, 32, 32), (64, 3, 32, 32)]
     content = [opened.learn(key) for key in plan.items(study) if key.startswith("moe_adapters--")][-1]
-    assert [len(row) for row in content["accuracy"]["sample"]] == [2, 2]
+    assert [len(row) for row in content["accuracy"]["union_sample"]] == [2, 2]
     assert sum(map(sum, content["routed"]["sample"][-1])) == 40 + 32

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lib.data import tasks
+from lib.data import frozen, tasks
 from lib.data.tasks import TaskError, random_crop
 from tests.support import small_study
 
@@ -75,6 +75,27 @@ def test_missing_tasks_are_prepared_once(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "pictures")
     again = small_study.open_at(tmp_path, alone).tasks
     assert torch.equal(again[2].train.images, made[2].train.images)
+
+
+def test_another_data_seed_gives_other_pictures_of_the_same_classes_and_the_same_bytes_twice(tmp_path: Path) -> None:
+    given = {"source": "mini", "orders": {"I": ["digits"]}, "train_per_class": 2, "test_per_class": 2, "templates": []}
+    study = small_study.study({f"tasks.{key}": value for key, value in given.items()} | {"reference": None})
+    run = replace(study.runs["finetune"], set={"data_seed": 7})
+    other = replace(study, runs=study.runs | {"finetune+others": run})
+    pairs, files = [], []
+    for home in ("one", "two"):
+        opened = small_study.open_at(tmp_path / home, other)
+        pairs.append([opened.curriculum(name, "I", 0).lessons[0] for name in ("finetune", "finetune+others")])
+        files.append([file.read_bytes() for file in (tmp_path / home).rglob("drawn_7/*.safetensors")])
+    (plain, drawn), (_, again) = pairs
+    assert drawn.task.classes == plain.task.classes
+    assert torch.equal(drawn.task.test.labels, plain.task.test.labels)
+    seen = [{image.numpy().tobytes() for image in lesson.task.train.images} for lesson in (plain, drawn)]
+    assert len(seen[0] | seen[1]) > len(seen[0])
+    assert torch.equal(drawn.features.train, again.features.train)
+    assert files[0] == files[1] != []
+    expected = frozen.compute(small_study.backbone(), drawn.task, "clip")
+    assert torch.equal(drawn.features.zero_shot, expected.zero_shot)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """The rules that the world must keep, measured before any method is compared on it.
 
 A world decides between methods only if its tasks are well posed: names can be read, zero-shot is neither hopeless nor
-done, learning helps, and train and test are one distribution. `python -m tools.miniworld.rules` measures all of it after
-`make study` and writes reports/world.json. Fine-tuning of each task alone comes from the results. No
-method of the comparison is run, and no rule looks at one.
+done, learning helps, and train and test are one distribution. `python -m tools.miniworld.rules` measures all of it and
+writes reports/world.json. Fine-tuning of each task alone comes from the results of `make study`. No method of the
+comparison is run, and no rule looks at one.
 """
 
 import json

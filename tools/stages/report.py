@@ -6,27 +6,36 @@ For another study it writes reports/<study>/index.html. With `--readme` it write
 import sys
 from pathlib import Path
 
-from lib.report import tables
+from lib.report import claims, tables
 from lib.report.page import page
 from lib.study import params, plan
 from lib.study.studies import NOTEBOOKS, REPORTS, ROOT
 
 MARKS = ("<!-- results: `python -m tools.stages.report --readme` writes this table -->", "<!-- end of results -->")
+CLAIMS = ("<!-- claims: `python -m tools.stages.report --readme` writes this table -->", "<!-- end of claims -->")
 READMES = (ROOT / "README.md", NOTEBOOKS / "course" / "README.md")
 
 
 def readme_table(results: list[tables.Content], order: str) -> str:
-    """The READMEs' table: every run of an order."""
-    return tables.markdown(tables.named_summary([content for content in results if content["order"] == order]))
+    """The READMEs' table: every run of an order, decided per picture."""
+    return tables.markdown(tables.comparison([content for content in results if content["order"] == order]))
 
 
-def main(file: str, readme: bool) -> None:
-    """Writes the report of a params file; with `readme` the tables in the READMEs in its place."""
+def claims_table(results: list[tables.Content]) -> str:
+    """The README's table of the paper's claims."""
+    return tables.markdown(claims.table(results).drop(columns=["compared", "pairs"]))
+
+
+def main(file: str, for_readme: bool) -> None:
+    """Writes the report of a params file; with `for_readme` the tables in the READMEs in its place."""
     study = params.load(file)
     order = plan.main_order(study)
-    if readme:
-        table = readme_table(tables.read(REPORTS / "results" / study.study), order)
+    if for_readme:
+        results = tables.read(REPORTS / "results" / study.study)
+        table = readme_table(results, order)
         texts = {path: tables.with_table(path.read_text(), table, MARKS) for path in READMES}
+        readme = READMES[0]
+        texts[readme] = tables.with_table(texts[readme], claims_table(results), CLAIMS)
     else:
         folder = REPORTS if file == "params.yaml" else REPORTS / study.study
         texts = {folder / "index.html": page(REPORTS, study.study, order)}
