@@ -1,4 +1,4 @@
-"""What methods have in common when they answer: label spaces that share encodings, a stream of all tasks, who decides."""
+"""What methods have in common when they answer: label spaces share encodings, streams may be mixed, who decides."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ from lib.methods import METHODS
 from lib.methods.base import Method, Predictions
 from lib.methods.scoring import told
 from lib.selector import CLIP
-from lib.study.train import Row, evaluate
+from lib.study.train import Row, evaluate, zero_shot_row
 from tests.support import small_lessons, small_study
 
 SELECTING = ["expert_gate", "linear_probe", "analytic_head", "adapter_per_task", "moe_adapters"]
@@ -39,7 +39,9 @@ def evaluated(name: str, views: dict[str, Tested]) -> tuple[Row, dict[tuple[int,
     return evaluate(method, views, 1, None), given, method.asked
 
 
-@pytest.mark.parametrize("name", ["finetune", "lora", "icarl", "expert_gate", "adapter", "adapter_per_task", "moe_adapters"])
+@pytest.mark.parametrize(
+    "name", ["finetune", "lora", "icarl", "expert_gate", "adapter", "adapter_per_task", "moe_adapters"]
+)
 def test_label_spaces_that_share_encodings_are_answered_as_each_alone(name: str) -> None:
     views = small_lessons.views()
     both, given, asked = evaluated(name, views)
@@ -51,6 +53,12 @@ def test_label_spaces_that_share_encodings_are_answered_as_each_alone(name: str)
     assert all(torch.equal(classes, expected[key]) for key, classes in given.items())
     exemplars = 18 * 3 if name == "icarl" else 0  # which each space encodes, for each task
     assert asked == alone + exemplars
+
+
+@pytest.mark.parametrize("name", ["zero_shot", "rail_primal", "rail_dual"])
+def test_what_is_settled_is_copied_as_it_would_be_computed(name: str) -> None:
+    method, views = small_study.learned(name), small_lessons.views()
+    assert evaluate(method, views, 1, zero_shot_row(views, method.decisions)) == evaluate(method, views, 1, None)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -88,7 +96,7 @@ def test_a_class_is_learned_by_rails_rule_if_the_nearest_of_all_is_of_a_learned_
     task = replace(small_study.sequence()[0][0], nearest_task=torch.tensor([0, 1, 2, 2] * 3))
     for number, learned in ((0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (2, 3)):
         found = told(task, number, learned)
-        assert found["sample"].tolist() == [0 < learned, 1 < learned, 2 < learned, 2 < learned] * 3
+        assert found["sample"].tolist() == [learned > nearest for nearest in (0, 1, 2, 2)] * 3
         assert found["oracle"].tolist() == [number < learned] * 12
     outside = told(replace(task, nearest_task=None), 1, 2)
     assert torch.equal(outside["sample"], outside["oracle"])

@@ -16,7 +16,7 @@ from tools.miniworld import mini_tasks, photographs, world
 from tools.miniworld.drawing import SIZE
 from tools.miniworld.photographs import CELL, PHOTOS, cells
 
-TASKS = load("studies/icons.yaml").tasks.orders["I"]
+TASKS = load().tasks.orders["I"]
 
 
 @cache
@@ -56,7 +56,7 @@ def test_the_splits_of_the_digits_draw_from_other_samples() -> None:
 
 
 def test_a_prepared_task_has_the_drawn_pictures(tmp_path: Path) -> None:
-    settings = replace(small_study.study().tasks, source="icons", train_per_class=2, test_per_class=2)
+    settings = replace(small_study.study().tasks, source="mini", train_per_class=2, test_per_class=2)
     mini_tasks.prepare("home_chalk", settings, SIZE, tmp_path, tmp_path / "made.safetensors")
     made = tasks.load(tmp_path / "made.safetensors")
     assert (made.classes, made.templates) == (mini_tasks.recipe("home_chalk").classes, mini_tasks.TEMPLATES)

@@ -9,7 +9,7 @@ import pytest
 from lib.study.studies import ROOT
 from tools.miniworld import rules
 
-NUMBERS = json.loads((ROOT / "reports" / "world" / "icons.json").read_text())
+NUMBERS = json.loads((ROOT / "reports" / "world.json").read_text())
 
 
 def clouds(apart: float, count: int = 200) -> list[np.ndarray]:

@@ -29,7 +29,7 @@ def test_the_committed_params_load_as_they_are_written() -> None:
     assert study.runs["moe_adapters"].by_task
     assert study.runs["moe_adapters+no_freeze"].set == {"freeze": 0}
     written = COMMITTED["runs"]["finetune"]
-    assert study.runs["finetune"] == params.Run(written["seeds"], written["set"], story=written["story"])
+    assert study.runs["finetune"] == params.Run(written["seeds"], written["set"], written["orders"], written["story"])
     assert study.reference == params.ReferenceSettings(**COMMITTED["reference"])
     check(study)
 
@@ -50,7 +50,7 @@ def test_settings_of_a_run_and_what_it_sets_of_the_tasks() -> None:
     run = {"seeds": [0], "set": {"lr": 0.5, "shots": 3, "cut": 2}}
     study = small_study.study({"runs.finetune+few": run})
     assert params.settings_of(study, "finetune+few") == {"lr": 0.5}
-    assert params.special(study, "finetune+few") == {"shots": 3, "cut": 2, "steps": 0}
+    assert params.special(study, "finetune+few") == {"shots": 3, "cut": 2, "steps": 0, "data_seed": 0}
 
 
 def test_learning_rates_by_task() -> None:

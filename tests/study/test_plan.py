@@ -41,6 +41,13 @@ def test_a_run_has_the_orders_it_names_or_the_first() -> None:
     assert list(found) == ["finetune--I--s3", "adapter--II--s0"]
 
 
+def test_an_order_may_be_learned_by_some_of_the_seeds_alone() -> None:
+    study = small(finetune=Run([3, 5, 4], {}, {"II": 1, "I": 3}), adapter=Run([0, 1], {}, ["I", "II"]))
+    assert plan.seeds_of(study, "finetune") == {"II": [3], "I": [3, 5, 4]}
+    assert plan.seeds_of(study, "adapter") == {"I": [0, 1], "II": [0, 1]}
+    assert list(plan.items(study))[:4] == [f"finetune--{which}" for which in ("II--s3", "I--s3", "I--s5", "I--s4")]
+
+
 def test_the_method_of_a_stage_is_its_runs() -> None:
     found = plan.items(small(**{"finetune+few": Run([0], {"shots": 1})}))
     assert [(item.run, item.method) for item in found.values()] == [("finetune+few", "finetune")]

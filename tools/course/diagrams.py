@@ -59,7 +59,7 @@ def prediction() -> Figure:
 
 def frozen_when(froze: list[list[int]], experts: int, tasks: list[str]) -> Figure:
     """Which of a block's experts are frozen before each task (a row). froze: the experts that each task froze."""
-    figure, axes = plt.subplots(figsize=(0.55 * experts + 2, 0.45 * len(tasks) + 1.2))
+    figure, axes = plt.subplots(figsize=(0.45 * experts + 2, 0.45 * len(tasks) + 1.2))
     held: set[int] = set()
     for row, new in enumerate(froze):
         for e in range(experts):

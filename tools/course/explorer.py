@@ -152,7 +152,7 @@ def _answers(axes: Axes, task: Task, seen: View, most: int = 5) -> None:
     bars(rows - 0.2, 100 * seen.zero_shot[shown].numpy(), color=figures.GREY, hatch="//", label="zero-shot")
     axes.set_yticks(rows, [task.classes[c] for c in shown.tolist()])
     axes.set(xlim=(0, 100), xlabel="probability (%)")
-    axes.set_title(f"which of the {len(task.classes)} {task.name}?", loc="left")
+    axes.set_title(f"which of the {len(task.classes)} in {task.name}?", loc="left")
     axes.legend(fontsize=8)
 
 
