@@ -143,10 +143,7 @@ def test_what_is_removed_is_made_again(study: Broken) -> None:
     assert study.outcome() == study.calm
 
 
-@pytest.mark.parametrize(
-    ("name", "cure"),
-    [("studies/short/dvc.lock", "git checkout"), (".dvc/tmp/rwlock", "delete")],
-)
+@pytest.mark.parametrize(("name", "cure"), [("studies/short/dvc.lock", "git checkout"), (".dvc/tmp/rwlock", "delete")])
 def test_half_a_note_of_dvc_is_named_with_its_cure(study: Broken, name: str, cure: str) -> None:
     file = study.clone / name
     whole = file.read_text() if file.exists() else "{}"

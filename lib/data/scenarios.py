@@ -93,7 +93,12 @@ class LabelSpace:
         classes = [frozen.class_features(self.backbone, task) for task in self.tasks]
         owners = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(own) for own in classes]))
         nearest = [owners[(held.image_test @ torch.cat(classes).T).argmax(dim=1)] for held in self.features]
-        return [replace(t, nearest_task=n) for t, n in zip(self.tasks, nearest, strict=True)], self.features
+        lists = [task.classes for task in self.tasks]
+        views = [
+            replace(task, nearest_task=near, listed=lists.index(task.classes))
+            for task, near in zip(self.tasks, nearest, strict=True)
+        ]
+        return views, self.features
 
     def _among(self, count: int) -> Tested:
         """The first `count` tasks, each among the classes of all of them (`places`)."""
@@ -101,6 +106,8 @@ class LabelSpace:
         names = list(dict.fromkeys(name for task in members for name in task.classes))
         places = {i: torch.tensor([names.index(name) for name in t.classes]) for i, t in enumerate(members)}
         tests = [Pictures(task.test.images, places[i][task.test.labels]) for i, task in enumerate(members)]
-        views = [replace(t, classes=names, test=test, places=places) for t, test in zip(members, tests, strict=True)]
+        listed = next((i for i, task in enumerate(members) if task.classes == names), None)
+        changed = {"classes": names, "places": places, "listed": listed}
+        views = [replace(task, test=test, **changed) for task, test in zip(members, tests, strict=True)]
         classes = frozen.class_features(self.backbone, views[0])  # (C, F), the same for all of them
         return views, [replace(f, zero_shot=(f.image_test @ classes.T).argmax(dim=1)) for f in self.features[:count]]

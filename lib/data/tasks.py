@@ -107,7 +107,8 @@ class Task:
 
     Only for tests (lib.data.scenarios): places, of a task that is tested among the classes of several tasks, are the
     places (C,) in `classes` of every task's own classes, by task number. nearest_task (N,): of each test picture, the
-    number of the task to which the class belongs that the frozen CLIP finds among the classes of all tasks.
+    number of the task to which the class belongs that the frozen CLIP finds among the classes of all tasks. listed: the
+    number of the first task whose own classes are exactly the candidates, if there is one.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Task:
     test: Pictures
     places: dict[int, Tensor] = field(default_factory=dict)
     nearest_task: Tensor | None = None
+    listed: int | None = None
 
     def prompts(self, template: str) -> list[str]:
         """One prompt for each class."""

@@ -94,10 +94,6 @@ class RAIL(Method):
             regression[:, at] += scores[number]  # a class of two tasks has the sum
         return share * zero_shot + (1 - share) * regression
 
-    def settled(self, task: int, learned: int) -> bool:
-        """Zero-shot answers never change; those on a learned task can, since the regression goes on."""
-        return task > learned
-
     def trained(self) -> dict[str, Tensor]:
         return {"coefficients": self.coefficients}
 

@@ -88,9 +88,8 @@ class Selecting(Method):
         if self.selector is None:
             raise ValueError("the selector has learned no task yet; learn one before predicting")
         decided, learned = self.selector.decide(features.test), len(self.selector.tasks)
-        places = task.places_or_own(number)
-        same = [n for n, at in places.items() if n < learned and len(at) == len(task.classes)]
-        by_rule = {"oracle": number if number < learned else CLIP, "lookup": same[0] if same else CLIP}
+        listed = learned if task.listed is None else task.listed
+        by_rule = {"oracle": number if number < learned else CLIP, "lookup": listed if listed < learned else CLIP}
         routes = {"sample": decided.sample, "batch": decided.batch}
         routes |= {name: torch.full_like(decided.sample, route) for name, route in by_rule.items()}
         answers = self.answer(task, features, list(routes.values()))

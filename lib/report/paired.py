@@ -105,7 +105,7 @@ def against(
 ) -> dict[str, dict[str, tuple[Difference, float]]]:
     """Of each run and metric the reference minus the run, and Holm's p over all of them."""
     groups = by_run(results)
-    cells = [(run, metric) for run in runs if run in groups for metric in metrics]
+    cells = [(run, metric) for run in runs if {run, reference} <= set(groups) for metric in metrics]
     found = [difference(groups[reference], groups[run], metric, decision) for run, metric in cells]
     table: dict[str, dict[str, tuple[Difference, float]]] = {}
     for (run, metric), gap, p in zip(cells, found, holm([each.p for each in found]), strict=True):

@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -58,8 +59,6 @@ class OpenStudy:
     def main_order(self) -> str:
         """The name of the first order."""
         return main_order(self.params)
-
-    # --- tasks and features on disk
 
     def task_file(self, name: str) -> Path:
         """Where a prepared task lies."""
@@ -125,10 +124,7 @@ class OpenStudy:
         return [tasks.arranged(tasks.load(self.task_file(name)), self.params.tasks) for name in orders[order]]
 
     def learned(self, order: str, cut: int | list[int], data_seed: int = 0) -> list[tuple[Task, Features]]:
-        """The tasks that are learned in an order, with their features: data sets as they are, or cut into parts.
-
-        data_seed: the seed of other pictures of the same tasks, which are drawn now; 0 = the study's pictures.
-        """
+        """The tasks of an order, or their parts, with features. data_seed: 0, or that of other pictures, drawn now."""
         self.ensure()
         if data_seed:
             pairs = [self._drawn_anew(name, data_seed) for name in self.params.tasks.orders[order]]
@@ -138,13 +134,11 @@ class OpenStudy:
 
     def _drawn_anew(self, name: str, seed: int) -> tuple[Task, Features]:
         settings = replace(self.params.tasks, seed=seed)
-        file = self.data / "scratch" / f"drawn_{seed}" / f"{name}.safetensors"
-        if not file.exists():
+        with TemporaryDirectory() as folder:  # of this run alone: runs side by side draw the same
+            file = Path(folder) / f"{name}.safetensors"
             source(settings.source).prepare(name, settings, self.backbone.image_size, self.root, file)
-        task = tasks.arranged(tasks.load(file), settings)
+            task = tasks.arranged(tasks.load(file), settings)
         return task, frozen.compute(self.backbone, task, self.params.selector.features)
-
-    # --- what notebooks look at
 
     @cached_property
     def _main(self) -> list[tuple[Task, Features]]:
@@ -189,8 +183,6 @@ class OpenStudy:
             needs = "ZSCL, LwF-VR and selector.reference need one"
             raise TaskError(f"study {self.name} has no `reference:` section; {needs}")
         return tasks.load_reference(self.task_file(REFERENCE))
-
-    # --- learning
 
     def context(self, steps: int = 0) -> Context:
         """What every method of the study is given. steps: of training on a task; 0 = the study's."""

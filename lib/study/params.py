@@ -154,6 +154,8 @@ def _problems_of_run(study: Study, run: Run, method: str) -> Iterator[str]:
         yield f".orders has {', '.join(unknown)}; there are: {', '.join(study.tasks.orders)}"
     if isinstance(run.orders, dict) and (most := max(run.orders.values(), default=1)) > len(run.seeds):
         yield f".orders wants {most} seeds; there are {len(run.seeds)}"
+    if run.set.get("data_seed") and study.tasks.source == "datasets":
+        yield ".set.data_seed draws other pictures; datasets has the published ones only"
     if unknown := [key for key in run.set if key not in allowed]:
         yield f".set has {', '.join(unknown)}; allowed: {', '.join(allowed)}"
     for key, least in SPECIAL.items():

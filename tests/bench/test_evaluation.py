@@ -9,7 +9,6 @@ from tests.support.committed_files import committed_files
 from tools.bench import evaluation
 from tools.datasets.catalogue import catalogue
 
-RUN = "moe_adapters--I"
 NAMES = ["aircraft", "caltech101", "cifar100", "dtd", "eurosat", "flowers", "food", "mnist", "pets", "cars", "sun397"]
 
 

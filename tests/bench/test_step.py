@@ -49,19 +49,6 @@ def test_the_most_that_work_holds_counts_what_it_gives_back() -> None:
     assert 0 <= meters.most(lambda: None) < 20
 
 
-@pytest.mark.parametrize(("bf16", "words"), [(9.0, {"failed"}), (2.0, {"median", "least", "largest"})])
-def test_a_processor_without_bf16_takes_one_such_step(
-    small: Bench, monkeypatch: pytest.MonkeyPatch, bf16: float, words: set[str]
-) -> None:
-    monkeypatch.setattr(run, "seconds", lambda work: work() or (bf16 if work.keywords else 1.0))
-    assert set(run.bf16(small, 2)) == words
-
-
-def test_the_selectors_share_is_of_the_encoder(small: Bench) -> None:
-    figures = run.selector(small, 3)
-    assert figures["share"] == pytest.approx(figures["selector_ms"] / figures["encoder_ms"])
-
-
 def test_the_page_on_speed_holds_the_committed_figures(tmp_path: Path) -> None:
     page, figures = tmp_path / "speed.md", json.loads((REPORTS / "bench.json").read_text())
     page.write_text(run.PAGE.read_text())
@@ -102,14 +89,3 @@ def test_a_step_agrees_in_values_routes_and_gradients(
         for block, routing in slow.routings.items():
             assert torch.equal(quick.routings[block].experts, routing.experts)
             torch.testing.assert_close(quick.routings[block].gates, routing.gates, rtol=0, atol=1e-5)
-
-
-@torch.no_grad()
-def test_the_answers_of_a_learned_model_agree(mixture: Callable[..., MoECLIP], images: Tensor, tokens: Tensor) -> None:
-    model = mixture()
-    for task in (0, 1):
-        for ours, slow, given in (
-            (model.encode_image, step.encode_image, images),
-            (model.encode_text, step.encode_text, tokens),
-        ):
-            torch.testing.assert_close(ours(given, task).features, slow(model, given, task).features, rtol=0, atol=1e-5)

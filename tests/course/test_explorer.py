@@ -1,6 +1,5 @@
 """The explorer shows of one picture what the study's evaluation computes, at each moment of a chain."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ import torch
 from lib.selector import CLIP
 from lib.study import OpenStudy
 from lib.study.checkpoint import CheckpointError
-from lib.study.params import Run
 from tests.support import small_run, small_study
 from tools.course import explorer
 from tools.course.explorer import Moment, View
@@ -59,26 +57,3 @@ def test_a_run_by_task_has_a_moment_after_every_task(study: OpenStudy) -> None:
     assert [moment.learned for moment in moments] == [small_study.NAMES[: n + 1] for n in range(3)]
     views = explorer.views(study, moments, study.tasks[0].test.images[0], study.tasks[0])
     assert [len(seen.errors) for seen in views] == [1, 2, 3]
-
-
-def test_an_order_is_shown_from_the_first_run_that_learns_it_with_the_unchanged_method(study: OpenStudy) -> None:
-    runs = {
-        "moe_adapters": Run([0], {}, ["I", "II"]),
-        "moe_adapters+other": Run([0], {"freeze": 0}, ["III"]),
-        "moe_adapters+order_3": Run([0], {}, ["III", "I"]),
-        "finetune": Run([0], {}, ["IV"]),
-    }
-    study.params = replace(study.params, runs=runs)
-    assert explorer.orders(study) == {"I": "moe_adapters", "II": "moe_adapters", "III": "moe_adapters+order_3"}
-
-
-@pytest.mark.parametrize("label", [0, None], ids=["a test picture", "a reader's own"])
-def test_the_drawing_names_the_route_and_the_answers(study: OpenStudy, moment: Moment, label: int | None) -> None:
-    task, seen = study.tasks[1], view(study, moment, 1)
-    figure = explorer.draw(task.test.images[0], task, label, [moment], [seen])
-    titles = [axes.get_title(loc="left") for axes in figure.axes]
-    to = "the untouched CLIP" if seen.route == CLIP else f"the router of {moment.learned[seen.route]}"
-    assert f"sent to {to}" in titles
-    assert ("of across, the truth" in titles) == (label == 0)
-    notes = [text.get_text() for axes in figure.axes for text in axes.texts]
-    assert any(note.startswith(task.classes[int(seen.method.argmax())]) for note in notes)

@@ -76,13 +76,6 @@ def test_a_study_without_orders_learns_all_its_folders(home: Path) -> None:
         params.parse(raw, "own.yaml")
 
 
-@pytest.mark.parametrize("gone", ["pictures", "pictures/red", "pictures/red/test"])
-def test_missing_pictures_are_answered_with_the_layout(home: Path, gone: str) -> None:
-    (home / gone).rename(home / "elsewhere")
-    with pytest.raises(TaskError, match=f"is missing.*{home}/pictures/red/{{train,test}}/<class>"):
-        task(home)
-
-
 def test_a_class_folder_without_pictures_is_named(home: Path) -> None:
     folder = home / "pictures" / "red" / "train" / "upright"
     for file in folder.iterdir():

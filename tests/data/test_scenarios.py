@@ -150,6 +150,7 @@ def test_a_union_is_tested_beside_the_tasks_own_classes_and_knows_the_nearest_ta
         for tasks, _ in (views[""], views["union_"], alone[""]):
             found: Any = tasks[number].nearest_task
             assert torch.equal(found, nearest)
+            assert tasks[number].listed == (None if tasks is views["union_"][0] else number)
 
 
 def test_tasks_with_different_templates_have_no_space_in_common() -> None:

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from lib.files import DiskError
-from tests.support import small_disk
 from tools.datasets import archive
 from tools.datasets.archive import unpack
 from tools.datasets.catalogue import DataError
@@ -159,9 +157,3 @@ def test_a_truncated_archive_is_damaged(packed: Path, share: float) -> None:
     content = packed.read_bytes()
     packed.write_bytes(content[: int(len(content) * share)])
     assert is_refused(packed, "damaged .*delete it")
-
-
-def test_a_full_disk_is_named(tmp_path: Path) -> None:
-    file = packed_as(tmp_path / "x.zip", zipped("a", bytes(10**6)))
-    with small_disk.disk(tmp_path / "disk") as place, pytest.raises(DiskError, match="no room left"):
-        unpack(file, place / "out", "zip")

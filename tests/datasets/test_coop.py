@@ -7,12 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lib.study.studies import ROOT
 from tests.support import miniatures
-from tools.datasets.catalogue import DataError, catalogue
-from tools.datasets.splits import open_coop, read_coop
+from tools.datasets.catalogue import DataError
+from tools.datasets.splits import read_coop
 
-PUBLISHED = ROOT.parent / "shared" / "coop_splits"
 ROWS = {
     "train": [["red/1.png", 0, "bright red"], ["blue/1.png", 1, "blue"], ["red/2.png", 0, "bright red"]],
     "val": [["deep/er/1.png", 2, "deep_green"]],
@@ -90,33 +88,3 @@ def test_what_is_missing_is_named(root: Path) -> None:
     (root / "red" / "2.png").unlink()
     with pytest.raises(DataError, match=f"{root}/red/2.png"):
         read_coop(written(root, ROWS), root)["train"].picture(2)
-
-
-@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="no published splits beside the project (../shared/coop_splits)")
-@pytest.mark.parametrize(
-    ("name", "train", "test"),
-    [
-        ("caltech101", 4128, 2465),
-        ("dtd", 2820, 1692),
-        ("eurosat", 13500, 8100),
-        ("flowers", 4093, 2463),
-        ("pets", 2944, 3669),
-        ("cars", 6509, 8041),
-    ],
-)
-def test_the_published_splits(tmp_path: Path, name: str, train: int, test: int) -> None:
-    """Labels are in the catalogue's order, except for the class that CoOp leaves out; names are CoOp's own."""
-    (tmp_path / (catalogue(name).coop or ("", ""))[1]).mkdir(parents=True)
-    (tmp_path / "coop_splits").symlink_to(PUBLISHED)
-    splits = open_coop(name, tmp_path)
-    assert (len(splits["train"]), len(splits["test"])) == (train, test)
-    own = [c for c in catalogue(name).classes if c != "Faces_easy"]
-    split = splits["test"]
-    assert len(split.classes) == len(own)
-    assert set(split.labels) == set(range(len(own)))
-    if name in ("caltech101", "dtd", "eurosat"):  # the folder says the class
-        assert [file.parent.name for file in split.pictures] == [own[label] for label in split.labels]
-    if name == "pets":
-        assert [c.replace("_", " ").title() for c in split.classes] == own
-    if name == "cars":
-        assert [" ".join([*c.split()[1:], c.split()[0]]) for c in split.classes] == own

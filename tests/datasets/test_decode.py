@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from lib.data import tasks
-from lib.data.tasks import ReferenceSettings, Task, TaskSettings
+from lib.data.tasks import Task, TaskSettings
 from tests.support import miniatures, small_study
 from tools.datasets import decode
 from tools.datasets.catalogue import DataError, catalogue
@@ -89,11 +89,3 @@ def test_coops_split_is_read_where_there_is_one(home: Path) -> None:
     assert task.classes == ["a b", "c"]
     assert (task.train.labels.tolist(), task.test.labels.tolist()) == ([0, 1], [1, 0])
     assert len(prepared("mnist", home, "coop").classes) == 10  # CoOp has none: the protocol's
-
-
-def test_reference_pictures_have_captions_with_their_class(home: Path) -> None:
-    wanted = ReferenceSettings("datasets", "raw", 9, 0, "dtd")
-    images, captions = decode.reference(wanted, "a photo of a {}.", 8, home)
-    assert images.shape == (9, 8, 8, 3)
-    shown = [catalogue("dtd").names[miniatures.label_of(Image.fromarray(image))] for image in images]
-    assert captions == [f"a photo of a {name}." for name in shown]

@@ -178,15 +178,3 @@ def test_other_addresses_than_https_are_refused_and_no_redirect_to_one_is_follow
         download(url, web.target, MD5)
     web.plan = [Answer(b"", status=302, headers={"Location": url})]
     assert web.get(fails="correct the address") == {}
-
-
-@pytest.mark.parametrize("checksum", ["sha1:" + "0" * 40, MD5[:-1], ""])
-def test_a_checksum_of_another_kind_is_refused_before_the_server_is_asked(web: Web, checksum: str) -> None:
-    assert web.get(checksum, fails="checksum") == {}
-    assert web.seen == []
-
-
-def test_a_place_that_cannot_be_written_is_named(web: Web, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=f"{tmp_path}/file/a"):
-        download(web.url, tmp_path / "file" / "a", MD5)

@@ -47,9 +47,7 @@ def test_an_expert_starts_from_the_most_related(
     assert differs(method, expert(method, 1 - start))
 
 
-def test_the_gates_are_learned_before_the_expert_on_all_training_pictures(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_gates_are_learned_before_the_expert_on_all_training_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Tensor] = []
     errors = DDAS.errors
     monkeypatch.setattr(DDAS, "errors", lambda self, seen: asked.append(seen) or errors(self, seen))
@@ -96,19 +94,6 @@ def test_answers_are_those_of_the_routed_experts(monkeypatch: pytest.MonkeyPatch
     assert torch.equal(answers.classes["sample"], both.gather(0, route[None])[0])
     assert torch.equal(answers.classes["batch"], both.gather(0, 1 - route[None])[0])
     assert torch.equal(answers.classes["oracle"], both[0])
-
-
-def test_an_expert_sees_only_what_is_sent_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    method, put, counts = small_study.learned("expert_gate"), [], []
-    routes = torch.tensor([1, 1, 1, *[0] * 9])
-    monkeypatch.setattr(method.selector, "decide", lambda _: Decision(routes, routes))
-    place, ask = method._load_expert, method.classes
-    monkeypatch.setattr(method, "_load_expert", lambda number: put.append(number) or place(number))
-    monkeypatch.setattr(method, "classes", lambda task, at, key: counts.append(len(at)) or ask(task, at, key))
-    predicted(method, 2)
-    predicted(method, 0)  # the oracle sends everything to the first
-    assert dict(zip(put[:2], counts[:2], strict=True)) == {0: 9, 1: 3}
-    assert dict(zip(put[2:], counts[2:], strict=True)) == {0: 12, 1: 3}
 
 
 def test_all_experts_and_gates_are_counted() -> None:

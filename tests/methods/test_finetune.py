@@ -81,15 +81,7 @@ def test_methods_that_fine_tune_store_a_model_and_what_they_keep(name: str, extr
     assert size["stored_bytes"] == plain["stored_bytes"] + (importances if extra is None else extra)
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("lwf", {}),
-        ("icarl", {}),
-        ("mas", {}),
-        ("wise_ft", {"alpha": 1.0}),
-    ],
-)
+@pytest.mark.parametrize(("name", "settings"), [("lwf", {}), ("icarl", {}), ("mas", {}), ("wise_ft", {"alpha": 1.0})])
 def test_a_first_task_with_nothing_to_keep_is_finetune_bit_for_bit(name: str, settings: dict[str, Any]) -> None:
     assert save(taught(name, 0, **settings).model.state_dict()) == save(taught("finetune", 0).model.state_dict())
 

@@ -97,12 +97,6 @@ def test_the_replay_is_by_hand_the_mean_over_the_drawn(monkeypatch: pytest.Monke
     torch.testing.assert_close(replayed(method), torch.stack(terms).mean(), rtol=1e-4, atol=1e-5)
 
 
-def test_the_loss_adds_the_replay_to_the_current_task() -> None:
-    method, shown = begun(1), small_study.shown(1)
-    method.extra_loss = lambda *_: torch.tensor(5.0)
-    torch.testing.assert_close(method.loss(*shown), small_lessons.bare_loss(method, *shown) + 5)
-
-
 def test_the_replay_teaches_both_towers_by_the_model_before_the_task() -> None:
     one, two = begun(1, weight=0.0), begun(1, weight=100.0)
     torch.testing.assert_close(replayed(one), replayed(two), rtol=0, atol=1e-4)  # nothing to distil before a step
@@ -135,7 +129,8 @@ def test_among_all_classes_only_the_learned_ones_have_means() -> None:
     for number in range(3):
         answers = method.predict(tasks[number], features[number], number).classes
         names = method.classes(tasks[number], torch.arange(12))
-        learned: Any = tasks[number].nearest_task < 2
+        nearest: Any = tasks[number].nearest_task
+        learned = nearest < 2
         assert (answers["sample"][learned] < 5).all()
         assert torch.equal(answers["sample"][~learned], names[~learned])
         assert (answers["oracle"] < 5).all() if number < 2 else torch.equal(answers["oracle"], names)

@@ -36,15 +36,6 @@ def test_an_adapter_for_each_task_moves_alone_and_never_again(monkeypatch: pytes
     assert not any(torch.equal(method.adapters[f"0.{part}"], method.adapters[f"1.{part}"]) for part in parts)
 
 
-def test_the_first_of_the_adapters_answers_as_a_single_one() -> None:
-    """With its weights; a picture is asked about its own task."""
-    method, single = small_study.learned("adapter_per_task"), small_study.method("adapter")
-    for number in (0, 1):
-        weights = {k.replace(f"{number}.", "moe.", 1): v for k, v in method.adapters.items() if k[0] == str(number)}
-        single.restore(weights)
-        assert torch.equal(predicted(method, number).classes["oracle"], predicted(single, number).classes["sample"])
-
-
 def test_the_mixture_moves_the_experts_and_its_own_routers() -> None:
     method = small_study.teach(small_study.method("moe_adapters", noise=False, freeze=0, top_k=4), 0)
     before = copied(method)
@@ -81,16 +72,6 @@ def test_counts_are_of_every_training_forward_and_are_reported() -> None:
         tower, block = name.split("_adapters.")
         assert report[tower][block]["counts"] == mixture.counts.tolist()
         assert report[tower][block]["froze"] == [[int(row.argmax())] for row in mixture.counts]
-
-
-@pytest.mark.parametrize("rule", ["most_weighted", "all_used", "all_but_fresh"])
-def test_a_freeze_rule_decides_what_is_frozen(rule: str) -> None:
-    method = small_study.teach(small_study.method("moe_adapters", freeze=2, freeze_rule=rule), 0, 1)
-    for name, mixture in method.model.adapters().items():
-        tower, block = name.split("_adapters.")
-        froze = method.report()["experts"][tower][block]["froze"]
-        assert froze == [mixture.to_freeze(task) for task in (0, 1)]
-        assert set(mixture.frozen.nonzero().flatten().tolist()) == {e for each in froze for e in each}
 
 
 def test_balance_changes_the_routers_gradients() -> None:

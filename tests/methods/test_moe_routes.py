@@ -22,16 +22,6 @@ def answered(method: Any, number: int, routes: torch.Tensor) -> torch.Tensor:
     return method.answer(tasks[number], features[number], [routes])[0]
 
 
-def test_the_oracle_gives_learned_tasks_their_router_and_others_clip() -> None:
-    method, (_, features) = small_study.learned("moe_adapters"), small_study.sequence()
-    last = predicted(method, 2)
-    assert last.routes["oracle"].tolist() == [CLIP] * 12
-    assert torch.equal(last.classes["oracle"], features[2].zero_shot)
-    first = predicted(method, 0)
-    assert first.routes["oracle"].tolist() == [0] * 12
-    assert torch.equal(first.classes["oracle"], answered(method, 0, torch.zeros(12, dtype=torch.long)))
-
-
 def test_a_mixed_route_gives_each_picture_its_routers_answer() -> None:
     method = small_study.teach(small_study.method("moe_adapters"), 0, 1)
     stir(method.model)

@@ -41,8 +41,7 @@ def dense(module: Experts, x: Tensor, gates: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("length", [4, 9], ids=["samples sorted", "experts gathered"])
 @pytest.mark.parametrize(
-    ("samples", "experts", "top_k"),
-    [(7, 6, 2), (7, 6, 1), (7, 6, 6), (7, 1, 1), (1, 6, 2), (1, 1, 1), (3, 22, 2)],
+    ("samples", "experts", "top_k"), [(7, 6, 2), (7, 6, 1), (7, 6, 6), (7, 1, 1), (1, 6, 2), (1, 1, 1), (3, 22, 2)]
 )
 def test_sparse_equals_dense_in_outputs_and_gradients(samples: int, experts: int, top_k: int, length: int) -> None:
     module, logits = stirred(experts), random_logits(samples, experts).requires_grad_()

@@ -78,18 +78,6 @@ def test_passes_that_save_work_change_nothing_but_rounding(
         torch.testing.assert_close(short, whole, rtol=0, atol=1e-4)
 
 
-def test_what_no_task_changes_is_computed_once(mixture: Make, tokens: Tensor) -> None:
-    model, calls = mixture(text_blocks="last"), []
-    clip: Any = model.clip
-    for index, block in enumerate(clip.transformer.resblocks):
-        block.mlp.register_forward_hook(lambda *_, index=index: calls.append(index))
-    prompts = model.prepare(tokens)
-    assert calls == [0, 1]  # up to the MLP beside the first mixture
-    for _ in range(3):
-        model.encode_text(prompts, 0)
-    assert calls == [0, 1]
-
-
 @torch.no_grad()
 def test_by_the_start_token_prompts_share_the_route_that_each_would_take(mixture: Make, tokens: Tensor) -> None:
     model = mixture(noise=False)
@@ -128,11 +116,6 @@ def test_mixtures_sit_where_the_config_says(
     assert list(model.adapters()) == expected
     routed = [f"image_adapters.{block}" for block in model.encode_image(images, 0).routings]
     assert routed == [name for name in expected if name.startswith("image")]
-
-
-def test_a_block_that_the_tower_has_not_is_an_error(mixture: Make) -> None:
-    with pytest.raises(ValueError, match="text_blocks has 2; the tower's blocks are 0 to 1"):
-        mixture(text_blocks=[0, 2])
 
 
 @pytest.mark.parametrize(("task", "tasks", "allowed"), [(-1, 2, "0 to 1"), (2, 2, "0 to 1"), (0, 0, "none")])

@@ -64,10 +64,18 @@ def test_the_selector_is_judged_against_its_own_oracle() -> None:
     assert verdict("batch by batch", OURS) == OPEN  # one point, which is just the margin
 
 
+def test_trained_parameters_are_counted_with_the_selectors() -> None:
+    ours = result("moe_adapters", trainable_parameters=300, selector_parameters=50)
+    for count, expected in ((1000, HOLDS), (800, FAILS)):
+        assert verdict("fewer trained", [ours, result("finetune", trainable_parameters=count)]) == expected
+
+
 def test_the_table_has_both_label_spaces_and_says_what_changes_a_verdict() -> None:
     results = runs("moe_adapters", 0, union=5) + runs("adapter", -3, spread=0.5, union=0)
     results += runs("moe_adapters", 0, order="II", union=5) + runs("adapter", 3, spread=0.5, order="II", union=0)
-    lines = claims.table(results).set_index("claim")
+    few = {"order": "A", "tasks": ["red", "green"]}  # of the ablations, where the orders of all tasks say nothing
+    more = [run for name, points in (("adapter", 50), ("moe_adapters", 0)) for run in runs(name, points, **few)]
+    lines = claims.table(results + more).set_index("claim")
     assert list(lines.index) == [claim.text for claim in CLAIMS]
     line = lines.loc["A mixture is worth more than one adapter"]
     assert (line["own labels"], line["union labels"]) == (OPEN, FAILS)

@@ -2,7 +2,6 @@
 
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -44,14 +43,6 @@ def test_a_run_that_differs_is_judged_by_the_seeds(folder: Path, run: str, more:
     assert verdict(folder, run)[0] == word
     assert "± 9.9" in verdict(folder, run)[1]
     assert verdict(folder, "zero_shot")[0] == "same bytes"
-
-
-@pytest.mark.parametrize(("changes", "words"), [({"last": 20}, "last"), ({"tasks": ["a", "b", "c"]}, "tasks")])
-def test_one_metric_outside_or_other_tasks_are_enough(folder: Path, changes: dict[str, Any], words: str) -> None:
-    write(folder, result("moe_adapters", **changes))
-    word, largest = verdict(folder, "moe_adapters")
-    assert word == "outside"
-    assert words in largest
 
 
 def test_a_run_that_is_not_committed_is_new_and_comes_first(folder: Path) -> None:

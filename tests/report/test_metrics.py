@@ -10,11 +10,7 @@ from lib import metrics
 
 Formula = Callable[[metrics.Matrix], float]
 # after task 0 1 2 (rows) on task 0 1 2 (columns)
-MATRIX = [
-    [90.0, 40.0, 30.0],
-    [80.0, 95.0, 20.0],
-    [70.0, 99.0, 85.0],
-]
+MATRIX = [[90.0, 40.0, 30.0], [80.0, 95.0, 20.0], [70.0, 99.0, 85.0]]
 
 
 def test_accuracy_is_the_percent_of_right_answers() -> None:

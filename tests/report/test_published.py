@@ -21,8 +21,6 @@ MTIL,I,full,Last,MoE-Adapters,Aircraft,49.8,here
 MTIL,I,full,Last,MoE-Adapters,mean,85.0,here
 MTIL,I,full,Last,MoE-Adapters,mean,84.0,"there, again"
 MTIL,I,full,Last,ZSCL,mean,83.6,here
-MTIL,II,full,Last,ZSCL,mean,83.4,here
-MTIL,I,5,Last,ZSCL,mean,67.4,here
 """
 
 
@@ -54,23 +52,6 @@ def test_measured_stands_beside_published_with_the_difference() -> None:
         ["sample", 2, "74.0 ± 12.7", "85.0", "-11.0", "here"],
         ["sample", 2, "74.0 ± 12.7", "84.0", "-10.0", "there, again"],
     ]
-
-
-def test_what_is_not_measured_or_not_published_is_empty() -> None:
-    table = published.beside(MEASURED, "mtil", "I", FACTS)
-    assert cells(table, run="zscl") == [["", "", "", "83.6", "", "here"]]
-    assert cells(table, run="mas", metric="Last") == [["-", 1, "73.0", "", "", ""]]
-    # 609 / 9 = 67.67, and 2 more
-    assert cells(table, run="moe_adapters", metric="Average")[0] == ["sample", 2, "68.7 ± 12.7", "", "", ""]
-
-
-def test_lines_are_in_the_order_of_the_figures_and_no_other_place_is_mixed_in() -> None:
-    mixed = [content("moe_adapters+mine"), content("mas", order="II"), *MEASURED]
-    table = published.beside(mixed, "mtil", "I", FACTS)
-    assert list(dict.fromkeys(table["run"])) == ["zscl", "mas", "moe_adapters", "moe_adapters+mine"]
-    assert list(dict.fromkeys(table["metric"])) == ["Last", "Transfer", "Average"]  # of ZSCL only Last is published
-    assert cells(published.beside(mixed, "mtil", "II", FACTS), run="mas", metric="Last")[0][1] == 1
-    assert cells(published.beside([], "mtil_5shot", "I", FACTS)) == [["", "", "", "67.4", "", "here"]]
 
 
 def test_data_sets_are_set_beside_where_somebody_published_them() -> None:

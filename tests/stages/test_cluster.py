@@ -4,9 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -38,15 +36,6 @@ def test_a_notebook_is_sent_as_the_command_that_it_was(monkeypatch: pytest.Monke
         engine._run_on_cluster(Path(arguments[1]))
     assert ended.value.code == 7
     assert sent == [("tcp://there:8786", "short--05_learn--one", [sys.executable, "-m", "papermill", *arguments])]
-
-
-def test_without_workers_yet_it_is_said_how_to_start_one(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client = SimpleNamespace(dashboard_link="there", run=lambda *_: {})
-    monkeypatch.setattr(cluster, "connected", lambda _: nullcontext(client))
-    cluster.inspect("tcp://host:1")
-    assert "dask worker tcp://host:1 --nthreads 1`" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

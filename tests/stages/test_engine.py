@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from lib.study.studies import ROOT
-from tests.support import small_disk
 
 PARAMETERS = """
 count: int = 1  # how many; 0 = none
@@ -108,14 +107,6 @@ def test_a_failing_cell_is_a_short_error(notebook: Callable[..., Path], source: 
     assert len(done.stderr.splitlines()) == 2
     assert "never" not in done.stdout
     assert "low = 1" in (path.parent / "out" / "copy.ipynb").read_text() or "_exit" in source
-
-
-def test_a_disk_without_room_for_the_executed_copy_is_named(notebook: Callable[..., Path], tmp_path: Path) -> None:
-    with small_disk.disk(tmp_path / "disk") as place, small_disk.full(place):
-        done = run(notebook("1"), copy=place / "copy.ipynb")
-    assert done.returncode == 1
-    assert "copy.ipynb cannot be written: there is no room left" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tools.stages import graph
-from tools.stages.graph import Graph, address
+from tools.stages.graph import Graph
 
 STAGES = """
 stages:
@@ -117,13 +117,3 @@ def test_a_missing_result_is_made_and_so_is_what_it_needs(clone: Path) -> None:
 def test_what_was_changed_is_not_taken_over(clone: Path, file: str, stages: set[str]) -> None:
     (clone / file).write_text("changed")
     assert Graph(["two", "aside", "result"], take_over=True).outdated() == stages
-
-
-def test_an_unknown_target_is_named(repository: Path) -> None:
-    with pytest.raises(ValueError, match="there is no stage three"):
-        Graph(["three"])
-
-
-def test_addresses_are_dvcs_own() -> None:
-    assert address(".", "tasks") == "tasks"
-    assert address("studies/short", "learn@x") == "studies/short/dvc.yaml:learn@x"

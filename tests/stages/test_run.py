@@ -134,15 +134,6 @@ def test_a_backbone_that_is_missing_is_named_with_its_cure(tmp_path: Path) -> No
         run.check(study, tmp_path)
 
 
-@pytest.mark.parametrize("git", [True, False])
-def test_a_copy_without_git_is_one_for_dvc_too(git: bool, tmp_path: Path) -> None:
-    (tmp_path / ".dvc").mkdir()
-    if git:
-        (tmp_path / ".git").mkdir()
-    run.settle_without_git(tmp_path)
-    assert (tmp_path / ".dvc" / "config.local").exists() is not git
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_while_a_study_is_prepared_closes_what_was_begun(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest

@@ -1,6 +1,5 @@
 """Stages in the order of their needs, so many at a time, failures that stop only what depends on them."""
 
-import os
 import subprocess
 import sys
 import time
@@ -11,7 +10,6 @@ from typing import cast
 import pytest
 
 from tools.stages.graph import Graph
-from tools.stages.processes import SCHEDULER, environment
 from tools.stages.schedule import Schedule
 from tools.stages.slots import Slots, visible_gpus
 
@@ -131,13 +129,6 @@ def test_a_stage_whose_input_is_missing_makes_its_parents_run(tmp_path: Path) ->
     assert made.summary() == 0
 
 
-def test_stages_get_the_scheduler_that_was_given_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(SCHEDULER, "tcp://old:8786")
-    for scheduler in ("", "tcp://new:8786"):
-        schedule(tmp_path, scheduler=scheduler).run({"one": set()}, {"one"})
-        assert (tmp_path / "scheduler of one").read_text() == scheduler
-
-
 def test_the_longest_chain_starts_first(tmp_path: Path) -> None:
     waiting = {"heavy": set(), "one": set(), "two": {"one"}, "three": {"two"}}
     schedule(tmp_path, 1, weights={"heavy": 2.5}).run(waiting, set(waiting))
@@ -161,19 +152,6 @@ def test_stopping_ends_a_stage_with_all_that_it_started(tmp_path: Path) -> None:
 def state(process: int) -> str:
     """What ps says of a process: empty if there is none, Z if it has ended."""
     return subprocess.run(["ps", "-p", str(process), "-o", "stat="], capture_output=True, text=True).stdout.strip()
-
-
-def test_no_slots_is_an_error() -> None:
-    with pytest.raises(ValueError, match="jobs is 0"):
-        Slots(0)
-
-
-def test_the_cores_are_divided_between_the_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    assert environment(2)["OMP_NUM_THREADS"] == "4"
-    assert environment(16)["OMP_NUM_THREADS"] == "1"
-    assert environment(1)["PATH"].startswith(str(Path(sys.executable).parent))
 
 
 def test_stages_side_by_side_see_different_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,10 +90,6 @@ def test_nothing_that_learns_depends_on_the_bytes_of_features() -> None:
     assert "data/${study}/features/manifest.json" in stages()["learn"]["deps"]
 
 
-def test_costs_are_measured_without_results() -> None:
-    assert not [dep for dep in stages()["cost"]["deps"] if dep.startswith("reports")]
-
-
 def tracked(stage: dict) -> list[str]:
     """The numbers that a stage watches, as paths into the params file."""
     return [key for each in stage.get("params", []) for keys in each.values() for key in keys]

@@ -49,10 +49,7 @@ def workers(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def test_what_a_command_prints_and_its_exit_status_come_back(
-    address: str,
-    workers: Callable,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    address: str, workers: Callable, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workers(1)
     monkeypatch.setenv(SCHEDULER, address)
@@ -114,22 +111,6 @@ def test_a_command_ends_with_whoever_asked_for_it(
         asking.communicate(timeout=60)
     assert asking.returncode == -number
     until(lambda: has_ended(seen(file)[0][0]))
-
-
-def test_a_command_ends_with_the_scheduler_and_the_stage_has_failed(tmp_path: Path) -> None:
-    process, where = scheduler(tmp_path)
-    file = tmp_path / "processes"
-    command = [*DASK, "worker", where, "--nthreads", "1", "--no-nanny", *LOOPBACK]
-    with process, subprocess.Popen(command, stderr=subprocess.DEVNULL):
-        with sender(where, SLEEPER, str(file), "9") as asking:
-            until(lambda: seen(file))
-            process.kill()
-            _, error = asking.communicate(timeout=60)
-        assert (asking.returncode, error) == (
-            1,
-            f"error: the scheduler at {where} has gone; the next run goes on from there\n",
-        )
-        until(lambda: all(has_ended(it) for it in seen(file)[0]))
 
 
 def test_a_worker_without_the_projects_folder_is_named(

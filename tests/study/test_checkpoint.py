@@ -3,24 +3,17 @@
 Which ones are refused stands in one table, tests/project/test_bad_input.py.
 """
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from lib import files
-from lib.files import write_json
 from lib.study import checkpoint
 from lib.study.checkpoint import About
 from lib.study.train import Row
 
-STATE = {
-    "experts": torch.arange(6.0).view(2, 3).T,
-    "count": torch.tensor(3),
-    "frozen": torch.tensor([True, False]),
-}
+STATE = {"experts": torch.arange(6.0).view(2, 3).T, "count": torch.tensor(3), "frozen": torch.tensor([True, False])}
 SETTINGS = {"lr": 0.001, "blocks": [0, 1]}
 
 
@@ -74,25 +67,3 @@ def test_a_kill_while_writing_leaves_the_last_whole_one(folder: Path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         checkpoint.save(folder, about(tasks=["red", "green"]), STATE)
     assert load(folder)[0].tasks == ["red"]
-
-
-def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    file = tmp_path / "deep" / "one.json"
-    write_json(file, {"a": 1})
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        write_json(file, {"a": object()})
-    assert json.loads(file.read_text()) == {"a": 1}
-    write_json(file, {"a": 2})
-    assert file.read_text() == '{\n "a": 2\n}\n'
-    assert [p.name for p in file.parent.iterdir()] == ["one.json"]
-
-
-def test_a_kill_before_the_renaming_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    write_json(tmp_path / "one.json", {"a": 1})
-    monkeypatch.setattr(files.os, "replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        write_json(tmp_path / "one.json", {"a": 2})
-    assert json.loads((tmp_path / "one.json").read_text()) == {"a": 1}

@@ -163,10 +163,7 @@ def test_prose_outputs_and_tags_of_a_notebook_change_nothing_and_its_code_does(h
         if cell["cell_type"] == "markdown":
             cell["source"] = ["Other words.\n", "And more of them."]
         else:
-            cell |= {
-                "execution_count": 7,
-                "outputs": [{"output_type": "stream", "name": "stdout", "text": "1"}],
-            }
+            cell |= {"execution_count": 7, "outputs": [{"output_type": "stream", "name": "stdout", "text": "1"}]}
             cell["metadata"]["collapsed"] = True
             cell["source"] = "# a comment\n" + "".join(cell["source"])  # one string instead of lines
     empty = {"cell_type": "code", "source": [], "metadata": {}, "outputs": [], "execution_count": None}
@@ -175,12 +172,6 @@ def test_prose_outputs_and_tags_of_a_notebook_change_nothing_and_its_code_does(h
     notebook["cells"].append(empty | {"source": ["print(1)"]})
     file.write_text(json.dumps(notebook))
     assert code_digests.of_notebook(file) != before
-
-
-def test_the_learning_notebook_is_in_every_methods_file(home: Path) -> None:
-    before = code_digests.files()
-    replaced(home / "notebooks" / "05_learn.ipynb", "stage.learn()", "stage.learn() or {}")
-    assert changed(before, code_digests.files()) == {f"05_learn--{name}.json" for name in code_digests.METHODS}
 
 
 def test_files_are_written_and_those_of_what_is_gone_removed(home: Path) -> None:

@@ -34,18 +34,6 @@ def test_the_committed_params_load_as_they_are_written() -> None:
     check(study)
 
 
-def test_what_may_be_left_out_has_its_default() -> None:
-    raw = {k: v for k, v in COMMITTED.items() if k not in ("pretrain", "reference")}
-    study = params.parse(raw | {"runs": {"finetune": {"seeds": [0], "set": {}}}}, "params")
-    assert (study.pretrain, study.reference) == (None, None)
-    run = study.runs["finetune"]
-    assert (run.orders, run.story, run.by_task) == ([], False, False)
-
-
-def test_the_method_of_a_run_is_its_name_without_the_variant() -> None:
-    assert [params.method_of(run) for run in ("adapter", "adapter+wide", "adapter+a+b")] == ["adapter"] * 3
-
-
 def test_settings_of_a_run_and_what_it_sets_of_the_tasks() -> None:
     run = {"seeds": [0], "set": {"lr": 0.5, "shots": 3, "cut": 2}}
     study = small_study.study({"runs.finetune+few": run})

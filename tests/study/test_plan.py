@@ -36,21 +36,12 @@ def test_a_whole_run_is_one_stage() -> None:
     )
 
 
-def test_a_run_has_the_orders_it_names_or_the_first() -> None:
-    found = plan.items(small(finetune=Run([3], {}), adapter=Run([0], {}, ["II"])))
-    assert list(found) == ["finetune--I--s3", "adapter--II--s0"]
-
-
 def test_an_order_may_be_learned_by_some_of_the_seeds_alone() -> None:
     study = small(finetune=Run([3, 5, 4], {}, {"II": 1, "I": 3}), adapter=Run([0, 1], {}, ["I", "II"]))
     assert plan.seeds_of(study, "finetune") == {"II": [3], "I": [3, 5, 4]}
     assert plan.seeds_of(study, "adapter") == {"I": [0, 1], "II": [0, 1]}
+    assert plan.seeds_of(small(finetune=Run([3], {})), "finetune") == {"I": [3]}  # the first, if it names none
     assert list(plan.items(study))[:4] == [f"finetune--{which}" for which in ("II--s3", "I--s3", "I--s5", "I--s4")]
-
-
-def test_the_method_of_a_stage_is_its_runs() -> None:
-    found = plan.items(small(**{"finetune+few": Run([0], {"shots": 1})}))
-    assert [(item.run, item.method) for item in found.values()] == [("finetune+few", "finetune")]
 
 
 def test_a_task_that_is_cut_counts_as_its_parts() -> None:
@@ -139,10 +130,3 @@ def test_stages_depend_on_the_pictures_of_a_folder_study() -> None:
     assert folder.tasks.source == "folder"
     for study, pictures in ((folder, folder.tasks.root), (mini, "data/mini/data.json")):
         assert plan._variables(study)["pictures"] == pictures
-
-
-def test_a_study_that_calls_itself_by_another_name_writes_nothing(project: Path) -> None:
-    (project / "studies/mine.yaml").write_text(yaml.safe_dump(small_study.RAW))
-    with pytest.raises(params.ParamsError, match=r"studies/mine.yaml: study is 'tiny'"):
-        plan.write("mine", root=project)
-    assert not (project / "studies/mine").exists()

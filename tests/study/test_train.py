@@ -76,12 +76,6 @@ def test_batches_are_shuffled_epochs_without_the_odd_rest() -> None:
     assert epochs[0] != epochs[1] != epochs[2]
 
 
-def test_an_epoch_that_fits_covers_every_picture_and_a_small_set_is_taken_whole() -> None:
-    whole = np.concatenate(batches(12, 4, 3, np.random.default_rng(0)))
-    assert sorted(whole) == list(range(12))
-    assert [sorted(batch) for batch in batches(3, 8, 2, np.random.default_rng(0))] == [[0, 1, 2]] * 2
-
-
 def test_a_task_is_begun_stepped_and_ended_in_order() -> None:
     method = Slope()
     losses = run(method, seed=5, number=1)
@@ -106,16 +100,6 @@ def test_several_tasks_together_take_the_steps_of_all_on_one_schedule() -> None:
     assert moves[0] == pytest.approx(0.1, rel=1e-3)
     assert moves[-1] < 0.1 * moves[0]  # one cosine over all twelve
     assert moves[4] > 0.5 * moves[0]
-
-
-def test_steps_follow_the_schedule() -> None:
-    """AdamW's first steps on an even slope are as long as the learning rate: 0.1 times the schedule."""
-    method = Slope()
-    run(method, steps=3, warmup=1)
-    places = [place for place, _ in method.before]
-    shares = [warmup_cosine(step, 3, 1) for step in range(2)]
-    assert places[0] - places[1] == pytest.approx(0.1 * shares[0], rel=1e-3)
-    assert places[1] - places[2] == pytest.approx(0.1 * shares[1], rel=0.02)
 
 
 def test_same_seed_same_losses_and_every_task_has_its_own_randomness() -> None:

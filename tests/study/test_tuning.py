@@ -53,8 +53,9 @@ def test_what_was_tried_is_kept_and_not_tried_again_by_the_same_code_and_numbers
     study, tried = tuned(tmp_path), []
 
     def score(_study: OpenStudy, name: str, changes: dict[str, float], seed: int) -> float:
-        tried.append((name, *changes.values(), seed))
-        return {0.1: 50.0, 0.2: 80.0}.get(*changes.values(), 79.0) + seed - 100
+        (value,) = changes.values()
+        tried.append((name, value, seed))
+        return {0.1: 50.0, 0.2: 80.0}.get(value, 79.0) + seed - 100
 
     monkeypatch.setattr(tuning, "score", score)
     first = tuning.tune(study, "finetune")
