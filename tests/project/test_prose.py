@@ -9,7 +9,7 @@ import pytest
 from lib.report.tables import with_table
 from lib.study.studies import NOTEBOOKS, ROOT
 from tools.course.exercises import SOLUTIONS, STUDENTS
-from tools.stages.report import MARKS
+from tools.stages.report import CLAIMS, MARKS
 
 RESULT = re.compile(r"\d+(?:\.\d+)? ?(?:%(?! interval)|percent\b|(?:percentage )?points\b)")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", NOTEBOOKS / "course" / "README.md"]
@@ -17,11 +17,13 @@ CHAPTERS = sorted(path for place in (NOTEBOOKS, STUDENTS, SOLUTIONS) for path in
 
 
 def prose(path: Path) -> str:
-    """A page without its table of results, or a notebook's text."""
+    """A page without its tables of results, or a notebook's text."""
     text = path.read_text()
     if path.suffix == ".ipynb":
         return "\n".join("".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "markdown")
-    return with_table(text, "", MARKS) if MARKS[0] in text else text
+    for marks in (MARKS, CLAIMS):
+        text = with_table(text, "", marks) if marks[0] in text else text
+    return text
 
 
 def test_a_typed_result_is_recognised() -> None:
