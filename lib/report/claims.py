@@ -125,7 +125,8 @@ def fewer_parameters(theirs: str, least: float) -> Callable[[Evidence], Judged]:
         ours = first["trainable_parameters"] + first.get("selector_parameters", 0)
         fewer = 100 * (1 - ours / second["trainable_parameters"])
         words = f"{ours:,} and {second['trainable_parameters']:,}, {name(theirs)}"
-        return Judged(HOLDS if fewer >= least else FAILS, None, words, f"{abs(fewer):.0f} % {'fewer' if fewer > 0 else 'more'}")
+        shown = f"{abs(fewer):.0f} % {'fewer' if fewer > 0 else 'more'}"
+        return Judged(HOLDS if fewer >= least else FAILS, None, words, shown)
 
     return judge
 
