@@ -60,7 +60,7 @@ def differences(results: list[Content], reference: str, figure: Figure, decision
                 style = {"color": colour, "marker": "o", "mfc": colour if p < paired.LEVEL else "white", "capsize": 2}
                 axes.errorbar(gap.mean, place, xerr=np.nan_to_num(gap.half), **style)
         axes.set_title(metric.title(), loc="left")
-        axes.set_xlabel(f"{name(reference)} minus the run (points)", fontsize=9)
+        axes.set_xlabel("method minus run (points)", fontsize=9)
     _rows(grid[0], {run: table[run]["average"][0].pairs for run in runs})
     figure.tight_layout()
 
