@@ -91,7 +91,6 @@ LOOK = {
     "wise_ft": Look("WiSE-FT", ORANGE, "d", "--"),
     "zscl": Look("ZSCL", ORANGE, "h", "--"),
     "zscl+other_words": Look("ZSCL, captions without the tasks' names", ORANGE, "H", ":"),
-    "lwf_vr+other_words": Look("LwF-VR, captions without the tasks' names", ORANGE, ">", ":"),
     "zscl+no_averaging": Look("ZSCL, no weight averaging", ORANGE, "H", "-."),
     "mas": Look("MAS", ORANGE, "8", "--"),
     "expert_gate": Look("Expert Gate", AMBER, "X", "--"),
