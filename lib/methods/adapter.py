@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lib.data.frozen import Features
 from lib.data.tasks import Task
 from lib.methods.base import Context, Lesson, Method, Predictions, joined, under
-from lib.methods.scoring import Selecting, classify, cross_entropy, encode_images
+from lib.methods.scoring import ModelPerTask, classify, cross_entropy, encode_images
 from lib.moe import Blocks, MoECLIP, MoEConfig, Routing
 from lib.settings import Positive, Rate
 
@@ -88,8 +88,12 @@ class SingleAdapter(Method):
 
     def ask(self, task: Task, features: Features, number: int, places: Tensor) -> Tensor:
         """A router's answers (n,) on a task's test images at places (n,)."""
-        encode, text = (RoutedTower(self.model, tower, number) for tower in ("image", "text"))
-        image = self.encode_once(number, task, places, lambda x: encode_images(encode, self.backbone, x))
+        return self.routed(task, number, places, number)
+
+    def routed(self, task: Task, router: int, places: Tensor, key: int) -> Tensor:
+        """Those answers, by a router of the model as it is now. key: of `encode_once`."""
+        encode, text = (RoutedTower(self.model, tower, router) for tower in ("image", "text"))
+        image = self.encode_once(key, task, places, lambda x: encode_images(encode, self.backbone, x))
         return classify(image, text, self.backbone, task)
 
     def trained(self) -> dict[str, nn.Parameter]:
@@ -103,7 +107,7 @@ class SingleAdapter(Method):
         self.model.load_adapter_state(under("moe.", state))
 
 
-class AdapterPerTask(Selecting, SingleAdapter):
+class AdapterPerTask(ModelPerTask, SingleAdapter):
     """A control: an adapter of its own for every task, frozen after it, and the selector of the mixture (DDAS).
 
     Nothing is shared, so nothing is forgotten. What a mixture is worth is what it adds to this.
@@ -128,18 +132,7 @@ class AdapterPerTask(Selecting, SingleAdapter):
 
     def ask(self, task: Task, features: Features, number: int, places: Tensor) -> Tensor:
         self.model.load_adapter_state(under(f"{number}.", self.adapters))
-        encode, text = (RoutedTower(self.model, tower, 0) for tower in ("image", "text"))
-        image = self.encode_once(number, task, places, lambda x: encode_images(encode, self.backbone, x))
-        return classify(image, text, self.backbone, task)
-
-    def size(self) -> dict[str, int]:
-        """All adapters' parameters."""
-        size, tasks = super().size(), len(self.selector.tasks) if self.selector else 0
-        return size | {"trainable_parameters": tasks * size["trainable_parameters"]}
-
-    def state(self) -> dict[str, Tensor]:
-        """Adapters and selector; `model` is one of the adapters."""
-        return {name: v for name, v in super().state().items() if name.startswith((*self.saved, self.prefix))}
+        return self.routed(task, 0, places, number)
 
     def restore(self, state: dict[str, Tensor]) -> None:
         model = under("adapters.0.", state) or self.model.adapter_state()

@@ -74,6 +74,12 @@ class LwF(FineTune):
         self.earlier.append(self.prompts)
 
 
+def chosen(context: Context, task_names: bool) -> ReferenceSet:
+    """The reference set of the study, with or without the captions that name a task's class."""
+    reference = context.reference()
+    return reference if task_names else reference.without_names()
+
+
 class LwFVR(LwF):
     """LwF with one group of random sentences, from the first task on, when the teacher is CLIP (Ding et al. 2022).
 
@@ -93,8 +99,7 @@ class LwFVR(LwF):
     def all_sentences(self, lesson: Lesson) -> Tensor:
         """All captions of the reference set."""
         self.rng = lesson.rng(2)
-        reference = self.context.reference()
-        return (reference if self.settings.task_names else reference.without_names()).tokens
+        return chosen(self.context, self.settings.task_names).tokens
 
     def groups(self) -> list[Tensor]:
         """One group, drawn anew."""
@@ -139,8 +144,7 @@ class ZSCL(FineTune):
     @cached_property
     def reference(self) -> ReferenceSet:
         """The reference set of the study, or the part of it that names no class of a task."""
-        reference = self.context.reference()
-        return reference if self.settings.task_names else reference.without_names()
+        return chosen(self.context, self.settings.task_names)
 
     @cached_property
     @torch.no_grad()

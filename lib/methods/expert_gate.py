@@ -23,7 +23,7 @@ from lib.data.frozen import Features
 from lib.data.tasks import Task
 from lib.methods.base import Context, Lesson, joined, under
 from lib.methods.finetune import FineTune
-from lib.methods.scoring import Selecting
+from lib.methods.scoring import ModelPerTask
 from lib.selector import CLIP, DDAS
 
 
@@ -32,7 +32,7 @@ def relatedness(errors: Tensor) -> Tensor:
     return 1 - (errors[:-1] - errors[-1]) / errors[-1]
 
 
-class ExpertGate(Selecting, FineTune):
+class ExpertGate(ModelPerTask, FineTune):
     """Experts and gates. `model` holds the weights of the one expert that is trained or asked at the time."""
 
     prefix = "gates."
@@ -66,15 +66,6 @@ class ExpertGate(Selecting, FineTune):
     def ask(self, task: Task, features: Features, number: int, places: Tensor) -> Tensor:
         self._load_expert(number)
         return self.classes(task, places, number)
-
-    def size(self) -> dict[str, int]:
-        """All experts' parameters."""
-        size = super().size()
-        return size | {"trainable_parameters": len(self.started) * size["trainable_parameters"]}
-
-    def state(self) -> dict[str, Tensor]:
-        """Experts and gates; `model` is one of the experts."""
-        return {name: v for name, v in super().state().items() if name.startswith((*self.saved, self.prefix))}
 
     def report(self) -> dict[str, Any]:
         """The expert from which each task's expert started; -1 is CLIP."""

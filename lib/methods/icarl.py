@@ -25,7 +25,7 @@ from lib.data.frozen import Features
 from lib.data.tasks import Task, random_crop
 from lib.methods.base import Context, Lesson, Predictions
 from lib.methods.distillation import LwF
-from lib.methods.scoring import distillation, logits, told
+from lib.methods.scoring import distillation, logits, of_learned
 from lib.settings import Count, ParamsError, Positive
 
 
@@ -115,7 +115,7 @@ class ICaRL(LwF):
 
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
-        """The nearest mean for images of learned classes (`told`), elsewhere the model's nearest class name."""
+        """The nearest mean for images of learned classes (`of_learned`), elsewhere the model's nearest class name."""
         every = torch.arange(len(task.test))
         name, edges = self.classes(task, every), self.edges()
         column = torch.full((edges[-1],), -1)  # of each learned class among the candidates; -1 = no candidate
@@ -130,7 +130,7 @@ class ICaRL(LwF):
         means = F.normalize(owners.T @ self.phi(self.images[used]), dim=-1)  # (C, F), of sums as of means
         phi = F.normalize(self.encode_once(0, task, every, self.encode).cpu(), dim=-1)
         mean = (phi @ means.T).where(owners.any(dim=0), -torch.inf).argmax(dim=1)
-        learned = told(task, number, len(self.earlier))
+        learned = of_learned(task, number, len(self.earlier))
         return Predictions({decision: torch.where(of, mean, name) for decision, of in learned.items()}, {})
 
 

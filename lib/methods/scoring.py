@@ -48,7 +48,7 @@ def classify(image: Tensor, encode_text: Encode, backbone: Backbone, task: Task)
     return nearest(image, zero_shot_classifier(encode_text, backbone.tokenizer, task.classes, task.templates))
 
 
-def told(task: Task, number: int, learned: int) -> dict[str, Tensor]:
+def of_learned(task: Task, number: int, learned: int) -> dict[str, Tensor]:
     """Of each test image (N,) whether its class was learned, by the rule of RAIL (sample) and as told (oracle).
 
     RAIL's rule (Xu et al. 2024): the class that the frozen CLIP finds among those of all tasks is of a learned task.
@@ -124,3 +124,16 @@ class Selecting(Method):
         self.selector = self.new_selector(int(held["stored_width"])).to(self.backbone.device) if held else None
         if self.selector:
             self.selector.restore(held)
+
+
+class ModelPerTask(Selecting):
+    """A selecting method that keeps a model for every task in `saved`; `model` is the one that is trained or asked."""
+
+    def size(self) -> dict[str, int]:
+        """The parameters of all tasks' models."""
+        size, tasks = super().size(), len(self.selector.tasks) if self.selector else 0
+        return size | {"trainable_parameters": tasks * size["trainable_parameters"]}
+
+    def state(self) -> dict[str, Tensor]:
+        """What is saved, and the selector; not `model`."""
+        return {name: v for name, v in super().state().items() if name.startswith((*self.saved, self.prefix))}

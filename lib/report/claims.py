@@ -45,9 +45,9 @@ class Evidence:
     results: list[Content]
     labels: str
 
-    def runs(self, order: str | None = None) -> dict[str, list[Content]]:
-        """Results by run, of one order if it is named."""
-        return by_run(self.results, order)
+    def runs(self) -> dict[str, list[Content]]:
+        """Results by run."""
+        return by_run(self.results)
 
     def gap(self, ours: str, theirs: str, metric: str, decision: str = "sample", other: str = "") -> Difference | None:
         """The paired difference of two runs; None if one has no results."""
@@ -89,7 +89,9 @@ def best_of_all(metric: str) -> Callable[[Evidence], Judged]:
     return judge
 
 
-def larger(ours: str, theirs: str, metric: str, decision: str = "sample", least: float = 0.0, other: str = ""):
+def larger(
+    ours: str, theirs: str, metric: str, decision: str = "sample", least: float = 0.0, other: str = ""
+) -> Callable[[Evidence], Judged]:
     """Is one run above another, by more than `least` points? For forgetting, less is better: the sign is turned."""
 
     def judge(evidence: Evidence) -> Judged:
@@ -184,14 +186,18 @@ def by_order(claim: Claim, results: list[Content], labels: str) -> dict[str, Jud
     return {order: each for order, each in judged.items() if each.gap is not None}
 
 
+def on_all_tasks(results: list[Content]) -> list[Content]:
+    """The results on the orders of all tasks, without those on shorter orders."""
+    count = max((len(content["tasks"]) for content in results if not content["variant"]), default=0)
+    return [content for content in results if len(content["tasks"]) == count]
+
+
 def table(results: list[Content]) -> pd.DataFrame:
     """One line a claim: both label spaces, their numbers, and whether orders or labels disagree.
 
     A claim is judged on the orders of all tasks; if these have no results for it, on the order of the ablations.
     """
-    count = max((len(content["tasks"]) for content in results if not content["variant"]), default=0)
-    whole = [content for content in results if len(content["tasks"]) == count]
-    lines = []
+    whole, lines = on_all_tasks(results), []
     for claim in CLAIMS:
         used = whole if claim.judge(Evidence(whole, "")).verdict != UNTESTED else results
         judged = {labels: claim.judge(Evidence(used, prefix)) for labels, prefix in LABELS.items()}

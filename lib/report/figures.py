@@ -24,8 +24,6 @@ from lib.report.tables import (  # noqa: F401 - notebooks draw with them
     value,
 )
 
-METHOD = "moe_adapters"
-
 
 def use_style() -> None:
     """One look for every figure."""

@@ -6,7 +6,7 @@ of comparisons Holm's correction (1979) keeps the chance of one false difference
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import ceil, isfinite, nan
+from math import isfinite, nan
 
 import numpy as np
 from scipy import stats
@@ -115,4 +115,4 @@ def against(
 
 def pairs_in_words(count: int | None) -> str:
     """How many pairs would decide, in words."""
-    return "more seeds" if count is None else "more than 1,000 seeds" if count >= 1000 else f"about {ceil(count)} seeds"
+    return "more seeds" if count is None else "more than 1,000 seeds" if count >= 1000 else f"about {count} seeds"

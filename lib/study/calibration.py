@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lib.clip import zero_shot_classifier
@@ -10,7 +9,7 @@ from lib.data.frozen import Features, class_features
 from lib.data.tasks import Task
 from lib.methods.adapter import RoutedTower
 from lib.methods.moe_adapters import MoEAdapters
-from lib.methods.scoring import encode_images
+from lib.methods.scoring import encode_images, logits
 from lib.selector import CLIP, DDAS
 
 
@@ -24,9 +23,9 @@ def confidence(method: MoEAdapters, task: Task, features: Features, routes: Tens
             image, names = features.image_test[places], class_features(method.backbone, task)
         else:
             encode, text = (RoutedTower(method.model, tower, route) for tower in ("image", "text"))
-            image = F.normalize(encode_images(encode, method.backbone, task.test.images[places]), dim=-1).cpu()
+            image = encode_images(encode, method.backbone, task.test.images[places]).cpu()
             names = zero_shot_classifier(text, method.backbone.tokenizer, task.classes, task.templates).cpu()
-        scores = (method.backbone.model.logit_scale.exp().cpu() * image @ names.T).softmax(dim=1)
+        scores = logits(image, names, method.backbone.model.logit_scale.cpu()).softmax(dim=1)
         sure[places], answers = scores.max(dim=1)
         right[places] = answers == task.test.labels[places]
     return sure, right

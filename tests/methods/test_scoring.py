@@ -11,7 +11,7 @@ from lib.data.scenarios import Tested
 from lib.data.tasks import Pictures
 from lib.methods import METHODS
 from lib.methods.base import Method, Predictions
-from lib.methods.scoring import told
+from lib.methods.scoring import of_learned
 from lib.selector import CLIP
 from lib.study.train import Row, evaluate, zero_shot_row
 from tests.support import small_lessons, small_study
@@ -95,8 +95,8 @@ def test_looking_up_the_classes_is_the_oracle_among_a_tasks_own_and_clip_among_a
 def test_a_class_is_learned_by_rails_rule_if_the_nearest_of_all_is_of_a_learned_task() -> None:
     task = replace(small_study.sequence()[0][0], nearest_task=torch.tensor([0, 1, 2, 2] * 3))
     for number, learned in ((0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (2, 3)):
-        found = told(task, number, learned)
+        found = of_learned(task, number, learned)
         assert found["sample"].tolist() == [learned > nearest for nearest in (0, 1, 2, 2)] * 3
         assert found["oracle"].tolist() == [number < learned] * 12
-    outside = told(replace(task, nearest_task=None), 1, 2)
+    outside = of_learned(replace(task, nearest_task=None), 1, 2)
     assert torch.equal(outside["sample"], outside["oracle"])
