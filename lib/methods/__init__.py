@@ -28,6 +28,10 @@ METHODS = {
     "adapter": "adapter.SingleAdapter",
     "adapter_per_task": "adapter.AdapterPerTask",
     "moe_adapters": "moe_adapters.MoEAdapters",
+    "vote": "vote.Vote",
+    "moe_confidence": "confidence.MoEConfidence",
+    "moram": "moram.MoRAM",
+    "beyond": "beyond.Beyond",
 }
 
 

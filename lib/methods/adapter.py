@@ -107,11 +107,8 @@ class SingleAdapter(Method):
         self.model.load_adapter_state(under("moe.", state))
 
 
-class AdapterPerTask(ModelPerTask, SingleAdapter):
-    """A control: an adapter of its own for every task, frozen after it, and the selector of the mixture (DDAS).
-
-    Nothing is shared, so nothing is forgotten. What a mixture is worth is what it adds to this.
-    """
+class KeptAdapters(SingleAdapter):
+    """An adapter of its own for every task, frozen after it: nothing is shared, so nothing is forgotten."""
 
     saved = ("adapters",)
 
@@ -125,15 +122,31 @@ class AdapterPerTask(ModelPerTask, SingleAdapter):
         return super().begin_task(lesson)
 
     def end_task(self, lesson: Lesson) -> None:
-        """Keeps the adapter, and the selector learns the task."""
+        """Keeps the adapter."""
         super().end_task(lesson)
         self.adapters |= joined(f"{lesson.number}.", {k: v.clone() for k, v in self.model.adapter_state().items()})
-        self.learn_route(lesson)
 
-    def ask(self, task: Task, features: Features, number: int, places: Tensor) -> Tensor:
+    def load(self, number: int) -> None:
+        """Puts the adapter of task `number` into the model."""
         self.model.load_adapter_state(under(f"{number}.", self.adapters))
-        return self.routed(task, 0, places, number)
+
+    def state(self) -> dict[str, Tensor]:
+        """What is saved; not `model`."""
+        return {name: tensor for name, tensor in super().state().items() if not name.startswith("moe.")}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         model = under("adapters.0.", state) or self.model.adapter_state()
         super().restore(state | joined("moe.", model))
+
+
+class AdapterPerTask(ModelPerTask, KeptAdapters):
+    """A control: kept adapters and the selector of the mixture (DDAS). What a mixture is worth is what it adds."""
+
+    def end_task(self, lesson: Lesson) -> None:
+        """Keeps the adapter, and the selector learns the task."""
+        super().end_task(lesson)
+        self.learn_route(lesson)
+
+    def ask(self, task: Task, features: Features, number: int, places: Tensor) -> Tensor:
+        self.load(number)
+        return self.routed(task, 0, places, number)

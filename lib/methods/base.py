@@ -80,7 +80,31 @@ class Lesson:
         return np.random.default_rng([*self.seed, stream])
 
 
-class Method:
+class Saved:
+    """Something whose attributes in `saved` are its state: each a tensor, or a list or dict of tensors."""
+
+    saved: ClassVar[tuple[str, ...]] = ()
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a checkpoint must keep besides the frozen CLIP, as a flat state dict."""
+        state = {}
+        for name in self.saved:
+            held = getattr(self, name)
+            parts = dict(enumerate(held)) if isinstance(held, list) else held
+            state |= {name: held} if isinstance(held, Tensor) else joined(f"{name}.", parts)
+        return state
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Loads what `state` returned; ignores entries that a subclass added."""
+        for name in self.saved:
+            held, parts = getattr(self, name), under(f"{name}.", state)
+            if isinstance(held, Tensor):
+                setattr(self, name, state[name])
+            else:
+                setattr(self, name, parts if isinstance(held, dict) else [parts[str(i)] for i in range(len(parts))])
+
+
+class Method(Saved):
     """A way to learn a sequence of tasks with CLIP.
 
     Tasks are numbered 0, 1, 2, ... in the order in which they are learned. A method never knows how many will come.
@@ -92,10 +116,11 @@ class Method:
     class Settings:
         """The settings of the method, as params.yaml names them; here none."""
 
-    saved: ClassVar[tuple[str, ...]] = ()  # attributes of the state: each a tensor, or a list or dict of tensors
     needs_reference: ClassVar[bool] = False  # True if it learns from the reference set
     decisions: tuple[str, ...] = ("sample",)
     asked: int = 0  # images that an image tower has encoded for predictions, so far
+    batch: np.ndarray  # the places (B,) of the images of `loss` among the training images
+    routes_by_names: ClassVar[bool] = False  # True if the candidates' names have a say in routes
 
     def __init__(self, context: Context, settings: dict[str, Any]) -> None:
         self.context, self.backbone = context, context.backbone
@@ -167,24 +192,6 @@ class Method:
         """The number of parameters trained over all tasks so far, and the bytes that a checkpoint stores."""
         trained = sum(p.numel() for p in self.trained().values())
         return {"trainable_parameters": trained, "stored_bytes": sum(v.nbytes for v in self.state().values())}
-
-    def state(self) -> dict[str, Tensor]:
-        """Everything that a checkpoint must keep besides the frozen CLIP, as a flat state dict."""
-        state = {}
-        for name in self.saved:
-            held = getattr(self, name)
-            parts = dict(enumerate(held)) if isinstance(held, list) else held
-            state |= {name: held} if isinstance(held, Tensor) else joined(f"{name}.", parts)
-        return state
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Loads what `state` returned; ignores entries that a subclass added."""
-        for name in self.saved:
-            held, parts = getattr(self, name), under(f"{name}.", state)
-            if isinstance(held, Tensor):
-                setattr(self, name, state[name])
-            else:
-                setattr(self, name, parts if isinstance(held, dict) else [parts[str(i)] for i in range(len(parts))])
 
     def report(self) -> dict[str, Any]:
         """Further entries of the result file, such as the experts that each task used."""

@@ -59,6 +59,7 @@ def learn_task(method: Method, lesson: Lesson, settings: TrainSettings, precisio
         optimizer.param_groups[0]["lr"] = peak * warmup_cosine(step, steps, settings.warmup)
         images = random_crop(method.backbone.pixels(task.train.images[batch]), settings.crop, rng)
         labels = task.train.labels[batch].to(images.device)
+        method.batch = batch
         optimizer.zero_grad()
         with torch.autocast(images.device.type, torch.bfloat16, enabled=is_bf16(precision, images.device)):
             loss = method.loss(images, labels)
@@ -103,7 +104,7 @@ def evaluate(method: Method, views: dict[str, Tested], learned: int, before: Row
     """The row after learning task number `learned`. views: the tasks in each label space (LabelSpace.after).
 
     Where learning cannot have changed the answers on a task, its numbers are copied from the row before; None if the
-    classes to choose from have changed. Routes are those of the first space; class names do not change them.
+    classes to choose from have changed. Routes are those of the first space, where class names do not change them.
     """
     row = Row({space + decision: [] for space in views for decision in method.decisions}, {})
     tested = {space: list(zip(*view, strict=True)) for space, view in views.items()}
@@ -118,7 +119,7 @@ def evaluate(method: Method, views: dict[str, Tested], learned: int, before: Row
             answers = method.predict(task, frozen, number)
             for decision in method.decisions:
                 row.accuracy[space + decision].append(accuracy(answers.classes[decision], task.test.labels))
-            for decision, routes in answers.routes.items() if not space else ():
-                row.routed.setdefault(decision, []).append(count_routes(routes, learned + 1))
+            for decision, routes in answers.routes.items() if method.routes_by_names or not space else ():
+                row.routed.setdefault(space + decision, []).append(count_routes(routes, learned + 1))
     method.encoded = None
     return row

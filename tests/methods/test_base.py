@@ -13,9 +13,11 @@ from lib.settings import ParamsError
 from tests.support import small_lessons, small_study
 from tests.support.small_lessons import predicted
 
-SELECTING = ["expert_gate", "linear_probe", "analytic_head", "adapter_per_task", "moe_adapters"]
-TOLD = ["icarl", "rail_primal", "rail_dual"]  # decide without a selector whether the method or CLIP answers
-ADAPTERS = {"adapter", "adapter_per_task", "moe_adapters"}  # sixty steps are not enough for them
+SELECTING = ["expert_gate", "linear_probe", "analytic_head", "adapter_per_task", "vote", "moe_adapters"]
+# These decide without a selector whether the method or CLIP answers.
+TOLD = ["icarl", "rail_primal", "rail_dual", "moe_confidence", "beyond"]
+# Sixty steps are not enough for these.
+ADAPTERS = {"adapter", "adapter_per_task", "vote", "moe_adapters", "moe_confidence", "beyond"}
 LEARNING = sorted(set(METHODS) - {"zero_shot", "joint", "finetune_single"} - ADAPTERS)
 
 

@@ -1,0 +1,185 @@
+"""Beyond the paper: MoE-Adapters whose statistics say, picture by picture, what is known and what is not.
+
+Training is that of MoE-Adapters. In place of DDAS there are sums in closed form (statistics.py). A picture passes the
+frozen CLIP and one router:
+
+    1. Ridge regression finds the likeliest learned classes: q(y), and with it the task t whose router is asked.
+    2. The answer of a learned task is the mean of q(y | t) and the router's p_t(y).
+    3. m, the chance that the class was learned, has the log odds
+         slope * log(density of a known class / of an unknown class in a known look)
+         + log(frozen CLIP's belief in learned names / in the others, a name) - doubt * entropy(p_t) + prior.
+    4. P(y) = m * the learned answer for learned names, (1 - m) * CLIP's answer for the others. If the look is known,
+       CLIP's image features are first moved as that look's pictures would have had to be.
+
+The method is told the candidate names and which of them it has learned, as RAIL and MoE-Confidence are; no task, no
+flag and no threshold for a task. Among a task's own names (own labels) that gives the task away: there m is 0 or 1.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib.clip import zero_shot_classifier
+from lib.data.frozen import Features, class_features
+from lib.data.tasks import Task
+from lib.methods.adapter import RoutedTower
+from lib.methods.base import Context, Lesson, Predictions, joined, under
+from lib.methods.moe_adapters import MoEAdapters
+from lib.methods.scoring import encode_images, logits
+from lib.methods.statistics import Looks, Ridge, moving
+from lib.selector import CLIP
+from lib.settings import Positive, PositiveShare, Rate, Share, Weight
+
+Places = dict[int, Tensor]  # by learned task, where its classes (C,) stand among the candidates
+
+
+class Beyond(MoEAdapters):
+    """The mixture with statistics. Decisions: `sample`, told nothing, and `oracle`, told the task if it was learned."""
+
+    @dataclass(frozen=True)
+    class Settings(MoEAdapters.Settings):
+        """Besides those of the mixture, whose selector is none.
+
+        width, ridge: of the regression. temperature: of the softmax over its scores. share: what it has of a learned
+        answer; 0 = the router answers alone, 1 = no router is asked. slope, names, doubt, prior: of the log odds of a
+        learned class. soft: False takes the likelier side alone. level: the share of a look's pictures that it may
+        lose. penalty: of moving features; 0 = they are not moved.
+        """
+
+        width: Positive
+        ridge: Rate
+        temperature: Rate
+        share: Share
+        slope: Weight
+        names: Weight
+        doubt: Weight
+        prior: float
+        soft: bool
+        level: PositiveShare
+        penalty: Weight
+
+    decisions = ("sample", "oracle")
+    routes_by_names = True
+    saved = (*MoEAdapters.saved, "moves")
+
+    def __init__(self, context: Context, settings: dict) -> None:
+        super().__init__(context, settings | {"selector": "none"})
+        self.decisions = Beyond.decisions
+        s = self.settings
+        self.ridge, self.looks = Ridge(s.width, s.ridge), Looks(context.selector.shrinkage, s.level)
+        self.moves: list[Tensor] = []  # (F, F) of each task
+        self.texts: dict[tuple[str, int], Tensor] = {}  # class features (C, F), not part of the state
+
+    def end_task(self, lesson: Lesson) -> None:
+        """Activate-freeze as in the mixture; then the statistics learn the task's frozen features."""
+        super().end_task(lesson)
+        features, labels, names = lesson.features, lesson.task.train.labels, class_features(self.backbone, lesson.task)
+        self.ridge.learn(features.train, labels, lesson.seed[0])
+        self.looks.learn(features.train, labels)
+        if self.settings.penalty:
+            self.moves.append(moving(features.image_train, names[labels], self.settings.penalty))
+        self.texts = {}
+
+    def predict(self, task: Task, features: Features, number: int) -> Predictions:
+        """The likeliest names. If several tasks' names are candidates, routes: the router asked, or CLIP if m < 1/2."""
+        learned = self.model.num_tasks
+        places = {t: at for t, at in task.places_or_own(number).items() if t < learned}
+        classes, routes = {}, {}
+        for decision, told in (("sample", None), ("oracle", number if number < learned else CLIP)):
+            scores, routes[decision] = self.posterior(task, features, places, told)
+            classes[decision] = scores.argmax(dim=1)
+        return Predictions(classes, routes if task.places else {})
+
+    @torch.no_grad()
+    def posterior(self, task: Task, features: Features, places: Places, told: int | None) -> tuple[Tensor, Tensor]:
+        """P(y) (N, C) of a task's test pictures over its candidates, and routes (N,). told: the task or CLIP; None."""
+        count, candidates = len(task.test), len(task.classes)
+        other = torch.ones(candidates, dtype=torch.bool)  # names that were not learned
+        for at in places.values():
+            other[at] = False
+        zero_shot = self.logits_of(task, features.image_test)  # (N, C)
+        mine = places if told is None else {t: at for t, at in places.items() if t == told}
+        scores = torch.zeros(count, candidates, dtype=torch.float64)
+        known, routes = torch.zeros(count, dtype=torch.float64), torch.full((count,), CLIP)
+        if mine:
+            answers, asked, entropy = self.learned(task, features, mine)
+            known = torch.ones(count, dtype=torch.float64)
+            if told is None and other.any():
+                known = self.chance_of_learned(features, zero_shot, other, entropy)
+            scores += known[:, None] * answers
+            routes = torch.where(known >= 0.5, asked, CLIP)
+        if other.any():
+            rest = self.moved(task, features, zero_shot) if self.settings.penalty else zero_shot
+            scores += (1 - known)[:, None] * rest.masked_fill(~other, -torch.inf).softmax(dim=1)
+        return scores, routes
+
+    def learned(self, task: Task, features: Features, places: Places) -> tuple[Tensor, Tensor, Tensor]:
+        """P(y) (N, C) if the class was learned, the task whose router is asked (N,), and the entropy of p_t (N,)."""
+        s, tasks = self.settings, list(places)
+        parts = self.ridge.scores(features.test).split([len(means) for means in self.looks.means], dim=1)
+        joint = (torch.cat([parts[t] for t in tasks], dim=1) / s.temperature).softmax(dim=1)
+        blocks = joint.split([len(places[t]) for t in tasks], dim=1)  # q(y) of each task's classes
+        shares = torch.stack([block.sum(dim=1) for block in blocks], dim=1)  # (N, T)
+        first, entropy = shares.argmax(dim=1), torch.zeros(len(joint), dtype=torch.float64)
+        answers = torch.zeros(len(joint), len(task.classes), dtype=torch.float64)
+        for column, (t, block) in enumerate(zip(tasks, blocks, strict=True)):
+            sent = (first == column).nonzero().flatten()
+            if len(sent) and s.share < 1:
+                own = self.ask_router(task, t, places[t], sent)
+                entropy[sent] = -torch.special.xlogy(own, own).sum(dim=1)
+                own = (1 - s.share) * shares[sent, column, None] * own
+                block = block.index_copy(0, sent, s.share * block[sent] + own)
+            answers.index_add_(1, places[t], block)
+        if not s.soft:
+            answers = F.one_hot(answers.argmax(dim=1), len(task.classes)).double()
+        return answers, torch.tensor(tasks)[first], entropy
+
+    def ask_router(self, task: Task, router: int, at: Tensor, places: Tensor) -> Tensor:
+        """p_t (n, C): a router's answers among its own classes, at `at` in the candidates, on pictures at `places`."""
+        image, text = (RoutedTower(self.model, tower, router) for tower in ("image", "text"))
+        names = [task.classes[i] for i in at.tolist()]
+        key = ("router", router)
+        if key not in self.texts:
+            self.texts[key] = zero_shot_classifier(text, self.backbone.tokenizer, names, task.templates)
+        rows = self.encode_once(router, task, places, lambda x: encode_images(image, self.backbone, x))
+        return logits(rows, self.texts[key], self.backbone.model.logit_scale).cpu().double().softmax(dim=1)
+
+    def logits_of(self, task: Task, image: Tensor) -> Tensor:
+        """The frozen CLIP's logits (N, C) over a task's candidates, of image features (N, F)."""
+        return logits(image.double(), self.candidates(task), self.backbone.model.logit_scale.cpu())
+
+    def candidates(self, task: Task) -> Tensor:
+        """The frozen CLIP's class features (C, F) of the candidates."""
+        key = (task.name, len(task.classes))
+        if key not in self.texts:
+            self.texts[key] = class_features(self.backbone, task).double()
+        return self.texts[key]
+
+    def moved(self, task: Task, features: Features, zero_shot: Tensor) -> Tensor:
+        """Those logits, of moved features where a task has had the picture's look."""
+        judged, image, moved = self.looks.judge(features.test), features.image_test.double(), zero_shot.clone()
+        look = torch.where(judged.strange, CLIP, judged.unknown.argmax(dim=1))
+        for t, move in enumerate(self.moves):
+            x = image[look == t]
+            moved[look == t] = self.logits_of(task, x + x @ move)
+        return moved
+
+    def chance_of_learned(self, features: Features, zero_shot: Tensor, other: Tensor, entropy: Tensor) -> Tensor:
+        """m (N,): the chance that a picture's class was learned."""
+        s, judged = self.settings, self.looks.judge(features.test)
+        density = judged.known.amax(dim=1) - judged.unknown.amax(dim=1)
+        a_name = [torch.logsumexp(zero_shot[:, which], dim=1) - which.sum().log() for which in (~other, other)]
+        odds = s.slope * density + s.names * (a_name[0] - a_name[1]) - s.doubt * entropy + s.prior
+        return odds.sigmoid() if s.soft else (odds > 0).double()
+
+    def state(self) -> dict[str, Tensor]:
+        parts = joined("ridge.", self.ridge.state()) | joined("looks.", self.looks.state())
+        return super().state() | parts
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        super().restore(state)
+        self.ridge.restore(under("ridge.", state))
+        self.looks.restore(under("looks.", state))
+        self.texts = {}

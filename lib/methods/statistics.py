@@ -1,0 +1,112 @@
+"""What `beyond` knows of its tasks in closed form: sums over frozen features, exact in any order, no picture kept.
+
+Ridge   of every learned class, how much a picture looks like it: ridge regression on random features (as in RAIL)
+Looks   is a picture of a known class, of an unknown class in a known look, or in a look that no task had?
+moving  moves the image features of one look towards the class features that the frozen CLIP should have found
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from scipy.stats import chi2
+from torch import Tensor
+
+from lib.methods.base import Saved
+from lib.methods.rail import projection, woodbury
+
+ROWS = 512  # pictures in one update of a ridge regression
+
+
+class Ridge(Saved):
+    """W = (Phi' Phi + ridge I)^-1 Phi' Y over the classes of all tasks, Phi = ReLU(z P) of unit features z (N, S).
+
+    P is random and drawn from the run's seed, so it is not stored. The update is RAIL's (Xu et al. 2024, Theorem 1).
+    """
+
+    saved = ("inverse", "weights", "seed")
+
+    def __init__(self, width: int, ridge: float) -> None:
+        self.inverse = torch.eye(width, dtype=torch.float64) / ridge
+        self.weights = torch.zeros(width, 0, dtype=torch.float64)  # (width, C of all tasks)
+        self.seed = torch.tensor(0)
+
+    def learn(self, features: Tensor, labels: Tensor, seed: int) -> None:
+        """Adds a task's features (N, S) and labels (N,) among its own classes. seed: the run's."""
+        self.seed, before = torch.tensor(seed), self.weights.shape[1]
+        targets = F.pad(F.one_hot(labels).double(), (before, 0))
+        self.weights = F.pad(self.weights, (0, targets.shape[1] - before))
+        for x, y in zip(self.hidden(features).split(ROWS), targets.split(ROWS), strict=True):
+            self.inverse, self.weights = woodbury(self.inverse, self.weights, x, y)
+
+    def hidden(self, features: Tensor) -> Tensor:
+        """Phi (N, width) of features (N, S)."""
+        drawn = projection(int(self.seed), features.shape[1], len(self.inverse))
+        return F.relu(F.normalize(features.double(), dim=1) @ drawn)
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Phi W (N, C): about 1 for a picture's class and 0 for others."""
+        return self.hidden(features) @ self.weights
+
+
+class Judged(NamedTuple):
+    """Of each picture, by task: log densities, and whether its look is that of no task."""
+
+    known: Tensor  # (N, T) as a class of the task
+    unknown: Tensor  # (N, T) as another class in the task's look
+    strange: Tensor  # (N,) True if no task has had its look
+
+
+class Looks(Saved):
+    """Gaussians whose two covariances all tasks share: W within classes, and B of class means within a task.
+
+    A picture of a known class is drawn from N(class mean, W), one of an unknown class in a task's look from N(task
+    mean, W + B). A look is strange if under W + B a picture lies farther from every task than a share `level` of its
+    own pictures would (chi-square with S degrees of freedom): one level for all tasks, and no threshold.
+    """
+
+    saved = ("means", "within", "between", "freedom")
+
+    def __init__(self, shrinkage: float, level: float) -> None:
+        self.shrinkage, self.level = shrinkage, level
+        self.means: list[Tensor] = []  # (C, S) of each task
+        self.within = self.between = torch.zeros(1, dtype=torch.float64)  # sums (S, S), from the first task on
+        self.freedom = torch.zeros(2, dtype=torch.float64)  # of both: pictures - classes, and classes - tasks
+
+    def learn(self, features: Tensor, labels: Tensor) -> None:
+        """Adds a task's features (N, S) and labels (N,); every class has a picture."""
+        z, counts = features.double(), torch.bincount(labels)
+        means = torch.zeros(len(counts), z.shape[1]).to(z).index_add_(0, labels, z) / counts[:, None]
+        spread, between = z - means[labels], means - means.mean(dim=0)
+        self.means.append(means)
+        self.within, self.between = self.within + spread.T @ spread, self.between + between.T @ between
+        self.freedom = self.freedom + torch.tensor([len(z) - len(means), len(means) - 1])
+
+    def judge(self, features: Tensor) -> Judged:
+        """What the features (N, S) of pictures say."""
+        z = features.double()
+        within = self.within / self.freedom[0].clamp(min=1)
+        known, around = self._factor(within), self._factor(within + self.between / self.freedom[1].clamp(min=1))
+        classes = [torch.cdist(z @ known, means @ known).square() for means in self.means]  # (N, C) each
+        near = [(torch.logsumexp(-d / 2, dim=1) - torch.tensor(d.shape[1]).log()) for d in classes]
+        centres = torch.stack([means.mean(dim=0) for means in self.means])
+        distances = torch.cdist(z @ around, centres @ around).square()  # (N, T)
+        log_dets = [factor.diagonal().log().sum() for factor in (known, around)]
+        strange = distances.amin(dim=1) > float(chi2.isf(self.level, z.shape[1]))
+        return Judged(torch.stack(near, dim=1) + log_dets[0], log_dets[1] - distances / 2, strange)
+
+    def _factor(self, covariance: Tensor) -> Tensor:
+        """A lower triangle L (S, S) with L L' = the inverse of a covariance, shrunk towards a sphere."""
+        sphere = covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)
+        return torch.linalg.cholesky(torch.linalg.inv((1 - self.shrinkage) * covariance + self.shrinkage * sphere))
+
+
+def moving(image: Tensor, classes: Tensor, penalty: float) -> Tensor:
+    """D (F, F) by which x + x D comes nearest to the class features: (X' X + penalty I)^-1 X' (G - X).
+
+    X: image features (N, F) of a task. G: classes (N, F), the features of the name of each picture's class. Both are
+    the frozen CLIP's, of unit length. Names that the task does not have share in what moves the look (Romera-Paredes
+    and Torr 2015 learn such a map without a look).
+    """
+    x, g = image.double(), classes.double()
+    return torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1]).to(x), x.T @ (g - x)).contiguous()

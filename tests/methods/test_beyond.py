@@ -1,0 +1,111 @@
+"""The method beyond: its posterior is a distribution made as written down, and each part can be left out."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from lib.selector import CLIP
+from tests.support import small_study
+from tests.support.mixtures import stir
+from tests.support.small_lessons import predicted, views
+
+LESSONS = small_study.lessons()
+
+
+def learned(**settings: Any) -> Any:
+    """A method after two tasks, a little stirred so that routers differ from CLIP."""
+    method = small_study.teach(small_study.method("beyond", **settings), 0, 1)
+    stir(method.model)
+    return method
+
+
+@pytest.fixture(scope="module")
+def method() -> Any:
+    return learned()
+
+
+def posterior(method: Any, number: int, told: int | None = None, space: str = "union_") -> Any:
+    tasks, features = views()[space]
+    places = {t: at for t, at in tasks[number].places_or_own(number).items() if t < 2}
+    return method.posterior(tasks[number], features[number], places, told)
+
+
+@pytest.mark.parametrize("told", [None, 0, CLIP])
+@pytest.mark.parametrize("space", ["", "union_"])
+def test_the_posterior_is_a_distribution(method: Any, told: int | None, space: str) -> None:
+    for number in range(3):
+        if told not in (None, number if number < 2 else CLIP):
+            continue  # the oracle would not say so
+        scores, routes = posterior(method, number, told, space)
+        torch.testing.assert_close(scores.sum(dim=1), torch.ones(12).double())
+        assert (scores >= 0).all()
+        assert set(routes.tolist()) <= {CLIP, 0, 1}
+
+
+def test_the_oracle_answers_with_the_names_of_the_task_or_with_those_that_were_not_learned(method: Any) -> None:
+    task = views()["union_"][0][0]
+    mine = posterior(method, 0, 0)[0] > 0
+    assert mine[:, task.places[0]].all()
+    assert mine.sum() == 12 * 3
+    rest = posterior(method, 2, CLIP)[0] > 0
+    assert not rest[:, torch.cat([task.places[0], task.places[1]])].any()
+
+
+def test_a_learned_answer_is_the_mean_of_the_regression_and_the_router() -> None:
+    halves, router, ridge = learned(), learned(share=0.0), learned(share=1.0)
+    for number in (0, 1):
+        own = [posterior(each, number, space="")[0] for each in (halves, router, ridge)]
+        torch.testing.assert_close(own[0], (own[1] + own[2]) / 2)
+        with torch.no_grad():
+            answers = router.ask_router(LESSONS[number].task, number, torch.arange(3), torch.arange(12))
+        torch.testing.assert_close(own[1], answers)
+    assert ridge.asked == 0
+
+
+def test_log_odds_are_the_sum_of_their_parts(method: Any) -> None:
+    tasks, features = views()["union_"]
+    task, held = tasks[2], features[2]
+    other = torch.ones(len(task.classes), dtype=torch.bool)
+    other[torch.cat([task.places[0], task.places[1]])] = False
+    zero_shot, entropy = method.logits_of(task, held.image_test), torch.rand(12).double()
+    chance = method.chance_of_learned(held, zero_shot, other, entropy)
+    judged = method.looks.judge(held.test)
+    density = judged.known.amax(dim=1) - judged.unknown.amax(dim=1)
+    names = zero_shot[:, ~other].exp().mean(dim=1).log() - zero_shot[:, other].exp().mean(dim=1).log()
+    expected = (0.3 * density + names - 2.0 * entropy + 2.5).sigmoid()
+    torch.testing.assert_close(chance, expected, check_dtype=False, rtol=1e-4, atol=1e-5)
+
+
+def test_an_unknown_class_is_answered_by_moved_features_in_a_known_look_alone() -> None:
+    still, moved = learned(penalty=0.0), learned(penalty=1.0)
+    assert still.moves == []
+    task, held = LESSONS[2].task, LESSONS[2].features
+    plain = moved.logits_of(task, held.image_test)
+    moved.looks.level = 1e-12  # no look is strange
+    assert not torch.allclose(moved.moved(task, held, plain), plain)
+    moved.looks.level = 1 - 1e-12  # every look is
+    assert torch.equal(moved.moved(task, held, plain), plain)
+    assert torch.equal(predicted(still, 2).classes["sample"], held.zero_shot)
+
+
+def test_hard_answers_take_the_likelier_side_alone() -> None:
+    for number in range(3):
+        scores, routes = posterior(learned(soft=False), number)
+        places = views()["union_"][0][number].places
+        names = torch.cat([places[0], places[1]]).unique()  # one name is of both
+        assert torch.equal(scores[:, names].sum(dim=1).round(), (routes != CLIP).double())
+
+
+def test_routes_are_reported_where_names_of_several_tasks_are_candidates(method: Any) -> None:
+    tasks, features = views()["union_"]
+    assert predicted(method, 0).routes == {}
+    routes = method.predict(tasks[0], features[0], 0).routes
+    assert routes["oracle"].tolist() == [0] * 12
+    assert set(routes) == {"sample", "oracle"}
+
+
+def test_what_is_stored_counts_the_statistics(method: Any) -> None:
+    state = method.state()
+    assert method.size()["stored_bytes"] == sum(v.nbytes for v in state.values())
+    assert {"ridge.inverse", "looks.within", "moves.1", "looks.means.1"} <= set(state)
