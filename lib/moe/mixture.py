@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from lib.clip.towers import Block, Pass
 from lib.moe.config import MoEConfig
 from lib.moe.experts import Experts
-from lib.moe.router import Router, Routing
+from lib.moe.router import Router, Routing, route_each
 
+TaskOf = int | Tensor  # the task of all samples, or of each (B,)
 Noise = Mapping[int, Tensor] | None  # the routers' standard normal draws (B, E), by block
 
 
@@ -64,13 +65,16 @@ class Mixture(nn.Module):
             twin.renew(tasks)
         return {name: tuple(tensor.shape) for name, tensor in twin.state_dict().items()}
 
-    def forward(self, x: Tensor, x0: Tensor, task: int, noise: Tensor | None = None) -> tuple[Tensor, Routing]:
+    def forward(self, x: Tensor, x0: Tensor, task: TaskOf, noise: Tensor | None = None) -> tuple[Tensor, Routing]:
         """The experts' output (B, L, D) on x (B, L, D), and the routing by x0 (B, D); x0 (1, D) is for all samples."""
         if self.config.experts == 1:
             gates = x.new_ones(1, 1)
             routing = Routing(gates, torch.zeros_like(gates, dtype=torch.long), gates[0])
+        elif isinstance(task, Tensor) and self.config.router == "task":
+            routers: Any = self.routers
+            routing = route_each(routers, task, x0, noise)
         else:
-            routing = self.routers[self.config.router_of(task)](x0, noise)
+            routing = self.routers[0 if isinstance(task, Tensor) else self.config.router_of(task)](x0, noise)
         return self.experts(x, routing), routing.expand(len(x))
 
     @torch.no_grad()
@@ -147,7 +151,7 @@ class TowerMixtures(nn.ModuleDict):
         x = tower.blocks[first].attend(x)
         return Start(tower, first, x, tower.blocks[first].mlp(x))
 
-    def finish(self, start: Start, task: int, noise: Noise = None) -> Encoded:
+    def finish(self, start: Start, task: TaskOf, noise: Noise = None) -> Encoded:
         """Computes the rest of the tower with a task's routers."""
         x, routings = start.x, {}
         for number, block in enumerate(start.tower.blocks[start.block :], start.block):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lib.clip import towers
 from lib.moe.config import MoEConfig
-from lib.moe.mixture import Encoded, Mixture, Noise, Start, TowerMixtures
+from lib.moe.mixture import Encoded, Mixture, Noise, Start, TaskOf, TowerMixtures
 from lib.moe.router import Routing
 
 
@@ -67,8 +67,8 @@ class MoECLIP(nn.Module):
             mixture.add_task()
         return self.num_tasks - 1
 
-    def encode_image(self, images: Tensor, task: int | None, noise: Noise = None, whole: bool = True) -> Encoded:
-        """Encodes images (B, 3, H, W) with a task's routers.
+    def encode_image(self, images: Tensor, task: TaskOf | None, noise: Noise = None, whole: bool = True) -> Encoded:
+        """Encodes images (B, 3, H, W) with a task's routers; tasks (B,) name one for each image, in one pass.
 
         whole=False computes only the class token in the last block: faster, and equal up to rounding.
         """
@@ -105,10 +105,11 @@ class MoECLIP(nn.Module):
         starts = [self.text_adapters.start(towers.text_pass(self.clip, tokens[group], whole)) for group in rows]
         return Prompts(tokens, rows, starts)
 
-    def _check_task(self, task: int) -> None:
-        if not 0 <= task < self.num_tasks:
+    def _check_task(self, task: TaskOf) -> None:
+        numbers = task.tolist() if isinstance(task, Tensor) else [task]
+        if wrong := [number for number in numbers if not 0 <= number < self.num_tasks]:
             allowed = f"0 to {self.num_tasks - 1}" if self.num_tasks else "none"
-            raise ValueError(f"there is no task {task}; tasks so far: {allowed}. add_task() makes the next one")
+            raise ValueError(f"there is no task {wrong[0]}; tasks so far: {allowed}. add_task() makes the next one")
 
     def trainable_parameters(self, task: int) -> list[tuple[str, nn.Parameter]]:
         """Names and parameters that a task trains: all experts, and the task's own routers."""

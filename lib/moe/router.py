@@ -9,6 +9,7 @@ as here. The released code also computes Shazeer's balance loss but never adds i
 is left to the caller.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -66,21 +67,39 @@ class Router(nn.Module):
 
         Noise acts in training mode only. `noise` gives its standard normal draws (B, E); without it torch draws them.
         """
-        with torch.autocast(x0.device.type, enabled=False):  # bf16 has too few digits to rank logits
-            x0 = x0.float()
-            logits = clean = x0 @ self.weight  # (B, E)
-            std = None
-            if self.training and self.noise_weight is not None:
-                std = F.softplus(x0 @ self.noise_weight) + MIN_STD  # (B, E)
-                logits = clean + std * (torch.randn_like(clean) if noise is None else noise)
-            largest, order = logits.topk(min(self.top_k + 1, logits.shape[1]), dim=1)  # (B, K+1), for the load
-            experts = order[:, : self.top_k]  # (B, K)
-            several = self.top_k > 1
-            weights = largest[:, : self.top_k].softmax(dim=1) if several else logits.softmax(dim=1).gather(1, experts)
-            gates = torch.zeros_like(logits).scatter(1, experts, weights)  # (B, E)
-            if std is None or self.top_k == logits.shape[1]:
-                return Routing(gates, experts, (gates > 0).sum(dim=0).to(gates.dtype))
-            return Routing(gates, experts, chance_of_top_k(clean, std, logits, largest).sum(dim=0))
+        return route(x0, self.weight, self.noise_weight if self.training else None, self.top_k, noise)
+
+
+def route_each(routers: Sequence["Router"], tasks: Tensor, x0: Tensor, noise: Tensor | None) -> Routing:
+    """Routes each sample by the router of its own task (B,), gathered: as if each task's samples were routed alone."""
+    used, place = tasks.unique(return_inverse=True)
+    chosen = [routers[number] for number in used.tolist()]
+    weight = torch.stack([router.weight for router in chosen])[place]  # (B, D, E)
+    noisy = [router.noise_weight for router in chosen if router.training and router.noise_weight is not None]
+    return route(x0, weight, torch.stack(noisy)[place] if noisy else None, chosen[0].top_k, noise)
+
+
+def route(x0: Tensor, weight: Tensor, noise_weight: Tensor | None, top_k: int, noise: Tensor | None) -> Routing:
+    """Noisy top-K routing of tokens x0 (B, D) by weights (D, E), or (B, D, E): one matrix for each sample."""
+    with torch.autocast(x0.device.type, enabled=False):  # bf16 has too few digits to rank logits
+        x0 = x0.float()
+        logits = clean = _times(x0, weight)  # (B, E)
+        std = None
+        if noise_weight is not None:
+            std = F.softplus(_times(x0, noise_weight)) + MIN_STD  # (B, E)
+            logits = clean + std * (torch.randn_like(clean) if noise is None else noise)
+        largest, order = logits.topk(min(top_k + 1, logits.shape[1]), dim=1)  # (B, K+1), for the load
+        experts = order[:, :top_k]  # (B, K)
+        weights = largest[:, :top_k].softmax(dim=1) if top_k > 1 else logits.softmax(dim=1).gather(1, experts)
+        gates = torch.zeros_like(logits).scatter(1, experts, weights)  # (B, E)
+        if std is None or top_k == logits.shape[1]:
+            return Routing(gates, experts, (gates > 0).sum(dim=0).to(gates.dtype))
+        return Routing(gates, experts, chance_of_top_k(clean, std, logits, largest).sum(dim=0))
+
+
+def _times(x0: Tensor, weight: Tensor) -> Tensor:
+    """x0 (B, D) times weights (D, E) or (B, D, E): (B, E)."""
+    return x0 @ weight if weight.ndim == 2 else (x0[:, None] @ weight)[:, 0]
 
 
 def chance_of_top_k(clean: Tensor, std: Tensor, logits: Tensor, largest: Tensor) -> Tensor:
