@@ -29,16 +29,23 @@ class Features:
     image_test: Tensor
 
 
-@torch.no_grad()
 def compute(backbone: Backbone, task: Task, kind: str) -> Features:
     """Zero-shot answers with all templates of a task, and features. kind: the selector's, clip or alexnet."""
-    tower, splits = ClsToken(backbone), (task.train.images, task.test.images)
-    pooled = [extract(tower, images, backbone) for images in splits]
-    image = [F.normalize(p @ tower.visual.proj.cpu(), dim=-1) for p in pooled]
+    (train, image_train), (test, image_test) = (
+        of_pictures(backbone, part.images, kind) for part in (task.train, task.test)
+    )
+    return Features(zero_shot(backbone, task, image_test), train, test, image_train, image_test)
+
+
+@torch.no_grad()
+def of_pictures(backbone: Backbone, images: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    """Selector features (N, S) and unit image features (N, F) of uint8 images (N, 3, H, W)."""
+    tower = ClsToken(backbone)
+    pooled = extract(tower, images, backbone)
+    image = F.normalize(pooled @ tower.visual.proj.cpu(), dim=-1)
     if kind != "clip":
-        other = selector_features(backbone, kind).to(backbone.device)
-        pooled = [extract(other, images, backbone) for images in splits]
-    return Features(zero_shot(backbone, task, image[1]), *pooled, *image)
+        pooled = extract(selector_features(backbone, kind).to(backbone.device), images, backbone)
+    return pooled, image
 
 
 @torch.no_grad()

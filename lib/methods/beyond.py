@@ -16,6 +16,7 @@ flag and no threshold for a task. Among a task's own names (own labels) that giv
 """
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,21 @@ from lib.methods.statistics import Looks, Ridge, moving
 from lib.selector import CLIP
 from lib.settings import Positive, PositiveShare, Rate, Share, Weight
 
+BATCH = 128  # pictures of one forward
 Places = dict[int, Tensor]  # by learned task, where its classes (C,) stand among the candidates
+
+
+class Posterior(NamedTuple):
+    """Of each picture the chances of the candidates, the learned task whose router was asked (CLIP: none), and m."""
+
+    scores: Tensor  # (N, C)
+    asked: Tensor  # (N,)
+    learned: Tensor  # (N,)
+
+    @property
+    def routes(self) -> Tensor:
+        """The task whose router was asked (N,), or CLIP if the class was more likely not learned."""
+        return torch.where(self.learned >= 0.5, self.asked, CLIP)
 
 
 class Beyond(MoEAdapters):
@@ -70,7 +85,7 @@ class Beyond(MoEAdapters):
         s = self.settings
         self.ridge, self.looks = Ridge(s.width, s.ridge), Looks(context.selector.shrinkage, s.level)
         self.moves: list[Tensor] = []  # (F, F) of each task
-        self.texts: dict[tuple[str, int], Tensor] = {}  # class features (C, F), not part of the state
+        self.texts: dict[tuple, Tensor] = {}  # class features (C, F), not part of the state
 
     def end_task(self, lesson: Lesson) -> None:
         """Activate-freeze as in the mixture; then the statistics learn the task's frozen features."""
@@ -88,13 +103,13 @@ class Beyond(MoEAdapters):
         places = {t: at for t, at in task.places_or_own(number).items() if t < learned}
         classes, routes = {}, {}
         for decision, told in (("sample", None), ("oracle", number if number < learned else CLIP)):
-            scores, routes[decision] = self.posterior(task, features, places, told)
-            classes[decision] = scores.argmax(dim=1)
+            found = self.posterior(task, features, places, told)
+            classes[decision], routes[decision] = found.scores.argmax(dim=1), found.routes
         return Predictions(classes, routes if task.places else {})
 
     @torch.no_grad()
-    def posterior(self, task: Task, features: Features, places: Places, told: int | None) -> tuple[Tensor, Tensor]:
-        """P(y) (N, C) of a task's test pictures over its candidates, and routes (N,). told: the task or CLIP; None."""
+    def posterior(self, task: Task, features: Features, places: Places, told: int | None = None) -> Posterior:
+        """P(y) of a task's test pictures over its candidates. told: the task, CLIP if not learned, or None."""
         count, candidates = len(task.test), len(task.classes)
         other = torch.ones(candidates, dtype=torch.bool)  # names that were not learned
         for at in places.values():
@@ -102,18 +117,17 @@ class Beyond(MoEAdapters):
         zero_shot = self.logits_of(task, features.image_test)  # (N, C)
         mine = places if told is None else {t: at for t, at in places.items() if t == told}
         scores = torch.zeros(count, candidates, dtype=torch.float64)
-        known, routes = torch.zeros(count, dtype=torch.float64), torch.full((count,), CLIP)
+        known, asked = torch.zeros(count, dtype=torch.float64), torch.full((count,), CLIP)
         if mine:
             answers, asked, entropy = self.learned(task, features, mine)
             known = torch.ones(count, dtype=torch.float64)
             if told is None and other.any():
                 known = self.chance_of_learned(features, zero_shot, other, entropy)
             scores += known[:, None] * answers
-            routes = torch.where(known >= 0.5, asked, CLIP)
         if other.any():
             rest = self.moved(task, features, zero_shot) if self.settings.penalty else zero_shot
             scores += (1 - known)[:, None] * rest.masked_fill(~other, -torch.inf).softmax(dim=1)
-        return scores, routes
+        return Posterior(scores, asked, known)
 
     def learned(self, task: Task, features: Features, places: Places) -> tuple[Tensor, Tensor, Tensor]:
         """P(y) (N, C) if the class was learned, the task whose router is asked (N,), and the entropy of p_t (N,)."""
@@ -124,27 +138,43 @@ class Beyond(MoEAdapters):
         shares = torch.stack([block.sum(dim=1) for block in blocks], dim=1)  # (N, T)
         first, entropy = shares.argmax(dim=1), torch.zeros(len(joint), dtype=torch.float64)
         answers = torch.zeros(len(joint), len(task.classes), dtype=torch.float64)
+        asked = torch.tensor(tasks)[first]
+        image = self.routed_features(task, asked) if s.share < 1 else None
         for column, (t, block) in enumerate(zip(tasks, blocks, strict=True)):
-            sent = (first == column).nonzero().flatten()
-            if len(sent) and s.share < 1:
-                own = self.ask_router(task, t, places[t], sent)
+            sent = (asked == t).nonzero().flatten()
+            if len(sent) and image is not None:
+                own = self.among_own(task, t, places[t], image[sent])
                 entropy[sent] = -torch.special.xlogy(own, own).sum(dim=1)
                 own = (1 - s.share) * shares[sent, column, None] * own
                 block = block.index_copy(0, sent, s.share * block[sent] + own)
             answers.index_add_(1, places[t], block)
         if not s.soft:
             answers = F.one_hot(answers.argmax(dim=1), len(task.classes)).double()
-        return answers, torch.tensor(tasks)[first], entropy
+        return answers, asked, entropy
 
-    def ask_router(self, task: Task, router: int, at: Tensor, places: Tensor) -> Tensor:
-        """p_t (n, C): a router's answers among its own classes, at `at` in the candidates, on pictures at `places`."""
-        image, text = (RoutedTower(self.model, tower, router) for tower in ("image", "text"))
-        names = [task.classes[i] for i in at.tolist()]
-        key = ("router", router)
+    def routed_features(self, task: Task, routers: Tensor) -> Tensor:
+        """Image features (N, F) of a task's test pictures, each by its own router (N,).
+
+        One forward for a batch that mixes routers; an evaluation goes router by router, to compute each picture once.
+        """
+        if self.encoded is None:
+            parts = zip(task.test.images.split(BATCH), routers.split(BATCH), strict=True)
+            passes = (self.model.encode_image(self.backbone.pixels(x), r, whole=False) for x, r in parts)
+            return torch.cat([each.features for each in passes])
+        visual: Any = self.backbone.model.visual
+        rows = torch.zeros(len(routers), visual.output_dim, device=self.backbone.device)
+        for router in routers.unique().tolist():
+            sent, tower = (routers == router).nonzero().flatten(), RoutedTower(self.model, "image", router)
+            rows[sent] = self.encode_once(router, task, sent, lambda x, t=tower: encode_images(t, self.backbone, x))
+        return rows
+
+    def among_own(self, task: Task, router: int, at: Tensor, image: Tensor) -> Tensor:
+        """p_t (n, C): a router's answers among its own classes, at `at` in the candidates, to features (n, F)."""
+        names, key = [task.classes[i] for i in at.tolist()], ("router", router)
         if key not in self.texts:
+            text = RoutedTower(self.model, "text", router)
             self.texts[key] = zero_shot_classifier(text, self.backbone.tokenizer, names, task.templates)
-        rows = self.encode_once(router, task, places, lambda x: encode_images(image, self.backbone, x))
-        return logits(rows, self.texts[key], self.backbone.model.logit_scale).cpu().double().softmax(dim=1)
+        return logits(image, self.texts[key], self.backbone.model.logit_scale).cpu().double().softmax(dim=1)
 
     def logits_of(self, task: Task, image: Tensor) -> Tensor:
         """The frozen CLIP's logits (N, C) over a task's candidates, of image features (N, F)."""
@@ -152,7 +182,7 @@ class Beyond(MoEAdapters):
 
     def candidates(self, task: Task) -> Tensor:
         """The frozen CLIP's class features (C, F) of the candidates."""
-        key = (task.name, len(task.classes))
+        key = ("clip", *task.classes)
         if key not in self.texts:
             self.texts[key] = class_features(self.backbone, task).double()
         return self.texts[key]

@@ -37,7 +37,8 @@ def test_the_posterior_is_a_distribution(method: Any, told: int | None, space: s
     for number in range(3):
         if told not in (None, number if number < 2 else CLIP):
             continue  # the oracle would not say so
-        scores, routes = posterior(method, number, told, space)
+        found = posterior(method, number, told, space)
+        scores, routes = found.scores, found.routes
         torch.testing.assert_close(scores.sum(dim=1), torch.ones(12).double())
         assert (scores >= 0).all()
         assert set(routes.tolist()) <= {CLIP, 0, 1}
@@ -58,9 +59,20 @@ def test_a_learned_answer_is_the_mean_of_the_regression_and_the_router() -> None
         own = [posterior(each, number, space="")[0] for each in (halves, router, ridge)]
         torch.testing.assert_close(own[0], (own[1] + own[2]) / 2)
         with torch.no_grad():
-            answers = router.ask_router(LESSONS[number].task, number, torch.arange(3), torch.arange(12))
+            image = router.routed_features(LESSONS[number].task, torch.full((12,), number))
+            answers = router.among_own(LESSONS[number].task, number, torch.arange(3), image)
         torch.testing.assert_close(own[1], answers)
     assert ridge.asked == 0
+
+
+def test_a_mixed_batch_has_the_features_of_each_router_alone(method: Any) -> None:
+    routers, task = torch.arange(12) % 2, LESSONS[2].task
+    mixed = method.routed_features(task, routers)
+    method.encoded = {}
+    alone = method.routed_features(task, routers)
+    method.encoded = None
+    torch.testing.assert_close(mixed, alone, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(mixed, method.routed_features(task, 1 - routers), atol=1e-3)
 
 
 def test_log_odds_are_the_sum_of_their_parts(method: Any) -> None:
@@ -91,7 +103,8 @@ def test_an_unknown_class_is_answered_by_moved_features_in_a_known_look_alone() 
 
 def test_hard_answers_take_the_likelier_side_alone() -> None:
     for number in range(3):
-        scores, routes = posterior(learned(soft=False), number)
+        found = posterior(learned(soft=False), number)
+        scores, routes = found.scores, found.routes
         places = views()["union_"][0][number].places
         names = torch.cat([places[0], places[1]]).unique()  # one name is of both
         assert torch.equal(scores[:, names].sum(dim=1).round(), (routes != CLIP).double())
