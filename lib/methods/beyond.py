@@ -131,23 +131,25 @@ class Beyond(MoEAdapters):
 
     def learned(self, task: Task, features: Features, places: Places) -> tuple[Tensor, Tensor, Tensor]:
         """P(y) (N, C) if the class was learned, the task whose router is asked (N,), and the entropy of p_t (N,)."""
-        s, tasks = self.settings, list(places)
-        parts = self.ridge.scores(features.test).split([len(means) for means in self.looks.means], dim=1)
-        joint = (torch.cat([parts[t] for t in tasks], dim=1) / s.temperature).softmax(dim=1)
-        blocks = joint.split([len(places[t]) for t in tasks], dim=1)  # q(y) of each task's classes
-        shares = torch.stack([block.sum(dim=1) for block in blocks], dim=1)  # (N, T)
-        first, entropy = shares.argmax(dim=1), torch.zeros(len(joint), dtype=torch.float64)
-        answers = torch.zeros(len(joint), len(task.classes), dtype=torch.float64)
-        asked = torch.tensor(tasks)[first]
-        image = self.routed_features(task, asked) if s.share < 1 else None
-        for column, (t, block) in enumerate(zip(tasks, blocks, strict=True)):
-            sent = (asked == t).nonzero().flatten()
-            if len(sent) and image is not None:
-                own = self.among_own(task, t, places[t], image[sent])
-                entropy[sent] = -torch.special.xlogy(own, own).sum(dim=1)
-                own = (1 - s.share) * shares[sent, column, None] * own
-                block = block.index_copy(0, sent, s.share * block[sent] + own)
-            answers.index_add_(1, places[t], block)
+        s = self.settings
+        columns = torch.arange(len(self.looks.means)).repeat_interleave(
+            torch.tensor([len(m) for m in self.looks.means])
+        )
+        mine = torch.isin(columns, torch.tensor(list(places)))  # the columns of the regression that are candidates
+        scores, owners = self.ridge.scores(features.test)[:, mine], columns[mine]
+        joint = (scores / s.temperature).softmax(dim=1)  # q(y)
+        shares = torch.zeros(len(joint), len(self.looks.means)).double().index_add_(1, owners, joint)  # (N, T)
+        asked, entropy = shares.argmax(dim=1), torch.zeros(len(joint), dtype=torch.float64)
+        if s.share < 1:
+            image = self.routed_features(task, asked)
+            for t in asked.unique().tolist():
+                sent, own = (asked == t).nonzero(), (owners == t).nonzero().flatten()
+                answers = self.among_own(task, t, places[t], image[sent[:, 0]])
+                entropy[sent[:, 0]] = -torch.special.xlogy(answers, answers).sum(dim=1)
+                mixed = (1 - s.share) * shares[sent, t] * answers + s.share * joint[sent, own]
+                joint[sent, own] = mixed
+        at = torch.cat([places[t] for t in sorted(places)])
+        answers = torch.zeros(len(joint), len(task.classes)).double().index_add_(1, at, joint)
         if not s.soft:
             answers = F.one_hot(answers.argmax(dim=1), len(task.classes)).double()
         return answers, asked, entropy

@@ -57,6 +57,18 @@ class Judged(NamedTuple):
     strange: Tensor  # (N,) True if no task has had its look
 
 
+class Whitened(NamedTuple):
+    """Gaussians with one covariance, in coordinates where that is the identity."""
+
+    factor: Tensor  # L (S, S), a lower triangle with L L' = the inverse of the covariance
+    means: Tensor  # (M, S)
+    log_det: float  # of L
+
+    def log_densities(self, features: Tensor) -> Tensor:
+        """Log densities (N, M) of features (N, S), without the constant."""
+        return self.log_det - torch.cdist(features @ self.factor, self.means).square() / 2
+
+
 class Looks(Saved):
     """Gaussians whose two covariances all tasks share: W within classes, and B of class means within a task.
 
@@ -72,6 +84,7 @@ class Looks(Saved):
         self.means: list[Tensor] = []  # (C, S) of each task
         self.within = self.between = torch.zeros(1, dtype=torch.float64)  # sums (S, S), from the first task on
         self.freedom = torch.zeros(2, dtype=torch.float64)  # of both: pictures - classes, and classes - tasks
+        self.gaussians: tuple[Whitened, Whitened] | None = None  # of classes and of looks, from the sums
 
     def learn(self, features: Tensor, labels: Tensor) -> None:
         """Adds a task's features (N, S) and labels (N,); every class has a picture."""
@@ -81,24 +94,33 @@ class Looks(Saved):
         self.means.append(means)
         self.within, self.between = self.within + spread.T @ spread, self.between + between.T @ between
         self.freedom = self.freedom + torch.tensor([len(z) - len(means), len(means) - 1])
+        self.gaussians = None
 
     def judge(self, features: Tensor) -> Judged:
         """What the features (N, S) of pictures say."""
-        z = features.double()
-        within = self.within / self.freedom[0].clamp(min=1)
-        known, around = self._factor(within), self._factor(within + self.between / self.freedom[1].clamp(min=1))
-        classes = [torch.cdist(z @ known, means @ known).square() for means in self.means]  # (N, C) each
-        near = [(torch.logsumexp(-d / 2, dim=1) - torch.tensor(d.shape[1]).log()) for d in classes]
-        centres = torch.stack([means.mean(dim=0) for means in self.means])
-        distances = torch.cdist(z @ around, centres @ around).square()  # (N, T)
-        log_dets = [factor.diagonal().log().sum() for factor in (known, around)]
-        strange = distances.amin(dim=1) > float(chi2.isf(self.level, z.shape[1]))
-        return Judged(torch.stack(near, dim=1) + log_dets[0], log_dets[1] - distances / 2, strange)
+        if self.gaussians is None:  # the same for all pictures until the next task
+            within = self.within / self.freedom[0].clamp(min=1)
+            around = within + self.between / self.freedom[1].clamp(min=1)
+            centres = torch.stack([means.mean(dim=0) for means in self.means])
+            self.gaussians = self._whitened(within, torch.cat(self.means)), self._whitened(around, centres)
+        classes, looks = (gaussian.log_densities(features.double()) for gaussian in self.gaussians)
+        counts = torch.tensor([len(means) for means in self.means])
+        owners = torch.arange(len(counts)).repeat_interleave(counts).expand_as(classes)
+        largest = torch.full_like(looks, -torch.inf).scatter_reduce(1, owners, classes, "amax")
+        sums = torch.zeros_like(looks).scatter_add(1, owners, (classes - largest.gather(1, owners)).exp())
+        strange = looks.amax(dim=1) < self.gaussians[1].log_det - float(chi2.isf(self.level, features.shape[1])) / 2
+        return Judged(largest + (sums / counts).log(), looks, strange)
 
-    def _factor(self, covariance: Tensor) -> Tensor:
-        """A lower triangle L (S, S) with L L' = the inverse of a covariance, shrunk towards a sphere."""
+    def _whitened(self, covariance: Tensor, means: Tensor) -> Whitened:
+        """Gaussians with these means (M, S) and a covariance (S, S), shrunk towards a sphere."""
         sphere = covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)
-        return torch.linalg.cholesky(torch.linalg.inv((1 - self.shrinkage) * covariance + self.shrinkage * sphere))
+        shrunk = (1 - self.shrinkage) * covariance + self.shrinkage * sphere
+        factor = torch.linalg.cholesky(torch.linalg.inv(shrunk))
+        return Whitened(factor, means @ factor, float(factor.diagonal().log().sum()))
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        super().restore(state)
+        self.gaussians = None
 
 
 def moving(image: Tensor, classes: Tensor, penalty: float) -> Tensor:
