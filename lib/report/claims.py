@@ -16,8 +16,10 @@ from lib.report.paired import LEVEL, Difference, difference
 from lib.report.tables import Content, by_run, name
 
 METHOD = "moe_adapters"
+BEYOND = "beyond"  # this study's own method
 BOUNDS = ("joint", "finetune_single")  # told the task, or taught all tasks at once
-CONTROLS = ("zero_shot", "linear_probe", "analytic_head", "adapter_per_task")  # what the method must be worth more than
+# what the method must be worth more than
+CONTROLS = ("zero_shot", "linear_probe", "analytic_head", "adapter_per_task", "vote")
 MARGIN = 1.0  # points
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "not told apart", "cannot be tested here"
 LABELS = {"own": "", "union": "union_"}  # of a decision's name
@@ -68,7 +70,8 @@ def above(gap: Difference | None, least: float = 0.0) -> str:
 
 def rivals(evidence: Evidence) -> list[str]:
     """The other methods of the comparison in the paper's setting, without bounds, controls and variants."""
-    return [run for run in evidence.runs() if "+" not in run and run not in (METHOD, *BOUNDS, *CONTROLS)]
+    others = (METHOD, BEYOND, *BOUNDS, *CONTROLS)
+    return [run for run in evidence.runs() if "+" not in run and run not in others]
 
 
 def best_of_all(metric: str) -> Callable[[Evidence], Judged]:

@@ -96,6 +96,9 @@ LOOK = {
     "expert_gate": Look("Expert Gate", AMBER, "X", "--"),
     "adapter": Look("one adapter, no mixture", AMBER, "P", (0, (5, 1))),
     "adapter_per_task": Look("one adapter a task, DDAS", AMBER, "^", "-"),
+    "vote": Look("one adapter a task, DDAS and ConDU's vote", AMBER, "<", "--"),
+    "moe_confidence": Look("MoE-Confidence", PURPLE, "s", "--"),
+    "moram": Look("MoRAM", PURPLE, "X", "-."),
     "lora": Look("LoRA", AMBER, "X", ":"),
     "linear_probe": Look("linear probe a task, DDAS", GREEN, "s", "--"),
     "analytic_head": Look("analytic head a task, DDAS", GREEN, "v", "-."),
@@ -104,6 +107,7 @@ LOOK = {
     "moe_adapters+no_freeze": Look("MoE-Adapters, no freezing", SKY, "D", "--"),
     "moe_adapters+gaussian": Look("MoE-Adapters, Gaussian selector", SKY, "o", ":"),
     "moe_adapters": Look("MoE-Adapters (the method)", BLUE, "o", "-"),
+    "beyond": Look("beyond: MoE-Adapters and statistics", BLACK, "P", "-"),
 }
 
 
@@ -170,6 +174,9 @@ TOLD = {
     "lookup": "the list of classes",
 }
 
+# These use whether a candidate was learned. Among a task's own names that gives the task away.
+READ_NAMES = ("icarl", "rail_primal", "rail_dual", "moe_confidence", "beyond")
+
 
 def labels_of(decision: str) -> tuple[str, str]:
     """A decision's label space (own or union) and its kind: union_sample is union, sample."""
@@ -178,8 +185,10 @@ def labels_of(decision: str) -> tuple[str, str]:
 
 def told(content: Content, decision: str) -> str:
     """What a run is told about a test picture when it decides so."""
-    alone = {"finetune_single": "the task", "joint": "all tasks at once, in training"}
-    return alone.get(content["method"], TOLD[labels_of(decision)[1]])
+    method, kind = content["method"], labels_of(decision)[1]
+    if kind == "sample" and method in READ_NAMES:
+        return "which names it has learned"
+    return {"finetune_single": "the task", "joint": "all tasks at once, in training"}.get(method, TOLD[kind])
 
 
 def summary(results: list[Content]) -> pd.DataFrame:
