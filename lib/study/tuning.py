@@ -3,8 +3,9 @@
 `python -m lib.study.tuning [METHOD ...]` tries every value of a method's grid (params `tuning`) on the tasks of order
 `tuning_order`, with seeds that no run has. A fifth of the tasks' *training* pictures is held out and scored; no test
 picture is used. The score is the Average of the accuracy matrix, per picture, the mean of all label spaces and seeds:
-learning, remembering and zero-shot ability count alike. The best mean is chosen. Grids have four values each; while the
-best value lies at an end, a further one is added there by hand. `selector` tunes the selector with the main method.
+learning, remembering and zero-shot ability count alike. The prior of `beyond` trades Transfer for Average, and it aims
+at both and at Last, so its score is the mean of the three. The best mean is chosen. Grids have four values each; while
+the best value lies at an end, a further one is added there by hand. `selector` tunes the selector with the main method.
 
 Scores, choice and the standard error of each value's paired difference to the best are written to
 reports/tuning/<study>/<method>.json; the choice is copied to the params by hand, and a test compares the two. What the
@@ -29,7 +30,7 @@ from lib.data.tasks import Pictures
 from lib.files import write_json
 from lib.methods import method_class
 from lib.methods.base import Lesson
-from lib.metrics import average
+from lib.metrics import average, last, transfer
 from lib.study import code_digests
 from lib.study.opened import OpenStudy, open_study
 from lib.study.train import evaluate, learn_task, zero_shot_row
@@ -39,6 +40,7 @@ STREAM = 11  # the random stream that draws them
 SEEDS = (100, 101)  # no run of the comparison has these
 SELECTOR = "selector"  # the grid of the selector's own number
 METHOD = "moe_adapters"  # with which it is tuned
+SCORED = {"beyond": (transfer, average, last)}  # the others: Average
 
 
 def validation(backbone: Backbone, lesson: Lesson) -> Lesson:
@@ -72,7 +74,7 @@ def score(study: OpenStudy, name: str, changes: dict[str, Any], seed: int) -> fl
             learn_task(learner, lesson, study.params.train, study.params.compute.precision)
         rows.append(evaluate(learner, space.after(number), number, rows[-1]))
     matrices = [[row.accuracy[f"{prefix}sample"] for row in rows[1:]] for prefix in space.after(0)]
-    return round(float(np.mean([average(matrix) for matrix in matrices])), 2)
+    return round(float(np.mean([metric(matrix) for metric in SCORED.get(name, (average,)) for matrix in matrices])), 2)
 
 
 def choose(scores: dict[str, list[float]]) -> tuple[str, dict[str, float]]:
