@@ -5,7 +5,7 @@ lies below, and is otherwise not told apart. A claim that something stays holds 
 MARGIN. Each is judged under a task's own classes (MTIL) and under the classes of all tasks (X-TAIL).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -195,13 +195,13 @@ def on_all_tasks(results: list[Content]) -> list[Content]:
     return [content for content in results if len(content["tasks"]) == count]
 
 
-def table(results: list[Content]) -> pd.DataFrame:
+def table(results: list[Content], claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
     """One line a claim: both label spaces, their numbers, and whether orders or labels disagree.
 
     A claim is judged on the orders of all tasks; if these have no results for it, on the order of the ablations.
     """
     whole, lines = on_all_tasks(results), []
-    for claim in CLAIMS:
+    for claim in claims:
         used = whole if claim.judge(Evidence(whole, "")).verdict != UNTESTED else results
         judged = {labels: claim.judge(Evidence(used, prefix)) for labels, prefix in LABELS.items()}
         line = {"claim": claim.text, "where": claim.where}

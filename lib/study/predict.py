@@ -20,7 +20,7 @@ from lib.data.frozen import Features
 from lib.data.tasks import Pictures, Task, TaskError, channels_first
 from lib.methods.beyond import Beyond, Places, Posterior
 from lib.settings import ParamsError
-from lib.study import checkpoint, params, plan, studies
+from lib.study import params, plan, studies
 from lib.study.opened import OpenStudy, open_study
 
 METHOD = "beyond"
@@ -36,10 +36,7 @@ def finished(study: OpenStudy, key: str = "") -> tuple[Beyond, list[Task]]:
         folder = study.root / item.checkpoint
         if item.method == METHOD and (key or folder.exists()):
             stage = study.stage(name)
-            method: Any = stage.method
-            about = stage.about
-            _, state = checkpoint.load(folder, about.backbone, about.run, about.settings)
-            method.restore(state)
+            method: Any = stage.finished()
             return method, [lesson.task for lesson in stage.curriculum.lessons]
     command = f"dvc repro learn@{METHOD}--{study.main_order}--s0"
     raise ParamsError(f"study {study.name} has no finished run of {METHOD} to answer with; `{command}` makes one")

@@ -76,6 +76,14 @@ class Stage:
         shutil.rmtree(scratch, ignore_errors=True)
         return content
 
+    def finished(self) -> Method:
+        """The method as it was after the last task, from its checkpoint. Raises CheckpointError if there is none."""
+        _, state = checkpoint.load(
+            self.root / self.item.checkpoint, self.about.backbone, self.about.run, self.about.settings
+        )
+        self.method.restore(state)
+        return self.method
+
     def _learn_task(self, about: About, number: int) -> None:
         """Learns task `number`, evaluates on all tasks, and adds both to `about` and to the cost file."""
         method, lessons = self.method, self.curriculum.lessons
