@@ -4,6 +4,8 @@ VENV ?= .venv
 STUDY ?= mini
 JOBS ?= 0
 CLUSTER ?=
+PICTURES ?=
+NAMES ?=
 UV := uv==0.13.9
 RUN := $(VENV)/bin/python -m
 READY := $(VENV)/.installed
@@ -11,7 +13,7 @@ READY := $(VENV)/.installed
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the stages of a study share one lock: under `make -j` the targets still run one by one
-.PHONY: help study study-all report pretrain tune bench test course browser faults lint audit lab lock
+.PHONY: help study study-all report predict pretrain tune bench test course browser faults lint audit lab lock
 
 help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +26,9 @@ study-all: $(READY) ## run what is new or changed among all runs and seeds, and 
 
 report: $(READY) ## make figures, tables and pages again from the results that are there
 	$(RUN) tools.stages.run --study $(STUDY) --target report
+
+predict: $(READY) ## answers for your own pictures, after `make study` (PICTURES=folder NAMES="the cat, the violin")
+	@$(RUN) lib.study.predict "$(PICTURES)" --names "$(NAMES)" --study $(STUDY)
 
 pretrain: $(READY) ## train the tiny CLIP again from nothing
 	$(RUN) tools.stages.run --force --target pretrain

@@ -46,4 +46,4 @@ GOALS = (
 
 def table(results: list[Content]) -> pd.DataFrame:
     """One line a goal, like the table of the paper's claims."""
-    return claims_table(results, GOALS).drop(columns=["where"])
+    return claims_table(results, GOALS).drop(columns=["where"]).rename(columns={"claim": "goal"})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 
-from lib.report import claims, committed, published, tables
+from lib.report import claims, committed, goals, published, tables
 
 
 def page(reports: Path, study: str, order: str) -> str:
@@ -25,6 +25,7 @@ def page(reports: Path, study: str, order: str) -> str:
         tasks=[f"{t} ({n})" for t, n in zip(compared[0]["tasks"], compared[0]["classes"], strict=True)],
         runs=len(compared),
         claims=judged,
+        goals=goals.table(results) if claims.BEYOND in tables.by_run(results) else None,
         comparison=tables.comparison(compared),
         summary=tables.summary(compared).assign(run=lambda table: table["run"].map(tables.name)),
         verdicts=committed.compare(reports / "results" / study),

@@ -56,4 +56,4 @@ def test_its_oracle_may_be_a_point_ahead(ahead: float, expected: str) -> None:
 def test_the_table_has_a_line_for_every_goal() -> None:
     found = table(runs("beyond", 0, oracle=2.0) + runs("zero_shot", -2.0))
     assert found["own labels"].tolist() == [UNTESTED] * 3 + [HOLDS, FAILS, FAILS]
-    assert found["claim"].tolist() == [goal.text for goal in GOALS]
+    assert found["goal"].tolist() == [goal.text for goal in GOALS]

@@ -22,7 +22,7 @@ def test_a_readmes_tables_are_those_of_the_committed_results(path: Path) -> None
     results = [tables.parse(raw, name) for name, raw in sorted(committed_files("reports/results/mini").items())]
     made = [(report.MARKS, report.readme_table(results, plan.main_order(params.load())))]
     if path == report.READMES[0]:
-        made += [(report.CLAIMS, report.claims_table(results))]
+        made += [(report.CLAIMS, report.claims_table(results)), (report.GOALS, report.goals_table(results))]
     text = path.read_text()
     for marks, table in made:
         assert tables.with_table(text, table, marks) == text, "run `python -m tools.stages.report --readme`"
@@ -57,6 +57,7 @@ def test_the_page_needs_no_network_and_holds_what_was_made(reports: Path) -> Non
     assert "&lt;b&gt;mine" in text
     assert "<b>mine" not in text
     assert "nothing to compare with" in text
+    assert "Beyond the paper" not in text  # it has no run
     assert all(escape(claim.text, quote=False) in text for claim in CLAIMS)
 
 

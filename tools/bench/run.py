@@ -1,4 +1,4 @@
-"""How fast the mixture is: a training step at ViT-B/16 beside the plain way, bf16, the selector, and evaluation.
+"""How fast the mixture is: a training step at ViT-B/16 beside the plain way, bf16, the selector, streams, evaluation.
 
     python -m tools.bench.run    prints a table, writes reports/bench.json and the table in docs/speed.md; about
                                  10 minutes on 2 cores
@@ -21,6 +21,7 @@ from lib.study.studies import REPORTS, ROOT
 from tools.bench import evaluation, step
 from tools.bench.cost import decision_ms
 from tools.bench.meters import best, seconds
+from tools.bench.stream import streams
 
 REPEATS = {100: 3, 397: 2}  # by the number of classes
 SLOW = 4  # a step in bf16 that takes more than so many times as long is taken only once
@@ -59,6 +60,7 @@ def measure() -> dict[str, Any]:
     figures["options"] = {"bf16": bf16(bench, 3)}
     figures["selector"] = selector(bench, LEARNED)
     figures["selector_share_t100"] = round(figures["selector"]["share"], 4)
+    figures["stream"] = streams()
     figures["evaluation"] = evaluation.evaluation(evaluation.AGAIN)
     figures["eval_flops_ratio_t11"] = figures["evaluation"]["ratio"]
     return figures | log.origin()
@@ -67,7 +69,7 @@ def measure() -> dict[str, Any]:
 def table(figures: dict[str, Any]) -> str:
     """The figures but for the machine's, in lines."""
     steps = pd.json_normalize(list(figures["steps"].values())).set_axis([f"{c} classes" for c in figures["steps"]]).T
-    others = pd.json_normalize({part: figures[part] for part in ("options", "selector", "evaluation")}).T
+    others = pd.json_normalize({part: figures[part] for part in ("options", "selector", "stream", "evaluation")}).T
     return f"{steps.to_string(float_format='%.5g')}\n\n{others.to_string(header=False, float_format='%.4g')}"
 
 

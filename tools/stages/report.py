@@ -6,13 +6,14 @@ For another study it writes reports/<study>/index.html. With `--readme` it write
 import sys
 from pathlib import Path
 
-from lib.report import claims, tables
+from lib.report import claims, goals, tables
 from lib.report.page import page
 from lib.study import params, plan
 from lib.study.studies import NOTEBOOKS, REPORTS, ROOT
 
 MARKS = ("<!-- results: `python -m tools.stages.report --readme` writes this table -->", "<!-- end of results -->")
 CLAIMS = ("<!-- claims: `python -m tools.stages.report --readme` writes this table -->", "<!-- end of claims -->")
+GOALS = ("<!-- goals: `python -m tools.stages.report --readme` writes this table -->", "<!-- end of goals -->")
 READMES = (ROOT / "README.md", NOTEBOOKS / "course" / "README.md")
 
 
@@ -26,6 +27,11 @@ def claims_table(results: list[tables.Content]) -> str:
     return tables.markdown(claims.table(results).drop(columns=["compared", "pairs"]))
 
 
+def goals_table(results: list[tables.Content]) -> str:
+    """The README's table of what the method beyond aims at."""
+    return tables.markdown(goals.table(results).drop(columns=["pairs"]))
+
+
 def main(file: str, for_readme: bool) -> None:
     """Writes the report of a params file; with `for_readme` the tables in the READMEs in its place."""
     study = params.load(file)
@@ -36,6 +42,7 @@ def main(file: str, for_readme: bool) -> None:
         texts = {path: tables.with_table(path.read_text(), table, MARKS) for path in READMES}
         readme = READMES[0]
         texts[readme] = tables.with_table(texts[readme], claims_table(results), CLAIMS)
+        texts[readme] = tables.with_table(texts[readme], goals_table(results), GOALS)
     else:
         folder = REPORTS if file == "params.yaml" else REPORTS / study.study
         texts = {folder / "index.html": page(REPORTS, study.study, order)}
