@@ -46,11 +46,14 @@ def methods(results: list[Content], figure: Figure) -> None:
     figure.tight_layout()
 
 
-def differences(results: list[Content], reference: str, figure: Figure, decision: str) -> None:
-    """The reference minus every run in points, paired, with 95 % intervals; filled if Holm's p is below 5 %."""
+def differences(results: list[Content], reference: str, figure: Figure, decision: str, other: str = "") -> None:
+    """The reference minus every run in points, paired, with 95 % intervals; filled if Holm's p is below 5 %.
+
+    other: the decision of the runs, if it is not the reference's.
+    """
     groups = by_run(results)
     runs = [run for run in groups if run != reference]
-    table = paired.against(results, reference, runs, list(COMPARED), decision)
+    table = paired.against(results, reference, runs, list(COMPARED), decision, other)
     grid = figure.subplots(1, len(COMPARED), sharey=True)
     for axes, metric in zip(grid, COMPARED, strict=True):
         axes.axvline(0, color="0.4", lw=1)

@@ -16,10 +16,15 @@ GAIN, NEAR = 1.0, 1.0  # points above zero-shot; points that an oracle may be ah
 
 
 def above_all(metric: str) -> Callable[[Evidence], Judged]:
-    """Is it above each of the rivals? Holm's correction is over all rivals and metrics of a label space."""
+    """Is it above each of the rivals? Holm's correction is over all rivals and metrics of a label space.
+
+    Among own classes the candidates tell it the task, so the rivals are told the task, too (their oracle).
+    """
 
     def judge(evidence: Evidence) -> Judged:
-        table = paired.against(evidence.results, BEYOND, [*RIVALS], [*AIMED], f"{evidence.labels}sample")
+        decision = f"{evidence.labels}sample"
+        other = decision if evidence.labels else "oracle"
+        table = paired.against(evidence.results, BEYOND, [*RIVALS], [*AIMED], decision, other)
         cells = {run: cell[metric] for run, cell in table.items() if cell[metric][0].pairs > 1}
         if not cells:
             return Judged(UNTESTED, None, "")
@@ -27,7 +32,8 @@ def above_all(metric: str) -> Callable[[Evidence], Judged]:
         won = all(gap.mean > 0 and p < LEVEL for gap, p in cells.values())
         lost = any(gap.mean < 0 and p < LEVEL for gap, p in cells.values())
         words = f"{name(BEYOND)} and {name(strongest)}, the strongest of {len(cells)}"
-        return Judged(HOLDS if won else FAILS if lost else OPEN, cells[strongest][0], words)
+        whole = len(cells) == len(RIVALS)  # it cannot be above those that have no results yet
+        return Judged(FAILS if lost else UNTESTED if not whole else HOLDS if won else OPEN, cells[strongest][0], words)
 
     return judge
 

@@ -101,12 +101,12 @@ def holm(p: list[float]) -> list[float]:
 
 
 def against(
-    results: list[Content], reference: str, runs: list[str], metrics: list[str], decision: str
+    results: list[Content], reference: str, runs: list[str], metrics: list[str], decision: str, other: str = ""
 ) -> dict[str, dict[str, tuple[Difference, float]]]:
-    """Of each run and metric the reference minus the run, and Holm's p over all of them."""
+    """Of each run and metric the reference minus the run, and Holm's p over all of them. other: the runs' decision."""
     groups = by_run(results)
     cells = [(run, metric) for run in runs if {run, reference} <= set(groups) for metric in metrics]
-    found = [difference(groups[reference], groups[run], metric, decision) for run, metric in cells]
+    found = [difference(groups[reference], groups[run], metric, decision, other) for run, metric in cells]
     table: dict[str, dict[str, tuple[Difference, float]]] = {}
     for (run, metric), gap, p in zip(cells, found, holm([each.p for each in found]), strict=True):
         table.setdefault(run, {})[metric] = gap, p

@@ -57,3 +57,7 @@ def test_the_table_has_a_line_for_every_goal() -> None:
     found = table(runs("beyond", 0, oracle=2.0) + runs("zero_shot", -2.0))
     assert found["own labels"].tolist() == [UNTESTED] * 3 + [HOLDS, FAILS, FAILS]
     assert found["goal"].tolist() == [goal.text for goal in GOALS]
+
+
+def test_above_all_waits_for_all_rivals() -> None:
+    assert verdict("MoRAM: Last", runs("beyond", 0) + runs("rail_primal", -5)) == UNTESTED
