@@ -32,7 +32,7 @@ from tools.stages.slots import Slots, short, visible_gpus
 SHARED = {"code": CODE, "pretrain": PRETRAIN}  # the stages of all studies
 STORY = ["tasks", "zero_shot", "start_here", "router_and_experts", "selector"]  # besides the learning stages
 REPORT = ["results", "report"]
-EVERYTHING = ["ablations", "beyond", "cost"]  # what only the whole study has
+EVERYTHING = ["ablations", "beyond", "cost", "elsewhere"]  # what only the whole study has
 SLOT_BYTES = 2 * 2**30  # memory that a stage may need
 SENT_AT_ONCE = 32  # stages that a cluster runs or queues; each takes 90 MB of this machine (measured)
 
