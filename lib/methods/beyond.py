@@ -29,7 +29,7 @@ from lib.methods.adapter import RoutedTower
 from lib.methods.base import Context, Lesson, Predictions, joined, under
 from lib.methods.moe_adapters import MoEAdapters
 from lib.methods.scoring import encode_images, logits
-from lib.methods.statistics import Looks, Ridge, moving
+from lib.methods.statistics import Judged, Looks, Ridge, moving
 from lib.selector import CLIP
 from lib.settings import Positive, PositiveShare, Rate, Share, Weight
 
@@ -114,7 +114,7 @@ class Beyond(MoEAdapters):
         other = torch.ones(candidates, dtype=torch.bool)  # names that were not learned
         for at in places.values():
             other[at] = False
-        zero_shot = self.logits_of(task, features.image_test)  # (N, C)
+        zero_shot, judged = self.logits_of(task, features.image_test), self.looks.judge(features.test)  # (N, C) logits
         mine = places if told is None else {t: at for t, at in places.items() if t == told}
         scores = torch.zeros(count, candidates, dtype=torch.float64)
         known, asked = torch.zeros(count, dtype=torch.float64), torch.full((count,), CLIP)
@@ -122,10 +122,10 @@ class Beyond(MoEAdapters):
             answers, asked, entropy = self.learned(task, features, mine)
             known = torch.ones(count, dtype=torch.float64)
             if told is None and other.any():
-                known = self.chance_of_learned(features, zero_shot, other, entropy)
+                known = self.chance_of_learned(judged, zero_shot, other, entropy)
             scores += known[:, None] * answers
         if other.any():
-            rest = self.moved(task, features, zero_shot) if self.settings.penalty else zero_shot
+            rest = self.moved(task, features, zero_shot, judged) if self.settings.penalty else zero_shot
             scores += (1 - known)[:, None] * rest.masked_fill(~other, -torch.inf).softmax(dim=1)
         return Posterior(scores, asked, known)
 
@@ -189,18 +189,18 @@ class Beyond(MoEAdapters):
             self.texts[key] = class_features(self.backbone, task).double()
         return self.texts[key]
 
-    def moved(self, task: Task, features: Features, zero_shot: Tensor) -> Tensor:
+    def moved(self, task: Task, features: Features, zero_shot: Tensor, judged: Judged) -> Tensor:
         """Those logits, of moved features where a task has had the picture's look."""
-        judged, image, moved = self.looks.judge(features.test), features.image_test.double(), zero_shot.clone()
+        image, moved = features.image_test.double(), zero_shot.clone()
         look = torch.where(judged.strange, CLIP, judged.unknown.argmax(dim=1))
         for t, move in enumerate(self.moves):
             x = image[look == t]
             moved[look == t] = self.logits_of(task, x + x @ move)
         return moved
 
-    def chance_of_learned(self, features: Features, zero_shot: Tensor, other: Tensor, entropy: Tensor) -> Tensor:
+    def chance_of_learned(self, judged: Judged, zero_shot: Tensor, other: Tensor, entropy: Tensor) -> Tensor:
         """m (N,): the chance that a picture's class was learned."""
-        s, judged = self.settings, self.looks.judge(features.test)
+        s = self.settings
         density = judged.known.amax(dim=1) - judged.unknown.amax(dim=1)
         a_name = [torch.logsumexp(zero_shot[:, which], dim=1) - which.sum().log() for which in (~other, other)]
         odds = s.slope * density + s.names * (a_name[0] - a_name[1]) - s.doubt * entropy + s.prior

@@ -81,8 +81,8 @@ def test_log_odds_are_the_sum_of_their_parts(method: Any) -> None:
     other = torch.ones(len(task.classes), dtype=torch.bool)
     other[torch.cat([task.places[0], task.places[1]])] = False
     zero_shot, entropy = method.logits_of(task, held.image_test), torch.rand(12).double()
-    chance = method.chance_of_learned(held, zero_shot, other, entropy)
     judged = method.looks.judge(held.test)
+    chance = method.chance_of_learned(judged, zero_shot, other, entropy)
     density = judged.known.amax(dim=1) - judged.unknown.amax(dim=1)
     names = zero_shot[:, ~other].exp().mean(dim=1).log() - zero_shot[:, other].exp().mean(dim=1).log()
     expected = (0.3 * density + names - 2.0 * entropy + 2.5).sigmoid()
@@ -95,9 +95,9 @@ def test_an_unknown_class_is_answered_by_moved_features_in_a_known_look_alone() 
     task, held = LESSONS[2].task, LESSONS[2].features
     plain = moved.logits_of(task, held.image_test)
     moved.looks.level = 1e-12  # no look is strange
-    assert not torch.allclose(moved.moved(task, held, plain), plain)
+    assert not torch.allclose(moved.moved(task, held, plain, moved.looks.judge(held.test)), plain)
     moved.looks.level = 1 - 1e-12  # every look is
-    assert torch.equal(moved.moved(task, held, plain), plain)
+    assert torch.equal(moved.moved(task, held, plain, moved.looks.judge(held.test)), plain)
     assert torch.equal(predicted(still, 2).classes["sample"], held.zero_shot)
 
 
