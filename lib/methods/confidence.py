@@ -24,7 +24,7 @@ from lib.data.frozen import Features, class_features
 from lib.data.tasks import Task, random_crop
 from lib.methods.adapter import KeptAdapters, RoutedTower
 from lib.methods.base import Context, Lesson, Predictions
-from lib.methods.scoring import logits
+from lib.methods.scoring import learned_places, logits
 from lib.selector import CLIP
 from lib.settings import PositiveShare, Rate, Share
 
@@ -103,15 +103,13 @@ class MoEConfidence(KeptAdapters):
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
         """By the weights, and as the oracle's: all weight on the picture's task if it was learned."""
         learned = len(self.means)
-        places = {t: at for t, at in task.places_or_own(number).items() if t < learned}
-        other = torch.ones(len(task.classes), dtype=torch.bool)
+        places, other = learned_places(task, number, learned)
         scores = torch.zeros(len(task.test), len(task.classes), dtype=torch.float64)
         weights = self._weights(task, learned) if places else scores
         told = scores.clone()
         for t, at in places.items():
             block = self._answers(task, t)[:, at]
             scores[:, at], told[:, at] = weights[:, t, None] * block, block * (t == number)
-            other[at] = False
         if other.any():
             names = self._names(task, CLIP)
             rest = logits(features.image_test, names, self.backbone.model.logit_scale.cpu()).softmax(dim=1)

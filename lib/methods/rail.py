@@ -26,7 +26,7 @@ from torch import Tensor
 from lib.data.frozen import Features, class_features
 from lib.data.tasks import Task
 from lib.methods.base import Context, Lesson, Method, Predictions
-from lib.methods.scoring import of_learned
+from lib.methods.scoring import learned_places, of_learned
 from lib.settings import Positive, Rate, Share
 
 DRAWN = 6  # the random stream of the projection
@@ -72,12 +72,10 @@ class RAIL(Method):
     @torch.no_grad()
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
         """The fused answers of images of learned classes (`of_learned`), elsewhere the zero-shot answers."""
-        places = {t: at for t, at in task.places_or_own(number).items() if t < len(self.counts)}
+        places, other = learned_places(task, number, len(self.counts))
         if not places:
             return Predictions(dict.fromkeys(self.decisions, features.zero_shot), {})
-        candidates = torch.zeros(len(task.classes), dtype=torch.bool)
-        candidates[torch.cat(list(places.values()))] = True
-        fused = self.fused(task, features.image_test, places).where(candidates, -torch.inf).argmax(dim=1)
+        fused = self.fused(task, features.image_test, places).masked_fill(other, -torch.inf).argmax(dim=1)
         learned = of_learned(task, number, len(self.counts))
         return Predictions({d: torch.where(of, fused, features.zero_shot) for d, of in learned.items()}, {})
 

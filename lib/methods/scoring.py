@@ -58,6 +58,15 @@ def of_learned(task: Task, number: int, learned: int) -> dict[str, Tensor]:
     return {"sample": oracle if task.nearest_task is None else task.nearest_task < learned, "oracle": oracle}
 
 
+def learned_places(task: Task, number: int, learned: int) -> tuple[dict[int, Tensor], Tensor]:
+    """By learned task, where its classes (C,) stand among a task's candidates; and which candidates are others (C,)."""
+    places = {t: at for t, at in task.places_or_own(number).items() if t < learned}
+    other = torch.ones(len(task.classes), dtype=torch.bool)
+    for at in places.values():
+        other[at] = False
+    return places, other
+
+
 class Selecting(Method):
     """A method with a selector, which sends each test image to a learned task or to CLIP; the first of the bases."""
 
