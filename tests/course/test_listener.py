@@ -52,9 +52,10 @@ def test_new_mixtures_change_nothing() -> None:
 def test_pre_training_is_frozen_and_the_same_for_the_same_seed() -> None:
     listener, head = START
     assert not any(p.requires_grad for p in [*listener.parameters(), *head.parameters()])
-    again, other = (pretrained(FIRST_HEARD, 4, 0.003, seed)[0] for seed in (0, 1))
-    assert torch.equal(weights(again), weights(listener))
-    assert not torch.equal(weights(other), weights(listener))
+    # Not against START: torch may use another number of threads now than when it was made, and sums differ by it.
+    one, again, other = (weights(pretrained(FIRST_HEARD, 4, 0.003, seed)[0]) for seed in (0, 0, 1))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
 
 
 def test_pre_training_lowers_the_loss() -> None:
