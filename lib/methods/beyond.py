@@ -13,6 +13,7 @@ frozen CLIP and one router:
 
 The method is told the candidate names and which of them it has learned, as RAIL and MoE-Confidence are; no task, no
 flag and no threshold for a task. Among a task's own names (own labels) that gives the task away: there m is 0 or 1.
+Decision `stream` also takes the pictures before as evidence (stream.py).
 """
 
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from lib.methods.base import Context, Lesson, Predictions, joined, under
 from lib.methods.moe_adapters import MoEAdapters
 from lib.methods.scoring import encode_images, logits
 from lib.methods.statistics import Judged, Looks, Ridge, moving
+from lib.methods.stream import in_stream
 from lib.selector import CLIP
 from lib.settings import Positive, PositiveShare, Rate, Share, Weight
 
@@ -38,9 +40,14 @@ Places = dict[int, Tensor]  # by learned task, where its classes (C,) stand amon
 
 
 class Posterior(NamedTuple):
-    """Of each picture the chances of the candidates, the learned task whose router was asked (CLIP: none), and m."""
+    """Of each picture the chances of its answers, the learned task whose router was asked (CLIP: none), and m.
 
-    scores: Tensor  # (N, C)
+    The answers, K: every class of every learned task among the candidates, and every other candidate.
+    """
+
+    chances: Tensor  # (N, K)
+    owners: Tensor  # the task (K,) of each answer, CLIP for the other candidates
+    at: Tensor  # where its name (K,) stands among the candidates
     asked: Tensor  # (N,)
     learned: Tensor  # (N,)
 
@@ -49,9 +56,17 @@ class Posterior(NamedTuple):
         """The task whose router was asked (N,), or CLIP if the class was more likely not learned."""
         return torch.where(self.learned >= 0.5, self.asked, CLIP)
 
+    def scores(self, candidates: int, stream: bool = False) -> Tensor:
+        """The chances (N, C) of the candidates; stream: each picture given those before it."""
+        chances = in_stream(self.chances, self.owners) if stream else self.chances
+        return torch.zeros(len(chances), candidates).to(chances).index_add_(1, self.at, chances)
+
 
 class Beyond(MoEAdapters):
-    """The mixture with statistics. Decisions: `sample`, told nothing, and `oracle`, told the task if it was learned."""
+    """The mixture with statistics. Decisions: `sample`, told nothing, `stream`, told the pictures before, and `oracle`.
+
+    The stream is the one in which a task's test pictures come, so all of one task; the oracle as everywhere.
+    """
 
     @dataclass(frozen=True)
     class Settings(MoEAdapters.Settings):
@@ -75,7 +90,7 @@ class Beyond(MoEAdapters):
         level: PositiveShare
         penalty: Weight
 
-    decisions = ("sample", "oracle")
+    decisions = ("sample", "stream", "oracle")
     routes_by_names = True
     saved = (*MoEAdapters.saved, "moves")
 
@@ -101,36 +116,44 @@ class Beyond(MoEAdapters):
         """The likeliest names. If several tasks' names are candidates, routes: the router asked, or CLIP if m < 1/2."""
         learned = self.model.num_tasks
         places = {t: at for t, at in task.places_or_own(number).items() if t < learned}
-        classes, routes = {}, {}
-        for decision, told in (("sample", None), ("oracle", number if number < learned else CLIP)):
-            found = self.posterior(task, features, places, told)
-            classes[decision], routes[decision] = found.scores.argmax(dim=1), found.routes
-        return Predictions(classes, routes if task.places else {})
+        alone = self.posterior(task, features, places)
+        told = self.posterior(task, features, places, number if number < learned else CLIP)
+        scores = {
+            "sample": alone.scores(len(task.classes)),
+            "stream": alone.scores(len(task.classes), stream=True),
+            "oracle": told.scores(len(task.classes)),
+        }
+        routes = {"sample": alone.routes, "oracle": told.routes} if task.places else {}
+        return Predictions({decision: each.argmax(dim=1) for decision, each in scores.items()}, routes)
 
     @torch.no_grad()
     def posterior(self, task: Task, features: Features, places: Places, told: int | None = None) -> Posterior:
         """P(y) of a task's test pictures over its candidates. told: the task, CLIP if not learned, or None."""
-        count, candidates = len(task.test), len(task.classes)
-        other = torch.ones(candidates, dtype=torch.bool)  # names that were not learned
+        count = len(task.test)
+        other = torch.ones(len(task.classes), dtype=torch.bool)  # names that were not learned
         for at in places.values():
             other[at] = False
         zero_shot, judged = self.logits_of(task, features.image_test), self.looks.judge(features.test)  # (N, C) logits
         mine = places if told is None else {t: at for t, at in places.items() if t == told}
-        scores = torch.zeros(count, candidates, dtype=torch.float64)
         known, asked = torch.zeros(count, dtype=torch.float64), torch.full((count,), CLIP)
+        answers, owners = torch.zeros(count, 0, dtype=torch.float64), torch.zeros(0, dtype=torch.long)
         if mine:
-            answers, asked, entropy = self.learned(task, features, mine)
+            answers, owners, asked, entropy = self.learned(task, features, mine)
             known = torch.ones(count, dtype=torch.float64)
             if told is None and other.any():
                 known = self.chance_of_learned(judged, zero_shot, other, entropy)
-            scores += known[:, None] * answers
-        if other.any():
-            rest = self.moved(task, features, zero_shot, judged) if self.settings.penalty else zero_shot
-            scores += (1 - known)[:, None] * rest.masked_fill(~other, -torch.inf).softmax(dim=1)
-        return Posterior(scores, asked, known)
+        rest = self.moved(task, features, zero_shot, judged) if self.settings.penalty and other.any() else zero_shot
+        rest = rest.masked_fill(~other, -torch.inf).softmax(dim=1)[:, other]
+        chances = torch.cat([known[:, None] * answers, (1 - known)[:, None] * rest], dim=1)
+        owners = F.pad(owners, (0, int(other.sum())), value=CLIP)
+        at = torch.cat([*(mine[t] for t in sorted(mine)), other.nonzero().flatten()])
+        return Posterior(chances, owners, at, asked, known)
 
-    def learned(self, task: Task, features: Features, places: Places) -> tuple[Tensor, Tensor, Tensor]:
-        """P(y) (N, C) if the class was learned, the task whose router is asked (N,), and the entropy of p_t (N,)."""
+    def learned(self, task: Task, features: Features, places: Places) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """If the class was learned: P(y) (N, K) of the classes of these tasks, task by task, and their tasks (K,).
+
+        Then the task whose router is asked (N,), and the entropy of p_t (N,).
+        """
         s = self.settings
         columns = torch.arange(len(self.looks.means)).repeat_interleave(
             torch.tensor([len(m) for m in self.looks.means])
@@ -148,11 +171,9 @@ class Beyond(MoEAdapters):
                 entropy[sent[:, 0]] = -torch.special.xlogy(answers, answers).sum(dim=1)
                 mixed = (1 - s.share) * shares[sent, t] * answers + s.share * joint[sent, own]
                 joint[sent, own] = mixed
-        at = torch.cat([places[t] for t in sorted(places)])
-        answers = torch.zeros(len(joint), len(task.classes)).double().index_add_(1, at, joint)
         if not s.soft:
-            answers = F.one_hot(answers.argmax(dim=1), len(task.classes)).double()
-        return answers, asked, entropy
+            joint = F.one_hot(joint.argmax(dim=1), joint.shape[1]).double()
+        return joint, owners, asked, entropy
 
     def routed_features(self, task: Task, routers: Tensor) -> Tensor:
         """Image features (N, F) of a task's test pictures, each by its own router (N,).

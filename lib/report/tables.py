@@ -170,6 +170,7 @@ def in_words(values: list[float]) -> str:
 TOLD = {
     "sample": "nothing",
     "batch": "128 pictures are of one task",
+    "stream": "the pictures before it, of one task",
     "oracle": "the task, if learned",
     "lookup": "the list of classes",
 }

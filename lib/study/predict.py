@@ -64,7 +64,7 @@ def predict(study: OpenStudy, pictures: Tensor, names: list[str], key: str = "")
     pooled, image = frozen.of_pictures(study.backbone, pictures, study.params.selector.features)
     features = Features(zero, pooled[:0], pooled, image[:0], image)
     found = method.posterior(task, features, places)
-    scores = found.scores[:, wanted]
+    scores = found.scores(len(listed))[:, wanted]
     scores = scores / scores.sum(dim=1, keepdim=True).clamp(min=1e-12)
     return table(scores, [listed[i] for i in wanted], found, method, features, tasks)
 
