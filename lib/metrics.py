@@ -1,7 +1,8 @@
 """Transfer, Average, Last and Forgetting of an accuracy matrix.
 
 A[i, j] is the accuracy in percent on task j after learning task i, rows and columns in the order of learning
-(definitions of ZSCL, Zheng et al. 2023, which the paper uses).
+(definitions of ZSCL, Zheng et al. 2023, which the paper uses). A long sequence may be tested after some tasks only
+(R of T); then the metrics are those formulas over the rows that there are, the last of which is after task T-1.
 """
 
 from collections.abc import Callable
@@ -17,33 +18,39 @@ def accuracy(predicted: ArrayLike, labels: ArrayLike) -> float:
     return round(100 * float(np.mean(np.asarray(predicted) == np.asarray(labels))), 4)
 
 
-def _square(matrix: Matrix) -> np.ndarray:
+def _checked(matrix: Matrix, after: list[int] | None) -> tuple[np.ndarray, np.ndarray]:
+    """The matrix (R, T), and the number of the last task learned at each row (R,)."""
     values = np.asarray(matrix, dtype=np.float64)
-    if values.ndim != 2 or values.shape[0] != values.shape[1]:
-        raise ValueError(f"an accuracy matrix is T x T (a row after each task); this one is {values.shape}")
-    return values
+    rows = np.arange(len(values)) if after is None else np.asarray(after) - 1
+    if values.ndim != 2 or len(values) != len(rows) or rows[-1] != values.shape[1] - 1:
+        raise ValueError(f"an accuracy matrix is T x T (a row after each task, or `after`); this one is {values.shape}")
+    return values, rows
 
 
-def transfer(matrix: Matrix) -> float:
-    """Zero-shot ability kept, in percent: mean over tasks j >= 1 of the mean of A[i, j] over i < j; nan if T = 1."""
-    values = _square(matrix)
-    return float(np.mean([values[:j, j].mean() for j in range(1, len(values))])) if len(values) > 1 else np.nan
+def transfer(matrix: Matrix, after: list[int] | None = None) -> float:
+    """Zero-shot ability kept, in percent: mean over tasks j >= 1 of the mean of A[i, j] over i < j; nan if T = 1.
+
+    after: how many tasks were learned at each row (R,); None = 1 to T. A task that no row precedes is left out.
+    """
+    values, rows = _checked(matrix, after)
+    before = [values[rows < j, j].mean() for j in range(values.shape[1]) if (rows < j).any()]
+    return float(np.mean(before)) if before else np.nan
 
 
-def average(matrix: Matrix) -> float:
+def average(matrix: Matrix, after: list[int] | None = None) -> float:
     """Mean of all A[i, j], in percent."""
-    return float(_square(matrix).mean())
+    return float(_checked(matrix, after)[0].mean())
 
 
-def last(matrix: Matrix) -> float:
+def last(matrix: Matrix, after: list[int] | None = None) -> float:
     """Mean of the last row, in percent: every task after all were learned."""
-    return float(_square(matrix)[-1].mean())
+    return float(_checked(matrix, after)[0][-1].mean())
 
 
-def forgetting(matrix: Matrix) -> float:
+def forgetting(matrix: Matrix, after: list[int] | None = None) -> float:
     """Mean over tasks j < T-1 of (max over i >= j of A[i, j]) - A[T-1, j], in percentage points; nan if T = 1."""
-    values = _square(matrix)
-    drops = [values[j:, j].max() - values[-1, j] for j in range(len(values) - 1)]
+    values, rows = _checked(matrix, after)
+    drops = [values[rows >= j, j].max() - values[-1, j] for j in range(values.shape[1] - 1)]
     return float(np.mean(drops)) if drops else np.nan
 
 

@@ -95,7 +95,7 @@ class LabelSpace:
         nearest = [owners[(held.image_test @ torch.cat(classes).T).argmax(dim=1)] for held in self.features]
         lists = [task.classes for task in self.tasks]
         views = [
-            replace(task, nearest_task=near, listed=lists.index(task.classes))
+            replace(task, nearest_task=near, listed=lists.index(task.classes), places=_alike(lists, task.classes))
             for task, near in zip(self.tasks, nearest, strict=True)
         ]
         return views, self.features
@@ -111,3 +111,9 @@ class LabelSpace:
         views = [replace(task, test=test, **changed) for task, test in zip(members, tests, strict=True)]
         classes = frozen.class_features(self.backbone, views[0])  # (C, F), the same for all of them
         return views, [replace(f, zero_shot=(f.image_test @ classes.T).argmax(dim=1)) for f in self.features[:count]]
+
+
+def _alike(lists: list[list[str]], classes: list[str]) -> dict[int, torch.Tensor]:
+    """The places of the tasks that have exactly these classes; {} if only one has: then the list tells the task."""
+    alike = [number for number, listed in enumerate(lists) if listed == classes]
+    return dict.fromkeys(alike, torch.arange(len(classes))) if len(alike) > 1 else {}

@@ -37,6 +37,7 @@ class TaskSettings:
     root: the folder of the pictures, for `folder` and `datasets`. train_per_class, test_per_class: 0 = all. splits:
     those of MTIL (protocol), or CoOp's where there are some (X-TAIL). labels: see lib.data.scenarios. cut: for
     class-incremental learning, how many classes each part of a data set has; class_order: their order before the cut.
+    tested_after: for a long sequence, after how many tasks all are tested, and after the last; [] = after each.
     """
 
     source: Source
@@ -50,6 +51,9 @@ class TaskSettings:
     splits: Literal["protocol", "coop"] = "protocol"
     cut: list[Positive] = field(default_factory=list)
     class_order: Annotated[list[Count], rule("class numbers, each once", each_once)] = field(default_factory=list)
+    tested_after: Annotated[list[Positive], rule("numbers of tasks, each once", each_once)] = field(
+        default_factory=list
+    )
 
 
 @dataclass(frozen=True)

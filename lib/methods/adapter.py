@@ -94,7 +94,7 @@ class SingleAdapter(Method):
         """Those answers, by a router of the model as it is now. key: of `encode_once`."""
         encode, text = (RoutedTower(self.model, tower, router) for tower in ("image", "text"))
         image = self.encode_once(key, task, places, lambda x: encode_images(encode, self.backbone, x))
-        return classify(image, text, self.backbone, task)
+        return classify(self, key, image, text, task)
 
     def trained(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.model.named_parameters() if not name.startswith("clip.")}

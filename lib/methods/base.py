@@ -6,7 +6,7 @@ A new method overrides `begin_task`, `loss` and `predict`, or builds on one that
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from lib.data.frozen import Features
 from lib.data.tasks import ReferenceSet, Task
 from lib.selector import SelectorSettings
 from lib.settings import Count, ParamsError, Positive, PositiveShare, Share, build
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,9 @@ class Method(Saved):
 
     def __init__(self, context: Context, settings: dict[str, Any]) -> None:
         self.context, self.backbone = context, context.backbone
-        # what `encode_once` has computed of the task that is being tested; label spaces share it
+        # in an evaluation: what `encode_once` has computed of the task that is tested, and what `once` has made
         self.encoded: dict[Hashable, tuple[Tensor, Tensor]] | None = None
+        self.made: dict[Hashable, Any] | None = None
         self.settings: Any = build(self.Settings, settings, f"settings of {type(self).__name__}")
 
     def learning_rate(self, task: Task) -> float:
@@ -183,6 +186,13 @@ class Method(Saved):
             rows[fresh], done[fresh] = new, True
             held[key] = rows, done
         return rows[places]
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` returns; an evaluation makes it once for a key, for all tasks that are tested."""
+        held = {} if self.made is None else self.made
+        if key not in held:
+            held[key] = make()
+        return held[key]
 
     def trained(self) -> Mapping[str, Tensor]:
         """The parameters that are trained, over all tasks so far, by name."""

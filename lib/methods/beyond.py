@@ -75,7 +75,8 @@ class Beyond(MoEAdapters):
         width, ridge: of the regression. temperature: of the softmax over its scores. share: what it has of a learned
         answer; 0 = the router answers alone, 1 = no router is asked. slope, names, doubt, prior: of the log odds of a
         learned class. soft: False takes the likelier side alone. level: the share of a look's pictures that it may
-        lose. penalty: of moving features; 0 = they are not moved.
+        lose. penalty: of moving features; 0 = they are not moved. grow: whether a block that runs out of free experts
+        gets new ones.
         """
 
         width: Positive
@@ -89,6 +90,7 @@ class Beyond(MoEAdapters):
         soft: bool
         level: PositiveShare
         penalty: Weight
+        grow: bool
 
     decisions = ("sample", "stream", "oracle")
     routes_by_names = True

@@ -65,7 +65,7 @@ class FineTune(Method):
     def classes(self, task: Task, places: Tensor, key: int = 0) -> Tensor:
         """Answers (n,) on a task's test images at places (n,). key: the number of the model, if there are several."""
         image = self.encode_once(key, task, places, self.encode)
-        return classify(image, lambda tokens: text_tower(self.model, tokens), self.backbone, task)
+        return classify(self, key, image, lambda tokens: text_tower(self.model, tokens), task)
 
     def encode(self, images: Tensor) -> Tensor:
         """Image features (N, F) of uint8 images (N, 3, H, W) by the model as it is now."""

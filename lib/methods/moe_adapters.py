@@ -50,7 +50,7 @@ class MoEAdapters(Selecting, SingleAdapter):
 
         def config(self) -> MoEConfig:
             """The shape of every block's mixture."""
-            shape: Any = {f.name: getattr(self, f.name) for f in fields(MoEConfig)}
+            shape: Any = {f.name: getattr(self, f.name) for f in fields(MoEConfig) if hasattr(self, f.name)}
             return MoEConfig(**shape | {"noise": bool(self.noise)})
 
     saved = ("answered",)
@@ -60,9 +60,9 @@ class MoEAdapters(Selecting, SingleAdapter):
         if self.settings.selector == "none":
             self.decisions = ("sample",)
         # by task, number of candidate classes (label spaces differ by it) and router: classes (N,) of the test images,
-        # int16, -1 = not final; and class features (C, F) that are final, which are not part of the state
+        # int16, -1 = not final; and by router and names, not part of the state, class features (C, F) that are final
         self.answered: dict[str, Tensor] = {}
-        self.names: dict[str, Tensor] = {}
+        self.names: dict[tuple, tuple[Tensor, bool]] = {}
 
     def new_selector(self, width: int) -> DDAS:
         kind = GaussianSelector if self.settings.selector == "gaussian" else DDAS
@@ -108,20 +108,16 @@ class MoEAdapters(Selecting, SingleAdapter):
         memory = self.answered.setdefault(key, torch.full((len(task.test),), -1, dtype=torch.int16))
         fresh, answers = places[memory[places] < 0], memory.long()
         if len(fresh):
-            answers[fresh], final = self._encode(key, task, number, fresh)
+            answers[fresh], final = self._encode(task, number, fresh)
             memory[fresh[final]] = answers[fresh[final]].short()
         return answers[places]
 
-    def _encode(self, key: str, task: Task, router: int, places: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode(self, task: Task, router: int, places: Tensor) -> tuple[Tensor, Tensor]:
         """Answers (n,) from a pass of both towers, and which of them are final (n,)."""
-        image, text = (RoutedTower(self.model, tower, router) for tower in ("image", "text"))
-        names = self.names.get(key)
-        if names is None:
-            names = zero_shot_classifier(text, self.backbone.tokenizer, task.classes, task.templates)
-        fixed = self.settings.router == "task" and self.settings.noise != "always"  # the router no longer changes
-        fixed = fixed and all(bool(final.all()) for final in text.final)
+        image, key = RoutedTower(self.model, "image", router), (router, *task.classes)
+        names, fixed = self.names.get(key) or self.once(key, lambda: self._read(task, router))
         if fixed:
-            self.names[key] = names
+            self.names[key] = names, fixed
 
         def encode(images: Tensor) -> Tensor:  # features, and in a last column whether they are final
             features = encode_images(image, self.backbone, images)
@@ -129,6 +125,13 @@ class MoEAdapters(Selecting, SingleAdapter):
 
         rows = self.encode_once(router, task, places, encode)
         return nearest(rows[:, :-1], names), (rows[:, -1] > 0).cpu() & fixed
+
+    def _read(self, task: Task, router: int) -> tuple[Tensor, bool]:
+        """Class features (C, F) of the candidates under a router, and whether they are final."""
+        text = RoutedTower(self.model, "text", router)
+        names = zero_shot_classifier(text, self.backbone.tokenizer, task.classes, task.templates)
+        fixed = self.settings.router == "task" and self.settings.noise != "always"  # the router no longer changes
+        return names, fixed and all(bool(final.all()) for final in text.final)
 
     def size(self) -> dict[str, int]:
         """The mixture without the answers, which can be computed again; and the parameters of the selector."""

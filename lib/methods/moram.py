@@ -141,7 +141,7 @@ class MoRAM(Method):
         """The nearest class name, after one pass for each tower."""
         every = torch.arange(len(task.test))
         image = self.encode_once(0, task, every, lambda x: encode_images(self.image, self.backbone, x))
-        return Predictions({"sample": classify(image, self.text, self.backbone, task)}, {})
+        return Predictions({"sample": classify(self, 0, image, self.text, task)}, {})
 
     def trained(self) -> dict[str, nn.Parameter]:
         return dict(self.memories.named_parameters())

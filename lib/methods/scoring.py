@@ -43,9 +43,13 @@ def nearest(image: Tensor, names: Tensor) -> Tensor:
     return (F.normalize(image, dim=-1) @ names.T).argmax(dim=1).cpu()
 
 
-def classify(image: Tensor, encode_text: Encode, backbone: Backbone, task: Task) -> Tensor:
-    """Predicted classes (N,) of image features (N, F): the nearest class name, averaged over all templates."""
-    return nearest(image, zero_shot_classifier(encode_text, backbone.tokenizer, task.classes, task.templates))
+def classify(method: Method, key: int, image: Tensor, encode_text: Encode, task: Task) -> Tensor:
+    """Predicted classes (N,) of image features (N, F): the nearest class name, averaged over all templates.
+
+    key: of the method's model whose text tower encodes the names (Method.once).
+    """
+    read = method.backbone.tokenizer, task.classes, task.templates
+    return nearest(image, method.once((key, *task.classes), lambda: zero_shot_classifier(encode_text, *read)))
 
 
 def of_learned(task: Task, number: int, learned: int) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ itself is told which pictures are of learned tasks; its merged weights are not p
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -62,7 +63,8 @@ class Vote(AdapterPerTask):
             votes = (voters == number).any(dim=1).nonzero().flatten()
             self.load(number)
             tower, text = (RoutedTower(self.model, each, 0) for each in ("image", "text"))
-            names = zero_shot_classifier(text, self.backbone.tokenizer, task.classes, task.templates)
+            read = text, self.backbone.tokenizer, task.classes, task.templates
+            names = self.once((number, *task.classes), partial(zero_shot_classifier, *read))
             seen = self.encode_once(number, task, places[votes], lambda x, t=tower: encode_images(t, self.backbone, x))
             scores.index_add_(0, votes, logits(seen, names, scale).cpu())
         return scores.argmax(dim=1)

@@ -24,6 +24,8 @@ class MoEConfig:
     freeze_rule: which experts. "most_used": those chosen most often (paper and released code). "most_weighted": those
         with the largest sum of gates. "all_used": all that were chosen at least once, however many. "all_but_fresh":
         all but the `freeze` experts chosen least often in all tasks so far.
+    grow: whether a block gets new experts before a task if it has fewer than `freeze` that are not frozen. The paper's
+        pool does not grow: with 22 experts, two frozen for each task, it is full after 11 tasks.
     """
 
     experts: int = 22
@@ -37,6 +39,7 @@ class MoEConfig:
     router: RouterOf = "task"
     freeze: int = 2
     freeze_rule: FreezeRule = "most_used"
+    grow: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.top_k <= self.experts:
@@ -53,6 +56,8 @@ class MoEConfig:
         for name, blocks in (("image_blocks", self.image_blocks), ("text_blocks", self.text_blocks)):
             if blocks not in ("all", "first", "last", "none") and not isinstance(blocks, list):
                 raise ValueError(f"{name} is {blocks!r}; choose all, first, last, none or a list of block numbers")
+        if self.grow and (self.experts == 1 or self.router == "shared"):
+            raise ValueError("grow is true; a mixture grows with two experts or more, and a router for each task")
         if self.image_blocks in ("none", []) and self.text_blocks in ("none", []):
             raise ValueError("image_blocks and text_blocks are both none; leave a block to one of the towers")
 

@@ -28,6 +28,13 @@ class Experts(nn.Module):
         bound = width**-0.5  # kaiming-uniform with a = sqrt(5), as nn.Linear draws it for D inputs
         nn.init.uniform_(self.down, -bound, bound)
 
+    def add(self, experts: int) -> None:
+        """Adds new experts; those before keep their numbers and weights."""
+        _, width, bottleneck = self.down.shape
+        new = Experts(experts, width, bottleneck).to(self.down)
+        for (name, held), (_, more) in zip(list(self.named_parameters()), new.named_parameters(), strict=True):
+            setattr(self, name, nn.Parameter(torch.cat([held.data, more.data])))
+
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
         """The gate-weighted sum of the chosen experts on x, both (B, L, D); a routing with B = 1 is for all samples."""
         if len(routing.experts) > 1 and self._samples_are_smaller(x):

@@ -8,13 +8,15 @@ tasks, so a tower's pass has two parts: `start`, whose result may be kept, and `
 
 Experts exist from the start and all tasks share them. After a task the ones it used most are frozen for good; later
 tasks may still choose them. An expert that is frozen already takes a place among the most used, as in the released
-code, so that a task may freeze fewer new ones than `freeze` says.
+code, so that a task may freeze fewer new ones than `freeze` says. With `grow` (not in the paper) a block that runs out
+of free experts gets new ones; earlier routers do not know them.
 """
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.clip.towers import Block, Pass
@@ -44,25 +46,50 @@ class Mixture(nn.Module):
 
     def add_task(self) -> None:
         """Adds a router at zero and freezes those before it. A shared router is added with the first task only."""
+        if self.config.grow:
+            self._grow(self.config.freeze - int((~self.frozen).sum()))
+        self._add_router(len(self.frozen))
+
+    def _grow(self, missing: int) -> None:
+        """Adds so many free experts, if any are missing."""
+        if missing > 0:
+            self.experts.add(missing)
+            wider = (F.pad(held, (0, missing)) for held in (self.frozen, self.counts, self.mass))
+            self.frozen, self.counts, self.mass = wider
+
+    def _add_router(self, experts: int) -> None:
+        """Adds a task whose router knows the first so many experts."""
         config = self.config
         if config.experts > 1 and not (config.router == "shared" and len(self.routers)):
             self.routers.requires_grad_(False)
-            router = Router(self.width, config.experts, config.top_k, config.noise).to(self.experts.down)
+            router = Router(self.width, experts, config.top_k, config.noise).to(self.experts.down)
             self.routers.append(router.train(self.training))
-        self.counts = torch.cat([self.counts, self.counts.new_zeros(1, config.experts)])
-        self.mass = torch.cat([self.mass, self.mass.new_zeros(1, config.experts)])
+        self.counts, self.mass = (F.pad(x, (0, 0, 0, 1)) for x in (self.counts, self.mass))
 
-    def renew(self, tasks: int) -> None:
-        """Puts new routers and counts of so many tasks in place of those it has; the experts stay as they are."""
-        self.routers, self.counts, self.mass = nn.ModuleList(), self.counts[:0], self.mass[:0]
-        for _ in range(tasks):
-            self.add_task()
+    def renew(self, sizes: list[int]) -> None:
+        """Puts new routers and counts in place of those it has: of tasks (T,) that began with so many experts.
 
-    def shapes(self, tasks: int) -> dict[str, tuple[int, ...]]:
-        """The shapes of this mixture's state dict after so many tasks."""
+        The experts stay as they are; if there were fewer or more, they are new.
+        """
+        if (experts := max(sizes, default=self.config.experts)) != len(self.frozen):
+            new = Experts(experts, self.width, self.config.bottleneck, dropout=self.config.dropout)
+            self.experts, self.frozen = new.to(self.experts.down), self.frozen.new_zeros(experts)
+        self.routers = nn.ModuleList()
+        self.counts, self.mass = self.counts.new_zeros(0, experts), self.mass.new_zeros(0, experts)
+        for size in sizes:
+            self._add_router(size)
+
+    def sizes(self, state: Mapping[str, Tensor], name: str, tasks: int) -> list[int]:
+        """How many experts each of so many tasks began with, by its router in a state dict; name: this mixture's."""
+        first = torch.empty(0, self.config.experts)
+        routers = [state.get(f"{name}.routers.{task}.weight", first) for task in range(tasks)]
+        return [r.shape[-1] if self.config.grow and r.ndim else self.config.experts for r in routers]
+
+    def shapes(self, sizes: list[int]) -> dict[str, tuple[int, ...]]:
+        """The shapes of this mixture's state dict after tasks (T,) that began with so many experts."""
         with torch.device("meta"):  # without memory
             twin = Mixture(self.width, self.config)
-            twin.renew(tasks)
+            twin.renew(sizes)
         return {name: tuple(tensor.shape) for name, tensor in twin.state_dict().items()}
 
     def forward(self, x: Tensor, x0: Tensor, task: TaskOf, noise: Tensor | None = None) -> tuple[Tensor, Routing]:
@@ -75,6 +102,7 @@ class Mixture(nn.Module):
             routing = route_each(routers, task, x0, noise)
         else:
             routing = self.routers[0 if isinstance(task, Tensor) else self.config.router_of(task)](x0, noise)
+        routing = routing.among(len(self.frozen))
         return self.experts(x, routing), routing.expand(len(x))
 
     @torch.no_grad()
@@ -102,7 +130,7 @@ class Mixture(nn.Module):
             case "all_used":
                 return self.counts[task].nonzero().flatten().tolist()
             case "all_but_fresh":
-                return _largest(self.counts[: task + 1].sum(dim=0))[: self.config.experts - number]
+                return _largest(self.counts[: task + 1].sum(dim=0))[: len(self.frozen) - number]
 
     def mask_frozen_gradients(self) -> None:
         """Sets frozen experts' gradients to zero; AdamW with new state and no weight decay then leaves them alone."""

@@ -152,15 +152,16 @@ class MoECLIP(nn.Module):
     def load_adapter_state(self, state: Mapping[str, Tensor]) -> None:
         """Loads an adapter_state with all its tasks. If it does not fit, raises ValueError and changes nothing."""
         tasks = max((len(v) for name, v in state.items() if name.endswith(".counts") and v.ndim), default=0)
-        self._check_state(state, tasks)
-        for mixture in self.adapters().values():
-            mixture.renew(tasks)
+        sizes = {name: mixture.sizes(state, name, tasks) for name, mixture in self.adapters().items()}
+        self._check_state(state, sizes)
+        for name, mixture in self.adapters().items():
+            mixture.renew(sizes[name])
         self.load_state_dict(dict(state), strict=False)
 
-    def _check_state(self, state: Mapping[str, Tensor], tasks: int) -> None:
+    def _check_state(self, state: Mapping[str, Tensor], sizes: Mapping[str, list[int]]) -> None:
         here: dict[str, Any] = {"top_k": self.config.top_k}
         for name, mixture in self.adapters().items():
-            here |= {f"{name}.{key}": shape for key, shape in mixture.shapes(tasks).items()}
+            here |= {f"{name}.{key}": shape for key, shape in mixture.shapes(sizes[name]).items()}
         there = {name: tensor.tolist() if name == "top_k" else tuple(tensor.shape) for name, tensor in state.items()}
         for name in here | there:
             given, wanted = (shapes.get(name, "missing") for shapes in (there, here))

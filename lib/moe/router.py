@@ -44,6 +44,11 @@ class Routing(NamedTuple):
             return self
         return Routing(self.gates.expand(samples, -1), self.experts.expand(samples, -1), self.load * samples)
 
+    def among(self, experts: int) -> "Routing":
+        """The same routing among more experts, as there are when experts were added after its router."""
+        more = experts - self.gates.shape[1]
+        return self if not more else Routing(F.pad(self.gates, (0, more)), self.experts, F.pad(self.load, (0, more)))
+
     @staticmethod
     def join(parts: list["Routing"], order: Tensor) -> "Routing":
         """Joins the routings of groups of samples, then puts the samples in the order (B,)."""
@@ -74,16 +79,35 @@ def route_each(routers: Sequence["Router"], tasks: Tensor, x0: Tensor, noise: Te
     """Routes each sample by the router of its own task (B,), gathered: as if each task's samples were routed alone."""
     used, place = tasks.unique(return_inverse=True)
     chosen = [routers[number] for number in used.tolist()]
-    weight = torch.stack([router.weight for router in chosen])[place]  # (B, D, E)
+    widths = [router.weight.shape[1] for router in chosen]
+
+    def gathered(weights: list[Tensor]) -> Tensor:  # (B, D, E)
+        wide = [F.pad(each, (0, max(widths) - width)) for each, width in zip(weights, widths, strict=True)]
+        return torch.stack(wide)[place]
+
     noisy = [router.noise_weight for router in chosen if router.training and router.noise_weight is not None]
-    return route(x0, weight, torch.stack(noisy)[place] if noisy else None, chosen[0].top_k, noise)
+    known = None if min(widths) == max(widths) else torch.tensor(widths, device=x0.device)[place]
+    weight = gathered([router.weight for router in chosen])
+    return route(x0, weight, gathered(noisy) if noisy else None, chosen[0].top_k, noise, known)
 
 
-def route(x0: Tensor, weight: Tensor, noise_weight: Tensor | None, top_k: int, noise: Tensor | None) -> Routing:
-    """Noisy top-K routing of tokens x0 (B, D) by weights (D, E), or (B, D, E): one matrix for each sample."""
+def route(
+    x0: Tensor,
+    weight: Tensor,
+    noise_weight: Tensor | None,
+    top_k: int,
+    noise: Tensor | None,
+    known: Tensor | None = None,
+) -> Routing:
+    """Noisy top-K routing of tokens x0 (B, D) by weights (D, E), or (B, D, E): one matrix for each sample.
+
+    known: how many experts each sample's router knows (B,), the first ones; None = all.
+    """
     with torch.autocast(x0.device.type, enabled=False):  # bf16 has too few digits to rank logits
         x0 = x0.float()
         logits = clean = _times(x0, weight)  # (B, E)
+        if known is not None:
+            logits = clean = clean.masked_fill(torch.arange(clean.shape[1]).to(known) >= known[:, None], -torch.inf)
         std = None
         if noise_weight is not None:
             std = F.softplus(_times(x0, noise_weight)) + MIN_STD  # (B, E)

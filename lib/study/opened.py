@@ -203,7 +203,7 @@ class OpenStudy:
         lessons = self.lessons_of(order, seed, special["shots"], special["cut"], special["data_seed"])
         taught, features = [lesson.task for lesson in lessons], [lesson.features for lesson in lessons]
         space = LabelSpace(self.params.tasks.labels, self.backbone, taught, features)
-        return Curriculum(lessons, self.train(special["steps"]), space)
+        return Curriculum(lessons, self.train(special["steps"]), space, self.params.tasks.tested_after)
 
     def method(self, run: str, seed: int = 0, steps: int = 0) -> Method:
         """A run's method before it has learned anything; the seed draws its first weights. steps: as in `context`."""
@@ -220,7 +220,12 @@ class OpenStudy:
         settings = json.loads(json.dumps(asdict(method.settings)))
         about = About(self.name, item.run, item.order, item.seed, self.backbone.fingerprint, settings, [], [], [])
         curriculum = self.curriculum(item.run, item.order, item.seed)
-        inputs = [self.params.runs[item.run].set, asdict(self.params.train), asdict(self.params.selector)]
+        inputs = [
+            self.params.runs[item.run].set,
+            curriculum.tested_after,
+            asdict(self.params.train),
+            asdict(self.params.selector),
+        ]
         names = [*self.params.tasks.orders[item.order], *([REFERENCE] if self.params.reference else [])]
         files = [where(name) for where in (self.task_file, self.feature_file) for name in names]
         read = [(file.name, file.stat()) for file in files if file.exists()]  # their bytes can be gigabytes

@@ -128,6 +128,10 @@ def _problems(study: Study) -> Iterator[str]:
         yield "tasks.orders is empty; give at least one, such as {I: [first, second]}"
     if tasks.source == "mini" and not (tasks.train_per_class and tasks.test_per_class):
         yield "tasks.train_per_class and test_per_class are 0; mini draws 1 picture or more"
+    if tasks.tested_after and tasks.labels == "seen":
+        yield "tasks.tested_after leaves out rows that tasks.labels: seen needs; set it to []"
+    if tasks.tested_after and max(tasks.tested_after) > (most := len(next(iter(tasks.orders.values()), []))):
+        yield f"tasks.tested_after has {max(tasks.tested_after)}; there are {most} tasks"
     if not train.steps and not train.epochs:
         yield "train.steps and train.epochs are both 0; give one of them"
     if train.warmup > train.steps and not train.epochs:

@@ -9,7 +9,9 @@ import json
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -27,11 +29,19 @@ from lib.study.train import Row, evaluate, learn_task, zero_shot_row
 
 @dataclass(frozen=True)
 class Curriculum:
-    """What one run learns: a lesson for every task in order, the training settings, and how tasks are tested."""
+    """What one run learns: a lesson for every task in order, the training settings, and how tasks are tested.
+
+    tested_after: after how many tasks; empty = after each.
+    """
 
     lessons: list[Lesson]
     train: TrainSettings
     space: LabelSpace
+    tested_after: list[int] = field(default_factory=list)
+
+    def tests_after(self, number: int) -> bool:
+        """Whether all tasks are tested after task `number`; they always are after the last."""
+        return not self.tested_after or number + 1 in (*self.tested_after, len(self.lessons))
 
 
 @dataclass(frozen=True)
@@ -58,20 +68,23 @@ class Stage:
         about = self.about
         scratch = self.root / "data" / about.study / "scratch" / Path(self.item.checkpoint).name
         saved = [scratch / self._progress_key() / str(number) for number in range(self.item.tasks)]
-        for number, folder in enumerate(saved):
-            if folder.exists():
-                print(f"{about.run}: task {number + 1}/{self.item.tasks} was finished before", flush=True)
-                about = self._restored(folder, [task.name for task in tasks[: number + 1]])
-            else:
-                self._learn_task(about, number)
-                checkpoint.save(folder, about, self.method.state())
+        done = sum(1 for _ in takewhile(Path.exists, saved)) if self.item.every_task else _last(saved)
+        if done:
+            print(f"{about.run}: task {done}/{self.item.tasks} was finished before", flush=True)
+            about = self._restored(saved[done - 1], [task.name for task in tasks[:done]])
+        for number in range(done, self.item.tasks):
+            self._learn_task(about, number)
+            checkpoint.save(saved[number], about, self.method.state())
+            if number and not self.item.every_task:  # the newest is enough to go on
+                shutil.rmtree(saved[number - 1], ignore_errors=True)
         *before, last = (self.root / folder for folder in self.item.moments)
         checkpoint.save(last, about, self.method.state())
         for source, folder in zip(saved, before, strict=False):
             shutil.copytree(source, folder)
         pictures = None if self.curriculum.space.fixed else [len(task.test) for task in tasks]
         size, report = self.method.size(), self.method.report()
-        content = result(about, [len(task.classes) for task in tasks], size, report, pictures)
+        after = [n + 1 for n in range(len(tasks)) if self.curriculum.tests_after(n)]
+        content = result(about, [len(task.classes) for task in tasks], size, report, pictures, after)
         write_json(self.root / self.item.result, content)
         shutil.rmtree(scratch, ignore_errors=True)
         return content
@@ -92,14 +105,17 @@ class Stage:
         lesson = method.lesson(lessons, number)
         losses = learn_task(method, lesson, self.curriculum.train, self.precision) if lesson else []
         learned, asked = time.monotonic(), method.asked
-        about.rows.append(self._row(number, about.rows))
+        if self.curriculum.tests_after(number):
+            about.rows.append(self._row(number, about.rows))
         about.tasks.append(task.name)
         about.losses.append([round(loss, 4) for loss in losses[::10]])
         seconds = {"training": learned - began, "evaluation": time.monotonic() - learned}
         spent = {"peak_memory_mb": log.peak_memory_mb(), "peak_gpu_memory_mb": peak_gpu_mb()}
-        spent["encoded_pictures"] = method.asked - asked
+        spent |= {"encoded_pictures": method.asked - asked, "stored_bytes": method.size()["stored_bytes"]}
         costs = self.root / "reports" / "cost" / about.study
         log.write_cost(costs / Path(self.item.result).name, task.name, seconds, spent)
+        if not self.curriculum.tests_after(number):
+            return
         scores = next(iter(about.rows[-1].accuracy.values()))
         means = f"learned so far {fmean(scores[: number + 1]):.1f} %, all {fmean(scores):.1f} %"
         print(f"  this task {scores[number]:.1f} %, {means} after {log.minutes(sum(seconds.values()))}", flush=True)
@@ -107,8 +123,8 @@ class Stage:
     def _row(self, number: int, rows: list[Row]) -> Row:
         """The row of the accuracy matrix after task `number`, given the rows before it."""
         views, before = self.curriculum.space.after(number), None
-        if self.curriculum.space.fixed:
-            before = rows[-1] if rows else zero_shot_row(views, self.method.decisions)
+        if self.curriculum.space.fixed and (not number or self.curriculum.tests_after(number - 1)):
+            before = rows[-1] if number else zero_shot_row(views, self.method.decisions)
         return evaluate(self.method, views, number, before)
 
     def _restored(self, folder: Path, learned: list[str]) -> About:
@@ -131,21 +147,34 @@ class Stage:
         return hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:16]
 
 
+def _last(saved: list[Path]) -> int:
+    """How many tasks the newest of these checkpoints has learned; 0 if there is none."""
+    return max((number for number, folder in enumerate(saved, 1) if folder.exists()), default=0)
+
+
 def result(
-    about: About, classes: list[int], size: dict[str, int], report: dict[str, Any], pictures: list[int] | None
+    about: About,
+    classes: list[int],
+    size: dict[str, int],
+    report: dict[str, Any],
+    pictures: list[int] | None,
+    after: list[int],
 ) -> dict[str, Any]:
     """The content of a result file, from what a run's last checkpoint says: matrices in percent and their metrics.
 
-    In the middle of a sequence the metrics are those of the tasks learned so far. classes: of each task. size, report:
-    the method's. pictures: the numbers of test pictures of the tasks, in class-incremental learning (lib.metrics).
+    classes: of each task. size, report: the method's. pictures: the numbers of test pictures of the tasks, in
+    class-incremental learning (lib.metrics). after: how many tasks were learned at each row of the matrices.
     """
     method, _, variant = about.run.partition("+")
-    rows, count = about.rows, len(about.rows)
+    rows = about.rows
     accuracy = {decision: [row.accuracy[decision] for row in rows] for decision in rows[0].accuracy}
     routed = {decision: [row.routed[decision] for row in rows] for decision in rows[0].routed}
     content = {"study": about.study, "method": method, "variant": variant, "order": about.order, "seed": about.seed}
     content |= {"tasks": about.tasks, "classes": classes, "accuracy": accuracy}
-    for metric, formula in (METRICS if pictures is None else incremental(pictures)).items():
-        values = {decision: formula([row[:count] for row in matrix]) for decision, matrix in accuracy.items()}
+    if len(after) < len(about.tasks):
+        content["tested_after"] = after
+    formulas = {name: partial(f, after=after) for name, f in METRICS.items()}
+    for metric, formula in (formulas if pictures is None else incremental(pictures)).items():
+        values = {decision: formula(matrix) for decision, matrix in accuracy.items()}
         content[metric] = {decision: None if math.isnan(v) else round(v, 4) for decision, v in values.items()}
     return content | size | {"routed": routed, "losses": about.losses} | report

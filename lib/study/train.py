@@ -108,6 +108,7 @@ def evaluate(method: Method, views: dict[str, Tested], learned: int, before: Row
     """
     row = Row({space + decision: [] for space in views for decision in method.decisions}, {})
     tested = {space: list(zip(*view, strict=True)) for space, view in views.items()}
+    method.made = {}
     for number in range(len(tested[""])):
         if before and method.settled(number, learned):
             for decision, scores in row.accuracy.items():
@@ -121,5 +122,5 @@ def evaluate(method: Method, views: dict[str, Tested], learned: int, before: Row
                 row.accuracy[space + decision].append(accuracy(answers.classes[decision], task.test.labels))
             for decision, routes in answers.routes.items() if method.routes_by_names or not space else ():
                 row.routed.setdefault(space + decision, []).append(count_routes(routes, learned + 1))
-    method.encoded = None
+    method.encoded = method.made = None
     return row

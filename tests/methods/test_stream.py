@@ -1,6 +1,6 @@
-"""The stream as evidence: equal to the sum over all histories, of no effect alone, useful in blocks, harmless shuffled."""
+"""The stream as evidence: the sum over all histories, no effect on one picture, help in blocks, no harm if shuffled."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ def test_it_is_the_sum_over_all_histories_of_tasks_and_all_rates_of_change() -> 
     for s in CHANGES:
         for history in product(range(3), repeat=4):
             chance = 1 / len(CHANGES) / 3
-            for before, after in zip(history, history[1:], strict=False):
+            for before, after in pairwise(history):
                 chance *= s / 3 + (1 - s) * (before == after)
             for n, task in enumerate(history[:-1]):
                 chance *= likelihood[n, task]

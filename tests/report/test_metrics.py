@@ -38,6 +38,21 @@ def test_one_task_has_neither_transfer_nor_forgetting() -> None:
     assert metrics.average([[70.0]]) == metrics.last([[70.0]]) == 70
 
 
+def test_metrics_of_some_rows_by_hand() -> None:
+    rows, after = [MATRIX[0], MATRIX[2]], [1, 3]
+    # task 1: 40, task 2: 30 in the one row before each
+    assert metrics.transfer(rows, after) == pytest.approx(35)
+    assert metrics.average(rows, after) == pytest.approx((90 + 40 + 30 + 70 + 99 + 85) / 6)
+    assert metrics.last(rows, after) == metrics.last(MATRIX)
+    assert metrics.forgetting(rows, after) == pytest.approx(10)  # task 0: 90 - 70; task 1: 99 - 99
+    assert metrics.transfer(MATRIX[1:], [2, 3]) == pytest.approx(20)  # no row comes before task 1, one before task 2
+
+
+def test_the_last_row_must_be_there() -> None:
+    with pytest.raises(ValueError, match="T x T"):
+        metrics.last(MATRIX[:2], [1, 2])
+
+
 @pytest.mark.parametrize("formula", metrics.METRICS.values())
 @pytest.mark.parametrize(("matrix", "shape"), [([[1.0, 2.0]], "1, 2"), ([1.0, 2.0], "2,")])
 def test_another_shape_is_refused(formula: Formula, matrix: metrics.Matrix, shape: str) -> None:
