@@ -10,6 +10,7 @@ from PIL import Image
 
 from lib.data import tasks
 from lib.data.tasks import TaskError
+from lib.study import studies
 from lib.study.params import load
 from tests.support import small_study
 from tools.miniworld import mini_tasks, photographs, world
@@ -36,8 +37,15 @@ def test_pictures_follow_from_the_seed_and_none_is_empty_or_given_twice(task: st
     assert not np.array_equal(drawn(task, "train", seed=1)[0], pictures)
 
 
+def test_the_long_sequence_is_drawn_from_all_tasks() -> None:
+    order = load(studies.file_of("hundred")).tasks.orders["H"]
+    names = sorted(mini_tasks.NAMES)
+    assert order == [names[place] for place in np.random.default_rng(0).permutation(len(names))[:100]]
+
+
 def test_there_are_a_hundred_tasks_and_no_two_classes_of_the_study_have_one_name() -> None:
-    assert len(mini_tasks.NAMES) == len(set(mini_tasks.NAMES)) >= 98
+    assert len(mini_tasks.NAMES) == len(set(mini_tasks.NAMES)) >= 100
+    assert [mini_tasks.NAMES.index(name) for name in ("nature_chalk", "home_chalk", "digits")] == [0, 8, 96]
     assert set(TASKS) <= set(mini_tasks.NAMES)
     names = [name for task in TASKS for name in mini_tasks.recipe(task).classes]
     assert len(names) == len(set(names))

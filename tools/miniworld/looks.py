@@ -147,6 +147,16 @@ def painted(mask: Image.Image, rng: np.random.Generator) -> np.ndarray:
     return finished(ink(shaded, paint, _pen(rng, "f0ebdc", "facd46", "c83c32", "468c5a")), rng, 4)
 
 
+def engraved(mask: Image.Image, rng: np.random.Generator) -> np.ndarray:
+    """Parallel cuts in paper or copper, which swell where the drawing is."""
+    pitch, angle = rng.uniform(0.11, 0.14), rng.uniform(-0.6, 0.6)
+    across = (Y * np.cos(angle) - X * np.sin(angle)) / pitch
+    apart = np.abs(across - np.rint(across))[..., None]
+    cuts = np.clip(6 * (0.08 + 0.36 * weight(blurred(mask, 0.7)) - apart) + 0.5, 0, 1)
+    plate = _pen(rng, "f2ecd8", "d8b48c", "dfe4e8") + 5 * cloudy(rng, 5)
+    return finished(ink(plate, cuts, _pen(rng, "23202b", "472c20", "203a34")), rng, 3)
+
+
 LOOKS: dict[str, Callable[[Image.Image, np.random.Generator], np.ndarray]] = {
-    look.__name__: look for look in (chalk, neon, blueprint, stamp, relief, halftone, mosaic, painted)
+    look.__name__: look for look in (chalk, neon, blueprint, stamp, relief, halftone, mosaic, painted, engraved)
 }

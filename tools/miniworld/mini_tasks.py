@@ -65,7 +65,13 @@ REAL = {
     "digits": Recipe(glyphs.DIGITS, _digits),
     "surfaces": Recipe(list(photographs.PHOTOS), photographs.crop),
 }
-NAMES = [*(f"{kind}_{look}" for kind in glyphs.things() for look in LOOKS), *REAL]
+*_FIRST, _LATER = LOOKS
+# A task's place draws its pictures, so the tasks of a look that came later stand at the end.
+NAMES = [
+    *(f"{kind}_{look}" for kind in glyphs.things() for look in _FIRST),
+    *REAL,
+    *(f"{kind}_{_LATER}" for kind in glyphs.things()),
+]
 
 
 def draw(task: str, split: str, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
