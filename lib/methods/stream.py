@@ -39,3 +39,14 @@ def _priors(likelihoods: np.ndarray) -> np.ndarray:
         task /= evidence[:, None]
         weights = weights * evidence / (weights @ evidence)
     return priors
+
+
+def in_blocks(counts: list[int], length: int, seed: int = 0) -> Tensor:
+    """An order (N,) of the pictures of tasks with so many each, in which `length` of one task or more come in a row.
+
+    Blocks are shuffled, and pictures within a task.
+    """
+    rng, ends = np.random.default_rng(seed), np.cumsum(counts)
+    tasks = [rng.permutation(task) for task in np.split(np.arange(ends[-1]), ends[:-1])]
+    blocks = [block for task in tasks for block in np.array_split(task, max(1, len(task) // length))]
+    return torch.from_numpy(np.concatenate([blocks[place] for place in rng.permutation(len(blocks))]))

@@ -47,9 +47,10 @@ def parse(raw: bytes, source: object) -> Content:
         content = json.loads(raw)
         result = build(Result, {f.name: content[f.name] for f in fields(Result) if f.name in content}, "it")
         count = len(result.tasks)
+        rows = len(content.get("tested_after", result.tasks))
         for decision, matrix in result.accuracy.items():
             widths = [len(row) for row in matrix]
-            if widths not in ([max([count, *widths])] * count, list(range(1, count + 1))):  # all or the learned tasks
+            if widths not in ([max([count, *widths])] * rows, list(range(1, count + 1))):  # all or the learned tasks
                 raise ValueError(f"accuracy.{decision} has rows of {widths} numbers, for {count} tasks")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ResultError(f"{source} is no whole result ({error}); delete it and run the study again") from error

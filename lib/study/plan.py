@@ -126,12 +126,12 @@ def files(name: str, root: Path = ROOT) -> dict[Path, str]:
 
 def _variables(study: params.Study, folder: str = "", pages: str = "", root: str = ".") -> dict[str, Any]:
     """The variables of dvc.yaml. A dep that this study lacks is one that the stage has anyway."""
-    method = first_of(study, "moe_adapters")  # the notebook of ablations asks its experts
+    asked = {run: first_of(study, run) for run in ("moe_adapters", "beyond")}  # by the notebooks 8 and 10
     return {
         "root": root,
         "file": f"{folder}params.yaml",
         "page": f"reports/{pages}index.html",
-        "method": method.checkpoint if method else manifest(study.study),
+        **{run: item.checkpoint if item else manifest(study.study) for run, item in asked.items()},
         "weights": weights(study) or "data/code/data.json",
         "pictures": study.tasks.root if study.tasks.source == "folder" else f"data/{study.study}/data.json",
         "learn": {key: asdict(item) for key, item in items(study).items()},

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.methods.stream import CHANGES, in_stream
+from lib.methods.stream import CHANGES, in_blocks, in_stream
 
 OWNERS = torch.tensor([2, 2, 7, -1])  # answers of task 2, of task 7 and of none
 
@@ -67,3 +67,12 @@ def test_many_pictures_of_one_task_leave_room_for_the_next() -> None:
     found = in_stream(chances, torch.arange(3))
     assert torch.isfinite(found).all()
     assert found[-1].argmax() == 2
+
+
+def test_blocks_hold_every_picture_once_and_so_many_of_a_task_in_a_row() -> None:
+    tasks = torch.arange(3).repeat_interleave(torch.tensor([40, 50, 60]))
+    order = in_blocks([40, 50, 60], 8)
+    assert order.sort().values.tolist() == list(range(150))
+    changes = (tasks[order].diff() != 0).nonzero().flatten()
+    assert torch.cat([changes, torch.tensor([149])]).diff().min() >= 8
+    assert (tasks[in_blocks([40, 50, 60], 1)].diff() != 0).double().mean() > 0.5

@@ -2,7 +2,8 @@
 
 `python -m tools.stages.run` runs the main story (the first seed of its runs) and then the report of all results that
 are there. `--all` is every run and seed: a stage runs only if what it reads has changed or if its committed result is
-missing; all others are taken over. `--target STAGE` is one stage and what it needs. Each stage is run by
+missing; all others are taken over. `--target STAGE` is one stage and what it needs; `--target learn` are all runs and
+seeds, without figures and report. Each stage is run by
 `dvc repro --single-item`; with `--cluster` the workers of a cluster run the notebooks. Ctrl-C and SIGTERM end all that
 was started, and the next call goes on from there.
 """
@@ -42,7 +43,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.stages.run", description="Run a study.")
     parser.add_argument("--study", default="mini", help="mini, or a file of studies/ without its ending")
     parser.add_argument("--all", action="store_true", help="every run and seed, not only the main story")
-    parser.add_argument("--target", help="one stage, and what it needs")
+    parser.add_argument("--target", help="one stage, and what it needs; learn: all runs and seeds")
     parser.add_argument("--force", action="store_true", help="run the target even if nothing changed")
     parser.add_argument("--jobs", type=int, default=0, help="stages side by side; 0 = as many as there are cores")
     parser.add_argument("--cluster", default="", help="local, or the address of a Dask scheduler")
@@ -104,11 +105,14 @@ def weight(study: Study, stage: str) -> float:
 
 def targets(asked: argparse.Namespace, study: Study, folder: str) -> tuple[list[str], list[str]]:
     """The stages to run with all that they need, and those to run after them on whatever is there."""
+    learning = [LEARN + key for key in plan.items(study)]
+    if asked.target == "learn":
+        return [address(folder, name) for name in learning], []
     if asked.target:
         stage = SHARED.get(asked.target) or address(folder, asked.target)
         return ([], [stage]) if asked.target in REPORT or asked.force else ([stage], [])
     if asked.all:
-        names = [*STORY, *(LEARN + key for key in plan.items(study)), *EVERYTHING, *REPORT]
+        names = [*STORY, *learning, *EVERYTHING, *REPORT]
         return [address(folder, name) for name in names], []
     names = [*STORY, *(LEARN + key for key in plan.main_story(study))]
     return [address(folder, name) for name in names], [address(folder, name) for name in REPORT]
