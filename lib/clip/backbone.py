@@ -1,7 +1,8 @@
 """The frozen CLIP: how it is loaded, its class features, and how it computes (paper, Sec. 3.1; Radford et al. 2021).
 
-It is loaded from a folder of the tiny CLIP, from a folder in open_clip's own form, or by an open_clip name. OpenAI's
-weights need a name that ends in "quickgelu": with plain GELU they silently give other numbers.
+It is loaded from a folder of the tiny CLIP, from a folder in open_clip's own form or in that of transformers, from the
+Hugging Face hub (hub.py), or by an open_clip name. OpenAI's weights need a name that ends in "quickgelu": with plain
+GELU they silently give other numbers.
 """
 
 import difflib
@@ -20,12 +21,13 @@ from open_clip.pretrained import get_pretrained_cfg
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lib.clip import tiny, towers
+from lib.clip import hub, tiny, towers
 
 Encode = Callable[[Tensor], Tensor]  # tokens (N, L) to features (N, F)
 Tokenizer = Callable[[list[str]], Tensor]  # prompts to tokens (N, L), padded to the context length
 Colours = tuple[float, float, float]
 OPENAI_SIZES = {"input_resolution", "context_length", "vocab_size"}  # stand beside the weights in OpenAI's files
+OPEN_CLIP = "open_clip_config.json"
 UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError)
 
 
@@ -112,19 +114,20 @@ def peak_gpu_mb() -> float | None:
 def load_clip(model: str, pretrained: str = "", root: Path = Path()) -> Backbone:
     """A frozen CLIP in single precision.
 
-    model: a folder, relative to `root`, or an open_clip name. pretrained: with a name, one of its tags, a file of
-    weights relative to `root`, or "" for random weights. Raises ValueError if a value does not exist or does not fit,
-    ConnectionError if a download fails.
+    model: a folder, relative to `root`, hf:OWNER/NAME@COMMIT (hub.py), or an open_clip name. pretrained: with a name,
+    one of its tags, a file of weights relative to `root`, or "" for random weights. Raises ValueError if a value does
+    not exist or does not fit, ConnectionError if a download fails.
     """
-    folder = root / model
-    if folder.is_dir() and pretrained:
-        raise ValueError(f"{model} is a folder with its own weights; leave pretrained {pretrained!r} empty")
+    of_hub = model.startswith(hub.HUB)
+    if (of_hub or (root / model).is_dir()) and pretrained:
+        raise ValueError(f"{model} has its own weights; leave pretrained {pretrained!r} empty")
+    folder = hub.fetch(model) if of_hub else root / model
     clip = _from_folder(folder) if folder.is_dir() else _by_name(model, pretrained, root / pretrained)
     towers.check(clip)
     height, width = clip.visual.image_size
     if height != width:
         raise ValueError(f"{model} takes images of {height} x {width} pixels; only square ones are supported")
-    if (folder / "tiny_clip.json").exists():
+    if folder.is_dir() and not (folder / OPEN_CLIP).exists():
         tokenizer: Any = open_clip.SimpleTokenizer(context_length=clip.context_length)
     else:
         tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}" if folder.is_dir() else model)
@@ -145,8 +148,11 @@ def fingerprint(model: torch.nn.Module) -> str:
 def _from_folder(folder: Path) -> Any:
     if (folder / "tiny_clip.json").exists():
         return tiny.load(folder)
-    if not (folder / "open_clip_config.json").exists():
-        raise ValueError(f"{folder} is no backbone: it has neither tiny_clip.json nor open_clip_config.json")
+    if not (folder / OPEN_CLIP).exists():
+        if not (folder / "config.json").exists():
+            names = f"tiny_clip.json, {OPEN_CLIP} or config.json"
+            raise ValueError(f"{folder} is no backbone: it has no {names}")
+        return hub.load(folder)
     try:
         return open_clip.create_model(f"local-dir:{folder}", require_pretrained=True)
     except UNREADABLE as error:

@@ -87,8 +87,8 @@ def test_a_name_gives_random_weights_by_torchs_seed_or_those_of_a_file(tmp_path:
     ("model", "pretrained", "message"),
     [
         ("ViT-B/16", "", "ViT-B/16 .* near matches: .*ViT-B-16"),
-        ("lib", "", "neither tiny_clip.json nor open_clip_config.json"),
-        ("lib", "openai", "lib is a folder .* 'openai'"),
+        ("lib", "", "no tiny_clip.json, open_clip_config.json or config.json"),
+        ("lib", "openai", "lib has its own weights.* 'openai'"),
         (B16, "opnai", "'opnai': .* its tags: .*openai"),
         ("tiny", "openai", "QuickGELU; use model tiny-quickgelu"),
         ("tiny-quickgelu", "plain", "trained with GELU; use model tiny"),
