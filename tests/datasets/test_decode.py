@@ -52,6 +52,36 @@ def test_the_file_is_the_one_that_safetensors_writes(tmp_path: Path, monkeypatch
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
+def test_a_few_pictures_of_each_class_are_drawn_by_the_seed_and_shared_by_nobody_else(home: Path) -> None:
+    whole, files = prepared("dtd", home), home / "data" / "decoded"
+    drawn = []
+    for seed in (0, 0, 1):
+        file, few = home / "data" / f"few{len(drawn)}.safetensors", replace(settings(), train_per_class=1, seed=seed)
+        decode.prepare("dtd", few, 8, home, file)
+        drawn.append(tasks.load(file))
+        assert sorted(drawn[-1].train.labels.tolist()) == list(range(47))
+        assert torch.equal(drawn[-1].test.images, whole.test.images)
+    assert len(list(files.iterdir())) == 3
+    for image, label in zip(drawn[0].train.images, drawn[0].train.labels, strict=True):
+        assert (whole.train.images[whole.train.labels == label] == image).flatten(1).all(dim=1).any()
+
+
+def shown(split: Split) -> list[int]:
+    """The numbers that grey pictures show."""
+    return [int(np.asarray(split.picture(i))[0, 0, 0]) for i in range(len(split))]
+
+
+def test_few_pictures_are_at_most_so_many_of_each_class() -> None:
+    labels = [0, 1, 1, 0, 1, 2]
+    split = Split("made", list("abc"), labels, np.arange(6, dtype=np.uint8)[:, None, None].repeat(2, 1).repeat(2, 2))
+    few, numbers = split.few(2, seed=3), {seed: shown(split.few(2, seed)) for seed in range(9)}
+    assert [few.labels.count(label) for label in range(3)] == [2, 2, 1]
+    assert [labels[number] for number in shown(few)] == few.labels  # each with its own label
+    assert shown(few) == sorted(shown(few)) == numbers[3]
+    assert len({tuple(each) for each in numbers.values()}) > 1
+    assert split.few(0, 0) is split
+
+
 def test_a_data_set_becomes_a_task_in_which_every_picture_has_its_label(home: Path) -> None:
     task = prepared("dtd", home)
     assert (task.name, task.classes) == ("dtd", catalogue("dtd").names)

@@ -1,6 +1,7 @@
 """Tasks and reference pictures from the paper's data sets (a source of lib/data/folders.py), decoded only once.
 
-`data/decoded/<data set>--<splits>--<pixels>.safetensors` is a prepared task (lib/data/tasks.py) that all studies share.
+`data/decoded/<data set>--<splits>--<pixels>.safetensors` is a prepared task (lib/data/tasks.py) that all studies share
+that take as many pictures of a class (tasks.train_per_class, test_per_class).
 It is written in chunks, one after the other: that needs no memory for 15 GB of pictures, and a full disk is an error
 (a process that writes to a mapped file would die of it).
 """
@@ -30,9 +31,12 @@ CHUNK = 512  # pictures that are in memory at the same time
 
 def prepare(name: str, settings: TaskSettings, size: int, root: Path, file: Path) -> None:
     """Gives the decoded data set a second name, `file`: a copy would take 15 GB. Decodes it if that is not done."""
-    decoded = root / "data" / "decoded" / f"{name}--{settings.splits}--{size}.safetensors"
+    most = dict(zip(SPLITS, (settings.train_per_class, settings.test_per_class), strict=True))
+    few = f"--{most['train']}-{most['test']}-s{settings.seed}" if any(most.values()) else ""
+    decoded = root / "data" / "decoded" / f"{name}--{settings.splits}--{size}{few}.safetensors"
     if not decoded.exists():
-        classes, splits = open_splits(name, root / settings.root, settings.splits)
+        classes, whole_splits = open_splits(name, root / settings.root, settings.splits)
+        splits = {part: split.few(most[part], settings.seed) for part, split in whole_splits.items()}
         about = {"name": name, "classes": classes, "templates": catalogue(name).templates}
         write(decoded, about, splits, size)
     file.parent.mkdir(parents=True, exist_ok=True)

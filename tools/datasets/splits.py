@@ -39,6 +39,16 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def few(self, most: int, seed: int) -> "Split":
+        """At most so many pictures of each class, drawn by the seed, in the split's order; 0 = all."""
+        if not most:
+            return self
+        rng, labels = np.random.default_rng(seed), np.asarray(self.labels)
+        drawn = [rng.permutation(np.flatnonzero(labels == label))[:most] for label in range(len(self.classes))]
+        kept = np.sort(np.concatenate(drawn)).tolist()
+        pictures = self.pictures[kept] if isinstance(self.pictures, np.ndarray) else [self.pictures[i] for i in kept]
+        return Split(self.name, self.classes, [self.labels[i] for i in kept], pictures)
+
     def picture(self, i: int) -> Image.Image:
         """Picture i in RGB, at its own size. Raises DataError if its file is missing or broken."""
         picture = self.pictures[i]
