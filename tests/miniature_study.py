@@ -2,9 +2,10 @@
 
 The data sets are miniatures in their published form, the catalogue's counts are theirs, the backbone is the tiny CLIP
 and a task takes a few steps; all else is as in the studies mtil and cil_cifar100_10. `make study STUDY=miniature_mtil`
-then goes from the stage `data` to the report. With a FOLDER of pictures (<task>/{train,test}/<class>/*.png or .jpg) a
-third study, miniature_folders, is mtil with these tasks in the place of its data sets. Never to be run where real
-results are: it changes data/catalogue.
+then goes from the stage `data` to the report. miniature_laptop has a backbone of its real shape with random weights,
+which `python -m tests.support.hub_server` serves, as the hub would, to HF_ENDPOINT=http://127.0.0.1:8765. With a FOLDER
+of pictures (<task>/{train,test}/<class>/*.png or .jpg) a further study, miniature_folders, is mtil with these tasks in
+the place of its data sets. Never to be run where real results are: it changes data/catalogue.
 """
 
 import sys
@@ -16,9 +17,12 @@ import yaml
 from lib.study import studies
 from lib.study.studies import ROOT
 from tests.support import miniatures
+from tests.support.hub_server import HUB_FOLDER, random_clip
 from tools.datasets.catalogue import CATALOGUE
+from tools.datasets.formats import SPLITS
+from tools.datasets.splits import open_split
 
-COUNTS = {"mnist": (20, 10), "dtd": (94, 47), "pets": (74, 37), "cifar100": (200, 100)}
+SETS = ("mnist", "dtd", "pets", "cifar100", "eurosat", "caltech101")
 FEWER = ("zero_shot", "finetune", "zscl", "rail_primal", "moe_adapters")
 SHORT = {"steps": 4, "warmup": 1, "batch": 8}
 
@@ -39,16 +43,33 @@ def small(study: str, name: str, tasks: dict[str, Any], reference: str | None) -
     (ROOT / "studies" / f"{name}.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
 
 
+def laptop() -> None:
+    """The study laptop without Flowers, whose lists torchvision checks; and what the hub serves for it."""
+    raw = studies.read(studies.file_of("laptop"))
+    raw |= {"study": "miniature_laptop"}
+    orders = {name: [task for task in order if task in SETS] for name, order in raw["tasks"]["orders"].items()}
+    raw["tasks"] |= {"orders": orders, "train_per_class": 2, "test_per_class": 1}
+    raw["train"] |= {"steps": 2, "warmup": 0, "batch": 4}
+    raw["selector"] |= {"steps": 10, "batch": 8}
+    for run in raw["runs"].values():
+        run |= {"seeds": [0], "orders": ["I"]}
+    (ROOT / "studies" / "miniature_laptop.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    random_clip(HUB_FOLDER / "model")
+
+
 def main(folder: Path | None) -> None:
     """Writes pictures, counts and params."""
-    for name, (train, test) in COUNTS.items():
-        miniatures.write(name, ROOT / "data" / "raw")
+    raw = ROOT / "data" / "raw"
+    for name in SETS:
+        miniatures.write(name, raw)
+        train, test = (len(open_split(name, raw, part)) for part in SPLITS)
         file = Path(CATALOGUE / f"{name}.yaml")
         facts = yaml.safe_load(file.read_text()) | {"train": train, "test": test}
         file.write_text(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
     small("mtil", "miniature_mtil", {"orders": {"I": ["mnist", "dtd", "pets"]}}, "cifar100")
     order = {"orders": {"I": ["cifar100"]}, "class_order": list(reversed(range(100))), "cut": [50, 30, 20]}
     small("cil_cifar100_10", "miniature_cil", order, "dtd")
+    laptop()
     if folder:
         names = sorted(p.name for p in folder.iterdir() if (p / "train").is_dir())
         pictures = {"source": "folder", "root": str(folder), "train_per_class": 10, "test_per_class": 5}

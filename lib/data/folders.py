@@ -46,8 +46,8 @@ def prepare(name: str, settings: TaskSettings, size: int, root: Path, file: Path
         raise TaskError(f"{home}: train and test must have the same classes; only in one of them: {odd}")
     if not settings.templates:
         raise TaskError('params tasks.templates is empty; a folder study needs prompts, such as "a photo of a {}."')
-    most = settings.train_per_class, settings.test_per_class
-    train, test = (_read(*each, size, settings.seed) for each in zip(folders, most, strict=True))
+    each_split = zip(folders, settings.per_class(name), strict=True)
+    train, test = (_read(*each, size, settings.seed) for each in each_split)
     save(Task(name, [folder.replace("_", " ") for folder in classes], settings.templates, train, test), file)
 
 

@@ -34,7 +34,8 @@ class TaskError(ValueError):
 class TaskSettings:
     """Where the pictures come from and in which orders the tasks are learned (params `tasks`).
 
-    root: the folder of the pictures, for `folder` and `datasets`. train_per_class, test_per_class: at most; 0 = all.
+    root: the folder of the pictures, for `folder` and `datasets`. train_per_class, test_per_class: at most, for all
+    tasks or by task; 0 = all.
     splits: those of MTIL (protocol), or CoOp's where there are some (X-TAIL). labels: see lib.data.scenarios. cut: for
     class-incremental learning, how many classes each part of a data set has; class_order: their order before the cut.
     tested_after: for a long sequence, after how many tasks all are tested, and after the last; [] = after each.
@@ -43,8 +44,8 @@ class TaskSettings:
     source: Source
     root: str
     seed: Count
-    train_per_class: Count
-    test_per_class: Count
+    train_per_class: Count | dict[Name, Count]
+    test_per_class: Count | dict[Name, Count]
     templates: list[Template]
     orders: dict[Name, Order]
     labels: Literal["own", "union", "seen"] = "own"
@@ -54,6 +55,12 @@ class TaskSettings:
     tested_after: Annotated[list[Positive], rule("numbers of tasks, each once", each_once)] = field(
         default_factory=list
     )
+
+    def per_class(self, task: str) -> tuple[int, int]:
+        """How many pictures of a class a task has at most for training and for tests; 0 = all."""
+        most = self.train_per_class, self.test_per_class
+        train, test = (each.get(task, 0) if isinstance(each, dict) else each for each in most)
+        return train, test
 
 
 @dataclass(frozen=True)

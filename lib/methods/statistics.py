@@ -97,9 +97,11 @@ class Looks(Saved):
         self.gaussians = None
 
     def judge(self, features: Tensor) -> Judged:
-        """What the features (N, S) of pictures say."""
+        """What the features (N, S) of pictures say. Raises ValueError if no class has had two pictures."""
+        if not self.freedom[0]:
+            raise ValueError("every class so far has one training picture; beyond needs a class with two or more")
         if self.gaussians is None:  # the same for all pictures until the next task
-            within = self.within / self.freedom[0].clamp(min=1)
+            within = self.within / self.freedom[0]
             around = within + self.between / self.freedom[1].clamp(min=1)
             centres = torch.stack([means.mean(dim=0) for means in self.means])
             self.gaussians = self._whitened(within, torch.cat(self.means)), self._whitened(around, centres)

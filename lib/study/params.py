@@ -126,8 +126,12 @@ def _problems(study: Study) -> Iterator[str]:
     tasks, train, selector = study.tasks, study.train, study.selector
     if not tasks.orders:
         yield "tasks.orders is empty; give at least one, such as {I: [first, second]}"
-    if tasks.source == "mini" and not (tasks.train_per_class and tasks.test_per_class):
-        yield "tasks.train_per_class and test_per_class are 0; mini draws 1 picture or more"
+    for name, most in (("train_per_class", tasks.train_per_class), ("test_per_class", tasks.test_per_class)):
+        listed = sorted({task for order in tasks.orders.values() for task in order})
+        if isinstance(most, dict) and set(most) != set(listed):
+            yield f"tasks.{name} has {', '.join(most)}; it must have each task, or be one number: {', '.join(listed)}"
+        elif tasks.source == "mini" and 0 in (most.values() if isinstance(most, dict) else [most]):
+            yield f"tasks.{name} is 0; mini draws 1 picture or more"
     if tasks.tested_after and tasks.labels == "seen":
         yield "tasks.tested_after leaves out rows that tasks.labels: seen needs; set it to []"
     if tasks.tested_after and max(tasks.tested_after) > (most := len(next(iter(tasks.orders.values()), []))):

@@ -127,7 +127,7 @@ def loaded(endpoint: str, home: Path, commit: str = COMMIT, name: str = "me/clip
 def test_a_model_comes_from_the_hub_once_and_a_cut_download_goes_on(tmp_path: Path) -> None:
     saved(tmp_path / "repo")
     wanted, cache = load_clip(str(tmp_path / "repo")).fingerprint, tmp_path / "cache"
-    with serve(**{f"models__me__clip__{COMMIT}": tmp_path / "repo"}) as (address, handler):
+    with serve({("models", "me/clip", COMMIT): tmp_path / "repo"}) as (address, handler):
         handler.cut["model.safetensors"] = 11_000_000  # the library writes ten million at once
         first = loaded(address, cache)
         again = first if first.returncode == 0 else loaded(address, cache)  # the library itself may try again

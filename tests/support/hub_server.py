@@ -1,12 +1,22 @@
-"""A small Hugging Face hub on the loopback: repositories at one commit each, whose files can be cut short."""
+"""A small Hugging Face hub on the loopback: repositories at one commit each, whose files can be cut short.
+
+`python -m tests.support.hub_server` serves a random model of TinyCLIP's shape under the study laptop's address.
+"""
 
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from lib.clip.hub import ADDRESS
+from lib.study import studies
+
+HUB_FOLDER = studies.DATA / "hub"
+PORT = 8765
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -68,22 +78,44 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def hub(**repositories: Path) -> Iterator[tuple[str, type[Hub]]]:
-    """Serves them at its address; a keyword is kind__owner__name__commit."""
+def hub(repositories: dict[tuple[str, str, str], Path], port: int = 0) -> Iterator[tuple[str, type[Hub]]]:
+    """Serves folders by kind (models, datasets), name and commit, at the address that it gives."""
 
     class Handler(Hub):
         pass
 
-    keys = [tuple(key.split("__")) for key in repositories]
-    Handler.repositories = {
-        (kind, f"{owner}/{name}", commit): folder
-        for (kind, owner, name, commit), folder in zip(keys, repositories.values(), strict=True)
-    }
+    Handler.repositories = repositories
     Handler.cut, Handler.asked = {}, []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", Handler
     finally:
         server.shutdown()
         server.server_close()
+
+
+def random_clip(folder: Path) -> None:
+    """Writes a CLIP of TinyCLIP's shape (ViT-8M/16, Text-3M) with random weights, as transformers does."""
+    import torch
+    import transformers
+
+    tower = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "hidden_act": "gelu"}
+    vision = tower | {"num_hidden_layers": 10, "image_size": 224, "patch_size": 16}
+    config = transformers.CLIPConfig(vision_config=vision, text_config=tower | {"num_hidden_layers": 3})
+    torch.manual_seed(0)
+    transformers.CLIPModel(config).save_pretrained(folder)
+
+
+def main() -> None:
+    """Serves until it is stopped."""
+    address = ADDRESS.fullmatch(studies.read(studies.file_of("laptop"))["backbone"]["model"])
+    assert address is not None
+    name, commit = address.groups()
+    with hub({("models", name, commit): HUB_FOLDER / "model"}, PORT):
+        while True:
+            time.sleep(60)
+
+
+if __name__ == "__main__":
+    main()

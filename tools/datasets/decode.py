@@ -31,7 +31,7 @@ CHUNK = 512  # pictures that are in memory at the same time
 
 def prepare(name: str, settings: TaskSettings, size: int, root: Path, file: Path) -> None:
     """Gives the decoded data set a second name, `file`: a copy would take 15 GB. Decodes it if that is not done."""
-    most = dict(zip(SPLITS, (settings.train_per_class, settings.test_per_class), strict=True))
+    most: dict[str, int] = dict(zip(SPLITS, settings.per_class(name), strict=True))
     few = f"--{most['train']}-{most['test']}-s{settings.seed}" if any(most.values()) else ""
     decoded = root / "data" / "decoded" / f"{name}--{settings.splits}--{size}{few}.safetensors"
     if not decoded.exists():

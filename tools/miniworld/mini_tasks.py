@@ -97,7 +97,7 @@ def prepare(name: str, settings: TaskSettings, size: int, root: Path, file: Path
     if size != SIZE:
         raise TaskError(f"the tasks have {SIZE} pixels a side, the backbone wants {size}")
     splits = []
-    for split, count in zip(SPLITS, (settings.train_per_class, settings.test_per_class), strict=True):
+    for split, count in zip(SPLITS, settings.per_class(name), strict=True):
         pictures, labels = draw(name, split, count, settings.seed)
         splits.append(Pictures(channels_first(pictures), torch.from_numpy(labels)))
     save(Task(name, recipe(name).classes, TEMPLATES, splits[0], splits[1]), file)

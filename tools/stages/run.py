@@ -12,8 +12,9 @@ import argparse
 import os
 import signal
 import socket
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from importlib.util import find_spec
@@ -134,7 +135,7 @@ def coordinate(asked: argparse.Namespace, held: ExitStack) -> int:
     slots = slots_of(asked, study, held)
     held.callback(slots.stop)
     schedule = Schedule(slots, graph, {stage: weight(study, stage) for stage in graph.stages})
-    run_stages(schedule, graph, after)
+    run_stages(schedule, graph, after, study)
     return schedule.summary()
 
 
@@ -152,7 +153,19 @@ def slots_of(asked: argparse.Namespace, study: Study, held: ExitStack) -> Slots:
     return Slots(jobs if asked.cluster == "local" else asked.jobs or SENT_AT_ONCE, (), scheduler, asked.force)
 
 
-def run_stages(schedule: Schedule, graph: Graph, after: list[str]) -> None:
+def announce(study: Study, stages: Iterable[str], jobs: int) -> None:
+    """Says what these learning stages fetch and how long they take, for a study of published data sets.
+
+    Raises ValueError if the backbone or a catalogue's data set is not to be had.
+    """
+    keys = [key for stage in sorted(stages) if (key := learning_stage(stage))]
+    if study.tasks.source == "datasets" and keys:
+        command = [sys.executable, "-m", "tools.stages.estimate", study.study, *keys, "--jobs", str(jobs)]
+        if subprocess.run(command, cwd=ROOT, check=False).returncode:
+            raise ValueError("the study has not begun; the line above says what to mend")
+
+
+def run_stages(schedule: Schedule, graph: Graph, after: list[str], study: Study) -> None:
     """Runs the stage `code`, then what is outdated, then the stages `after` one by one."""
     schedule.run({CODE: set()}, graph.changed([CODE]))  # says what has changed
     if schedule.failed:
@@ -165,6 +178,7 @@ def run_stages(schedule: Schedule, graph: Graph, after: list[str]) -> None:
     current = waiting.keys() - outdated
     if taken_over := sum(bool(learning_stage(s)) and not graph.has_outputs(s) for s in current):
         print(f"{taken_over} learning stages are taken over from the committed results", flush=True)
+    announce(study, outdated, schedule.slots.jobs)
     counts = f"{len(current)} stages are up to date, {len(outdated)} to look at"
     print(f"{counts}, {schedule.slots.jobs} at a time", flush=True)
     schedule.run(waiting, outdated)
