@@ -13,17 +13,20 @@ transparent one as its colours, and 16-bit grey is reduced to 8 bits.
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from lib.data.tasks import SPLITS, Pictures, ReferenceSettings, Task, TaskError, TaskSettings, channels_first, save
+from lib.data.task_settings import ReferenceSettings, TaskSettings
+from lib.data.tasks import SPLITS, Pictures, Task, TaskError, channels_first, save
 
 SOURCES = {
     "mini": "tools.miniworld.mini_tasks",
     "folder": "lib.data.folders",
     "datasets": "tools.datasets.decode",
+    "hub": "tools.datasets.hub_sets",
 }
 ENDINGS = (".png", ".jpg", ".jpeg")
 FORMATS = ("PNG", "JPEG")  # whatever a file is called: for some other formats Pillow would start a program
@@ -94,13 +97,14 @@ def picture_files(folder: Path) -> list[Path]:
     return files
 
 
-def decode(file: Path, size: int) -> np.ndarray:
+def decode(file: Path, size: int, content: BinaryIO | None = None) -> np.ndarray:
     """A picture file as (size, size, 3) uint8, turned as its EXIF data says and fitted to the square.
 
-    Raises TaskError, which names the file, if it is not a PNG or JPEG, is damaged, or has far too many pixels.
+    content: the picture, if it is not the file itself. Raises TaskError, which names the file, if it is not a PNG or
+    JPEG, is damaged, or has far too many pixels.
     """
     try:
-        with Image.open(file, formats=FORMATS) as opened:
+        with Image.open(content or file, formats=FORMATS) as opened:
             picture = ImageOps.exif_transpose(opened)
             if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
                 picture = Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))

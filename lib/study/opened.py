@@ -73,7 +73,7 @@ class OpenStudy:
         settings, size = self.params.tasks, self.backbone.image_size
         for name in tasks.names(settings):
             source(settings.source).prepare(name, settings, size, self.root, self.task_file(name))
-            if settings.source == "folder":  # names that the reader chose
+            if settings.source in ("folder", "hub"):  # names that others chose
                 tasks.check_prompts(tasks.load(self.task_file(name)), self.backbone.tokenizer)
         self._prepare_reference(size)
         return self.sequence(self.main_order)
@@ -220,12 +220,8 @@ class OpenStudy:
         settings = json.loads(json.dumps(asdict(method.settings)))
         about = About(self.name, item.run, item.order, item.seed, self.backbone.fingerprint, settings, [], [], [])
         curriculum = self.curriculum(item.run, item.order, item.seed)
-        inputs = [
-            self.params.runs[item.run].set,
-            curriculum.tested_after,
-            asdict(self.params.train),
-            asdict(self.params.selector),
-        ]
+        given = [asdict(part) for part in (self.params.train, self.params.selector)]
+        inputs = [self.params.runs[item.run].set, curriculum.tested_after, *given]
         names = [*self.params.tasks.orders[item.order], *([REFERENCE] if self.params.reference else [])]
         files = [where(name) for where in (self.task_file, self.feature_file) for name in names]
         read = [(file.name, file.stat()) for file in files if file.exists()]  # their bytes can be gigabytes

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from lib.data import folders
-from lib.data.tasks import ReferenceSettings, TaskError, TaskSettings
+from lib.data.task_settings import ReferenceSettings, TaskSettings
+from lib.data.tasks import TaskError
 from lib.methods.base import TrainSettings
 from lib.selector.ddas import SelectorSettings
 from lib.settings import Count, Name, ParamsError, Positive, Rate, build, each_once, rule, shown
@@ -136,6 +137,8 @@ def _problems(study: Study) -> Iterator[str]:
         yield "tasks.tested_after leaves out rows that tasks.labels: seen needs; set it to []"
     if tasks.tested_after and max(tasks.tested_after) > (most := len(next(iter(tasks.orders.values()), []))):
         yield f"tasks.tested_after has {max(tasks.tested_after)}; there are {most} tasks"
+    if tasks.source == "hub" and (lacking := set(next(iter(tasks.orders.values()), [])) - set(tasks.sets)):
+        yield f"tasks.sets has no {', '.join(sorted(lacking))}; name the data set of each task"
     if not train.steps and not train.epochs:
         yield "train.steps and train.epochs are both 0; give one of them"
     if train.warmup > train.steps and not train.epochs:

@@ -11,7 +11,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from lib.data import tasks
-from lib.data.tasks import Task, TaskSettings
+from lib.data.task_settings import TaskSettings
+from lib.data.tasks import Task
 from tests.support import miniatures, small_study
 from tools.datasets import decode
 from tools.datasets.catalogue import DataError, catalogue

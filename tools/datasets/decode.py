@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lib.data.folders import fitted
-from lib.data.tasks import ReferenceSettings, TaskSettings
+from lib.data.task_settings import ReferenceSettings, TaskSettings
 from lib.files import whole
 from lib.study.log import Progress
 from tools.datasets.catalogue import NAMES, catalogue

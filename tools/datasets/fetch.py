@@ -11,9 +11,11 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from lib.clip import load_clip
+from lib.data.tasks import TaskError
 from lib.files import write_json
 from lib.study import params
 from lib.study.studies import ROOT
+from tools.datasets import hub_sets
 from tools.datasets.archive import unpack
 from tools.datasets.catalogue import DataError, File, catalogue
 from tools.datasets.download import download
@@ -72,6 +74,13 @@ def main(file: str, root: Path = ROOT) -> int:
         try:
             fetch(name, root / wanted[name])
         except (DataError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            incomplete.append(name)
+    for name, about in study.tasks.sets.items():
+        try:
+            for split in (about.train, about.test):
+                hub_sets.fetch(about, split)
+        except TaskError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             incomplete.append(name)
     try:

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from lib.data.tasks import SPLITS, Pictures, ReferenceSettings, Task, TaskError, TaskSettings, channels_first, save
+from lib.data.task_settings import ReferenceSettings, TaskSettings
+from lib.data.tasks import SPLITS, Pictures, Task, TaskError, channels_first, save
 from tools.miniworld import glyphs, photographs
 from tools.miniworld.drawing import SIZE, placed
 from tools.miniworld.looks import LOOKS

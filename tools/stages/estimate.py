@@ -152,6 +152,8 @@ def main() -> int:
     asked = parser.parse_args()
     try:
         study = params.load(studies.file_of(asked.study))
+        if study.tasks.source not in ("datasets", "folder"):
+            raise ValueError(f"the pictures of {asked.study} are not counted before they are made")
         known = sizes(study)
         print(in_words(missing(study)), flush=True)
         opened, keys = open_study(study), asked.stages or plan.main_story(study)
