@@ -220,12 +220,11 @@ class OpenStudy:
         settings = json.loads(json.dumps(asdict(method.settings)))
         about = About(self.name, item.run, item.order, item.seed, self.backbone.fingerprint, settings, [], [], [])
         curriculum = self.curriculum(item.run, item.order, item.seed)
-        given = [asdict(part) for part in (self.params.train, self.params.selector)]
-        inputs = [self.params.runs[item.run].set, curriculum.tested_after, *given]
+        inputs = [self.params.runs[item.run].set, asdict(self.params.train), asdict(self.params.selector)]
         names = [*self.params.tasks.orders[item.order], *([REFERENCE] if self.params.reference else [])]
         files = [where(name) for where in (self.task_file, self.feature_file) for name in names]
         read = [(file.name, file.stat()) for file in files if file.exists()]  # their bytes can be gigabytes
-        inputs += [f"{name} {file.st_size} {file.st_mtime_ns}" for name, file in read]
+        inputs += [curriculum.tested_after] + [f"{name} {file.st_size} {file.st_mtime_ns}" for name, file in read]
         return Stage(item, curriculum, method, about, inputs, self.params.compute.precision, self.root)
 
     def learn(self, key: str) -> dict[str, Any]:
