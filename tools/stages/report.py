@@ -1,6 +1,7 @@
 """The stage `report`: `python -m tools.stages.report params.yaml` writes reports/index.html.
 
-For another study it writes reports/<study>/index.html. With `--readme` it writes the tables of results in the READMEs.
+For another study it writes reports/<study>/index.html. With `--readme` it writes the tables of results into the pages:
+README.md (eight methods, the claims in short), docs/results.md and the course's README.
 """
 
 import sys
@@ -14,35 +15,43 @@ from lib.study.studies import NOTEBOOKS, REPORTS, ROOT
 MARKS = ("<!-- results: `python -m tools.stages.report --readme` writes this table -->", "<!-- end of results -->")
 CLAIMS = ("<!-- claims: `python -m tools.stages.report --readme` writes this table -->", "<!-- end of claims -->")
 GOALS = ("<!-- goals: `python -m tools.stages.report --readme` writes this table -->", "<!-- end of goals -->")
-READMES = (ROOT / "README.md", NOTEBOOKS / "course" / "README.md")
+FIRST, WHOLE, COURSE = ROOT / "README.md", ROOT / "docs" / "results.md", NOTEBOOKS / "course" / "README.md"
+EIGHT = (
+    "finetune_single", "zero_shot", "finetune", "zscl", "rail_primal", "moe_confidence", "moe_adapters", "beyond"
+)  # fmt: skip
+Marks = tuple[str, str]
 
 
-def readme_table(results: list[tables.Content], order: str) -> str:
-    """The READMEs' table: every run of an order, decided per picture."""
-    return tables.markdown(tables.comparison([content for content in results if content["order"] == order]))
-
-
-def claims_table(results: list[tables.Content]) -> str:
-    """The README's table of the paper's claims."""
-    return tables.markdown(claims.table(results).drop(columns=["compared", "pairs"]))
-
-
-def goals_table(results: list[tables.Content]) -> str:
-    """The README's table of what the method beyond aims at."""
-    return tables.markdown(goals.table(results).drop(columns=["pairs"]))
+def made(results: list[tables.Content], order: str) -> dict[Path, dict[Marks, str]]:
+    """The tables of each page, by their marks, from the results of a study whose main order is `order`."""
+    mine = [content for content in results if content["order"] == order]
+    few = [content for content in mine if tables.label(content) in EIGHT]
+    judged, aimed = claims.table(results).drop(columns=["compared", "pairs"]), goals.table(results)
+    methods = tables.markdown(tables.comparison(mine))
+    return {
+        FIRST: {
+            MARKS: tables.markdown(tables.comparison(few)),
+            CLAIMS: tables.markdown(judged.drop(columns=["where", "depends on"])),
+        },
+        WHOLE: {
+            MARKS: methods,
+            CLAIMS: tables.markdown(judged),
+            GOALS: tables.markdown(aimed.drop(columns=["pairs"])),
+        },
+        COURSE: {MARKS: methods},
+    }
 
 
 def main(file: str, for_readme: bool) -> None:
-    """Writes the report of a params file; with `for_readme` the tables in the READMEs in its place."""
+    """Writes the report of a params file; with `for_readme` the tables of the pages in its place."""
     study = params.load(file)
     order = plan.main_order(study)
     if for_readme:
-        results = tables.read(REPORTS / "results" / study.study)
-        table = readme_table(results, order)
-        texts = {path: tables.with_table(path.read_text(), table, MARKS) for path in READMES}
-        readme = READMES[0]
-        texts[readme] = tables.with_table(texts[readme], claims_table(results), CLAIMS)
-        texts[readme] = tables.with_table(texts[readme], goals_table(results), GOALS)
+        texts = {}
+        for path, found in made(tables.read(REPORTS / "results" / study.study), order).items():
+            texts[path] = path.read_text()
+            for marks, table in found.items():
+                texts[path] = tables.with_table(texts[path], table, marks)
     else:
         folder = REPORTS if file == "params.yaml" else REPORTS / study.study
         texts = {folder / "index.html": page(REPORTS, study.study, order)}
