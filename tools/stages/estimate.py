@@ -19,7 +19,7 @@ import requests
 import torch
 
 from lib.data import folders, frozen, tasks
-from lib.data.tasks import Pictures, Task
+from lib.data.tasks import Pictures, ReferenceSet, Task
 from lib.methods.base import Lesson, TrainSettings
 from lib.study import open_study, params, plan, studies
 from lib.study.log import minutes
@@ -29,7 +29,7 @@ from lib.study.train import learn_task
 from tools.datasets.catalogue import catalogue
 
 TESTED = 32  # random pictures
-FEW, MORE = 1, 3  # training steps of the two tasks that are learned
+FEW, MORE = 1, 3  # training steps of two tasks; one before them is not counted, because the first is always slow
 TIMEOUT = 15  # seconds to wait for a server
 
 
@@ -89,7 +89,7 @@ def _bytes(addresses: list[str]) -> int | None:
 
 
 def speed(study: OpenStudy, run: str, classes: int) -> Speed:
-    """Measures a run's method on two small tasks of random pictures with so many classes."""
+    """Measures a run's method on small tasks of random pictures with so many classes."""
     method, train = study.method(run), study.params.train
     side, generator = study.backbone.image_size, torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2 * classes, 3, side, side), dtype=torch.uint8, generator=generator)
@@ -97,14 +97,18 @@ def speed(study: OpenStudy, run: str, classes: int) -> Speed:
     names, few = [f"thing {number}" for number in range(classes)], pictures.at(torch.arange(min(TESTED, len(images))))
     task = Task("measured", names, templates or ["a photo of a {}."], pictures, few)
     features, times = frozen.compute(study.backbone, task, study.params.selector.features), []
-    for number, steps in enumerate((FEW, MORE)):
+    captions, named = study.backbone.tokenizer(task.prompts("a {}")), torch.zeros(classes, dtype=torch.bool)
+    reference = ReferenceSet(images[:classes], captions, named)  # the study's own is not there yet
+    method.context = replace(method.context, reference=lambda: reference, reference_features=lambda: features.train)
+    for number, steps in enumerate((FEW, FEW, MORE)):
         settings = replace(train, steps=steps, warmup=0, epochs=0, batch=train.batch)
         with _timed(times), contextlib.redirect_stdout(io.StringIO()):
             learn_task(method, Lesson(task, number, features, [0, number]), settings, study.params.compute.precision)
     with _timed(times):
         method.predict(task, features, 0)
-    step = max(0.0, (times[1] - times[0]) / (MORE - FEW))
-    return Speed(step, max(0.0, times[0] - FEW * step), times[2] / len(few))
+    _, short, long, predicted = times
+    step = max(0.0, (long - short) / (MORE - FEW))
+    return Speed(step, max(0.0, short - FEW * step), predicted / len(few))
 
 
 @contextlib.contextmanager
