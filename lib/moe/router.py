@@ -86,9 +86,9 @@ def route_each(routers: Sequence["Router"], tasks: Tensor, x0: Tensor, noise: Te
         return torch.stack(wide)[place]
 
     noisy = [router.noise_weight for router in chosen if router.training and router.noise_weight is not None]
-    known = None if min(widths) == max(widths) else torch.tensor(widths, device=x0.device)[place]
+    sizes = None if min(widths) == max(widths) else torch.tensor(widths, device=x0.device)[place]
     weight = gathered([router.weight for router in chosen])
-    return route(x0, weight, gathered(noisy) if noisy else None, chosen[0].top_k, noise, known)
+    return route(x0, weight, gathered(noisy) if noisy else None, chosen[0].top_k, noise, sizes)
 
 
 def route(
@@ -97,17 +97,17 @@ def route(
     noise_weight: Tensor | None,
     top_k: int,
     noise: Tensor | None,
-    known: Tensor | None = None,
+    sizes: Tensor | None = None,
 ) -> Routing:
     """Noisy top-K routing of tokens x0 (B, D) by weights (D, E), or (B, D, E): one matrix for each sample.
 
-    known: how many experts each sample's router knows (B,), the first ones; None = all.
+    sizes: how many experts each sample's router has (B,), the first ones; None = all E.
     """
     with torch.autocast(x0.device.type, enabled=False):  # bf16 has too few digits to rank logits
         x0 = x0.float()
         logits = clean = _times(x0, weight)  # (B, E)
-        if known is not None:
-            logits = clean = clean.masked_fill(torch.arange(clean.shape[1]).to(known) >= known[:, None], -torch.inf)
+        if sizes is not None:
+            logits = clean = clean.masked_fill(torch.arange(clean.shape[1]).to(sizes) >= sizes[:, None], -torch.inf)
         std = None
         if noise_weight is not None:
             std = F.softplus(_times(x0, noise_weight)) + MIN_STD  # (B, E)

@@ -40,8 +40,8 @@ def prepare(name: str, settings: TaskSettings, size: int, root: Path, file: Path
     labels = [_labels(part, about) for part in files]
     classes = _classes(about, labels)
     train, test = (
-        _pictures(part, about, [classes.index(label) for label in found], limit, size, settings.seed)
-        for part, found, limit in zip(files, labels, most, strict=True)
+        _pictures(part, about, [classes.index(label) for label in named], limit, size, settings.seed)
+        for part, named, limit in zip(files, labels, most, strict=True)
     )
     save(Task(name, [str(label).replace("_", " ") for label in classes], settings.templates, train, test), file)
 
@@ -111,8 +111,8 @@ def _classes(about: HubSet, labels: list[list[Any]]) -> list[Any]:
 
 def _pictures(files: list[Path], about: HubSet, labels: list[int], most: int, size: int, seed: int) -> Pictures:
     """At most `most` pictures of each class, drawn by the seed, or all; only these are decoded."""
-    rng, found = np.random.default_rng(seed), np.asarray(labels)
-    drawn = [rng.permutation(np.flatnonzero(found == label))[: most or None] for label in range(max(labels) + 1)]
+    rng, numbers = np.random.default_rng(seed), np.asarray(labels)
+    drawn = [rng.permutation(np.flatnonzero(numbers == label))[: most or None] for label in range(max(labels) + 1)]
     kept, images = set(np.concatenate(drawn).tolist()), []
     for place, value in enumerate(_rows(files, about.image, about)):
         if place in kept:
@@ -121,4 +121,4 @@ def _pictures(files: list[Path], about: HubSet, labels: list[int], most: int, si
             if not isinstance(content, bytes):
                 raise TaskError(f"{where}: column {about.image!r} holds no picture")
             images.append(decode(where, size, io.BytesIO(content)))
-    return Pictures(channels_first(np.stack(images)), torch.from_numpy(found[sorted(kept)]))
+    return Pictures(channels_first(np.stack(images)), torch.from_numpy(numbers[sorted(kept)]))

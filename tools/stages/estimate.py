@@ -120,13 +120,13 @@ def _timed(times: list[float]) -> Iterator[None]:
     times.append(time.monotonic() - began)
 
 
-def seconds(study: params.Study, keys: list[str], speeds: dict[str, Speed], known: dict[str, Size]) -> float:
+def seconds(study: params.Study, keys: list[str], speeds: dict[str, Speed], sized: dict[str, Size]) -> float:
     """How long learning stages take one after the other, at most: answers that did not change are counted, too."""
     total, plans = 0.0, plan.items(study)
     for key in keys:
         item, train = plans[key], study.train
         special = params.special(study, item.run)
-        learned = [known[name] for name in study.tasks.orders[item.order]]
+        learned = [sized[name] for name in study.tasks.orders[item.order]]
         measured, tested = speeds[item.run], sum(size.test for size in learned)
         for size in learned:
             total += measured.rest + steps_of(train, size, special) * measured.step + tested * measured.picture
@@ -158,18 +158,18 @@ def main() -> int:
         study = params.load(studies.file_of(asked.study))
         if study.tasks.source not in ("datasets", "folder"):
             raise ValueError(f"the pictures of {asked.study} are not counted before they are made")
-        known = sizes(study)
+        sized = sizes(study)
         print(in_words(missing(study)), flush=True)
         opened, keys = open_study(study), asked.stages or plan.main_story(study)
         runs = dict.fromkeys(plan.find(study, key).run for key in keys)
-        classes = round(fmean(size.classes for size in known.values()))
+        classes = round(fmean(size.classes for size in sized.values()))
         speeds = {run: speed(opened, run, classes) for run in runs}
     except (ValueError, ConnectionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     for run, each in speeds.items():
         print(f"{run}: {each.step:.2f} s a step, {1000 * each.picture:.0f} ms a test picture, measured now")
-    whole = seconds(study, keys, speeds, known) / asked.jobs
+    whole = seconds(study, keys, speeds, sized) / asked.jobs
     print(f"about {minutes(whole)} for {len(keys)} runs, {asked.jobs} at a time on this machine", flush=True)
     return 0
 
