@@ -46,8 +46,8 @@ course: $(READY) ## make the students' notebooks from those with solutions, and 
 	$(RUN) tools.course.exercises
 	$(RUN) pytest -q tests/run_course.py
 
-browser: $(READY) ## run notebooks in JupyterLab in a browser without a window (ALL=1: all of them); needs chromium
-	$(RUN) pytest -q tests/run_browser.py
+browser: $(READY) ## run notebooks in JupyterLab and open the report, in a browser without a window (ALL=1: all of them); needs chromium
+	$(RUN) pytest -q tests/run_browser.py tests/run_page.py
 
 faults: $(READY) ## kill the study at random moments and break what it stands on (FAULT_KILLS=n, FAULT_SEED=n)
 	$(RUN) pytest -q -s tests/run_faults.py

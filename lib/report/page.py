@@ -1,11 +1,12 @@
-"""The report of a study: tables, figures and the paper's claims on one page that opens from disk, without a network."""
+"""The report of a study on one page that opens from disk, without a network: page.html, with page.css and page.js."""
 
 import base64
+from itertools import count
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 
-from lib.report import claims, committed, goals, published, tables
+from lib.report import claims, committed, front, goals, published, tables
 
 
 def page(reports: Path, study: str, order: str) -> str:
@@ -18,9 +19,21 @@ def page(reports: Path, study: str, order: str) -> str:
         path = reports / "figures" / study / f"{name}.png"
         return base64.b64encode(path.read_bytes()).decode() if path.exists() else ""
 
+    numbered = count(1)
+    leading = [content for content in compared if tables.label(content) in front.EIGHT]
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     return templates.get_template("page.html").render(
         study=study,
+        order=order,
+        up="../" if study == "mini" else "../../",
+        method=tables.name(claims.METHOD),
+        number=lambda: f"Figure {next(numbered)}.",
+        sentence=front.in_a_sentence(judged),
+        numbers=front.numbers(results),
+        eight=tables.comparison(leading),
+        findings=[(finding, front.of_finding(judged, finding)) for finding in front.FINDINGS],
+        played=front.played(results, order),
+        whole=len(results),
         encoded=encoded,
         tasks=[f"{t} ({n})" for t, n in zip(compared[0]["tasks"], compared[0]["classes"], strict=True)],
         runs=len(compared),

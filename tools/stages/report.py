@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from lib.report import claims, goals, tables
+from lib.report.front import EIGHT
 from lib.report.page import page
 from lib.study import params, plan
 from lib.study.studies import NOTEBOOKS, REPORTS, ROOT
@@ -16,9 +17,6 @@ MARKS = ("<!-- results: `python -m tools.stages.report --readme` writes this tab
 CLAIMS = ("<!-- claims: `python -m tools.stages.report --readme` writes this table -->", "<!-- end of claims -->")
 GOALS = ("<!-- goals: `python -m tools.stages.report --readme` writes this table -->", "<!-- end of goals -->")
 FIRST, WHOLE, COURSE = ROOT / "README.md", ROOT / "docs" / "results.md", NOTEBOOKS / "course" / "README.md"
-EIGHT = (
-    "finetune_single", "zero_shot", "finetune", "zscl", "rail_primal", "moe_confidence", "moe_adapters", "beyond"
-)  # fmt: skip
 Marks = tuple[str, str]
 
 
