@@ -152,8 +152,7 @@ def at_a_cost(results: list[Content], seconds: dict[str, float], figure: Figure,
         points = {run: (cost[run], _spread(groups[run], "average", decision)[0]) for run in groups if cost.get(run)}
         for run, (x, y) in points.items():
             shown = look(run)
-            axes.plot(x, y, marker=shown.marker, color=shown.colour, ls="none", ms=7)
-            axes.annotate(name(run), (x, y), (4, 3), textcoords="offset points", fontsize=7)
+            axes.plot(x, y, marker=shown.marker, color=shown.colour, ls="none", ms=8, label=shown.name)
         front, best = [], -np.inf
         for x, y in sorted(points.values()):
             if y > best:
@@ -162,5 +161,9 @@ def at_a_cost(results: list[Content], seconds: dict[str, float], figure: Figure,
         if front:
             axes.plot(*np.array(front).T, color=GREY, lw=1, ls=":", zorder=0, drawstyle="steps-post")
         axes.set(xscale="log", xlabel=title, ylabel="Average (%)")
-        axes.margins(x=0.2)
+        axes.margins(x=0.1)
+    named = {
+        text: handle for axes in figure.axes for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(named.values(), named.keys(), loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9)
     figure.tight_layout()
