@@ -3,8 +3,10 @@
 import base64
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
+from pandas import DataFrame
 
 from lib.report import claims, committed, front, goals, published, tables
 
@@ -20,20 +22,10 @@ def page(reports: Path, study: str, order: str) -> str:
         return base64.b64encode(path.read_bytes()).decode() if path.exists() else ""
 
     numbered = count(1)
-    leading = [content for content in compared if tables.label(content) in front.EIGHT]
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     return templates.get_template("page.html").render(
-        study=study,
-        order=order,
-        up="../" if study == "mini" else "../../",
-        method=tables.name(claims.METHOD),
+        **_first_screen(results, compared, judged, study, order),
         number=lambda: f"Figure {next(numbered)}.",
-        sentence=front.in_a_sentence(judged),
-        numbers=front.numbers(results),
-        eight=tables.comparison(leading),
-        findings=[(finding, front.of_finding(judged, finding)) for finding in front.FINDINGS],
-        played=front.played(results, order),
-        whole=len(results),
         encoded=encoded,
         tasks=[f"{t} ({n})" for t, n in zip(compared[0]["tasks"], compared[0]["classes"], strict=True)],
         runs=len(compared),
@@ -50,3 +42,22 @@ def page(reports: Path, study: str, order: str) -> str:
         },
         costs=tables.costs(reports / "cost" / study),
     )
+
+
+def _first_screen(
+    results: list[tables.Content], compared: list[tables.Content], judged: DataFrame, study: str, order: str
+) -> dict[str, Any]:
+    """What the page begins with, and what can be played with (front.py)."""
+    leading = [content for content in compared if tables.label(content) in front.EIGHT]
+    return {
+        "study": study,
+        "order": order,
+        "up": "../" if study == "mini" else "../../",
+        "method": tables.name(claims.METHOD),
+        "sentence": front.in_a_sentence(judged),
+        "numbers": front.numbers(results),
+        "eight": tables.comparison(leading),
+        "findings": [(finding, front.of_finding(judged, finding)) for finding in front.FINDINGS],
+        "played": front.played(results, order),
+        "whole": len(results),
+    }

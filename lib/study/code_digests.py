@@ -23,7 +23,7 @@ SILENT = {
     *(f"lib.study.{name}" for name in ("code_digests", "log", "params", "plan", "studies")),
 }
 # as in lib.data.folders
-SOURCES = {"lib.data.folders", "tools.datasets.decode", "tools.miniworld.mini_tasks"}
+SOURCES = {"lib.data.folders", "tools.datasets.decode", "tools.datasets.hub_sets", "tools.miniworld.mini_tasks"}
 # What draws or reads the tasks' pictures. Later notebooks get the pictures as files.
 READERS = {*(f"tools.datasets.{name}" for name in ("catalogue", "formats", "splits")), "tools.miniworld.world"}
 PICTURES = SOURCES | READERS

@@ -61,7 +61,8 @@ def test_answering_in_between_changes_nothing_that_is_learned(name: str) -> None
 @pytest.mark.parametrize("name", METHODS)
 def test_those_that_decide_who_answers_also_have_an_oracle_and_a_selector_has_routes(name: str) -> None:
     method, every = small_study.learned(name), ("sample", "batch", "oracle", "lookup")
-    expected = every if name in SELECTING else ("sample", "oracle") if name in TOLD else ("sample",)
+    told = ("sample", "stream", "oracle") if name == "beyond" else ("sample", "oracle")
+    expected = every if name in SELECTING else told if name in TOLD else ("sample",)
     assert method.decisions == expected
     assert tuple(predicted(method, 0).routes) == (every if name in SELECTING else ())
 
