@@ -115,7 +115,8 @@ class Looks(Saved):
 
     def _whitened(self, covariance: Tensor, means: Tensor) -> Whitened:
         """Gaussians with these means (M, S) and a covariance (S, S), shrunk towards a sphere."""
-        sphere = covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)
+        size = float(covariance.diagonal().mean()) or 1.0  # 0 where all pictures of a class are the same
+        sphere = size * torch.eye(len(covariance)).to(covariance)
         shrunk = (1 - self.shrinkage) * covariance + self.shrinkage * sphere
         factor = torch.linalg.cholesky(torch.linalg.inv(shrunk))
         return Whitened(factor, means @ factor, float(factor.diagonal().log().sum()))

@@ -72,6 +72,19 @@ def test_densities_are_those_of_the_gaussians(shrinkage: float) -> None:
         np.testing.assert_allclose(judged.unknown[:, number], unknown + constant, rtol=1e-6)
 
 
+def test_classes_whose_pictures_are_all_the_same_are_judged_too() -> None:
+    made, features = Looks(0.1, 0.01), torch.eye(3, 5).double().repeat_interleave(2, dim=0)
+    made.learn(features, torch.arange(3).repeat_interleave(2))
+    assert torch.isfinite(made.judge(features).known).all()
+
+
+def test_one_picture_of_each_class_has_no_spread() -> None:
+    made = Looks(0.1, 0.01)
+    made.learn(torch.eye(3, 5), torch.arange(3))
+    with pytest.raises(ValueError, match="two or more"):
+        made.judge(torch.eye(3, 5))
+
+
 def test_the_order_of_pictures_and_tasks_changes_nothing() -> None:
     features, labels = task(0)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
