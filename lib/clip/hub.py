@@ -8,7 +8,7 @@ run: plain vision transformers.
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import open_clip
 import torch
@@ -54,21 +54,30 @@ BLOCK = re.compile(r"(text_model|vision_model)\.encoder\.layers\.(\d+)\.(.+)\.(w
 PARTS = ("q_proj", "k_proj", "v_proj")
 
 
-def fetch(address: str) -> Path:
-    """The folder of hf:OWNER/NAME@COMMIT, fetched if it is not in the hub's cache yet; a cut download goes on.
+def snapshot(repository: str, commit: str, patterns: list[str], kind: Literal["model", "dataset"] = "model") -> Path:
+    """The folder of a repository's files at a commit, fetched if they are not in the cache; a cut download goes on.
 
-    Raises ValueError for another address or what the hub does not have, ConnectionError without a network.
+    Raises ValueError for what the hub does not have, ConnectionError without a network.
     """
-    if not (found := ADDRESS.fullmatch(address)):
-        raise ValueError(f"{address} is no address of a model; write hf:OWNER/NAME@COMMIT, with all 40 digits")
-    repository, commit = found.groups()
+    place = f"{'data set ' if kind == 'dataset' else ''}{repository} at commit {commit}"
     try:
-        return Path(snapshot_download(repository, revision=commit, allow_patterns=FILES))
+        return Path(snapshot_download(repository, repo_type=kind, revision=commit, allow_patterns=patterns))
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise ValueError(f"the hub has no {repository} at commit {commit}; its page lists the commits") from error
+        raise ValueError(f"the hub has no {place}; its page lists the commits") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ConnectionError(f"{place} could not be fetched ({type(error).__name__})") from error
+
+
+def fetch(address: str) -> Path:
+    """The folder of the model hf:OWNER/NAME@COMMIT. Raises ValueError for another address, and as `snapshot` does."""
+    if not (parts := ADDRESS.fullmatch(address)):
+        raise ValueError(f"{address} is no address of a model; write hf:OWNER/NAME@COMMIT, with all 40 digits")
+    repository, commit = parts.groups()
+    try:
+        return snapshot(repository, commit, FILES)
+    except ConnectionError as error:
         advice = "without a network, give model a folder with its config.json and model.safetensors"
-        raise ConnectionError(f"{address} could not be fetched ({type(error).__name__}); {advice}") from error
+        raise ConnectionError(f"{error}; {advice}") from error
 
 
 def load(folder: Path) -> open_clip.CLIP:

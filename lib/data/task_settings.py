@@ -31,9 +31,9 @@ class TaskSettings:
     """Where the pictures come from and in which orders the tasks are learned (params `tasks`).
 
     root: the folder of the pictures, for `folder` and `datasets`. train_per_class, test_per_class: at most, for all
-    tasks or by task; 0 = all.
-    splits: those of MTIL (protocol), or CoOp's where there are some (X-TAIL). labels: see lib.data.scenarios. cut: for
-    class-incremental learning, how many classes each part of a data set has; class_order: their order before the cut.
+    tasks or by task; 0 = all. splits: those of MTIL (protocol), or CoOp's where there are some (X-TAIL). labels: see
+    lib.data.scenarios. cut: for class-incremental learning, how many classes each part of a data set has; class_order:
+    their order before the cut.
     sets: for the source `hub`, the data set of each task. tested_after: for a long sequence, after how many tasks all
     are tested, and after the last; [] = after each.
     """

@@ -29,7 +29,7 @@ from lib.data.tasks import Task
 from lib.methods.adapter import RoutedTower
 from lib.methods.base import Context, Lesson, Predictions, joined, under
 from lib.methods.moe_adapters import MoEAdapters
-from lib.methods.scoring import encode_images, logits
+from lib.methods.scoring import encode_images, learned_places, logits, others
 from lib.methods.statistics import Judged, Looks, Ridge, moving
 from lib.methods.stream import in_stream
 from lib.selector import CLIP
@@ -117,7 +117,7 @@ class Beyond(MoEAdapters):
     def predict(self, task: Task, features: Features, number: int) -> Predictions:
         """The likeliest names. If several tasks' names are candidates, routes: the router asked, or CLIP if m < 1/2."""
         learned = self.model.num_tasks
-        places = {t: at for t, at in task.places_or_own(number).items() if t < learned}
+        places, _ = learned_places(task, number, learned)
         alone = self.posterior(task, features, places)
         told = self.posterior(task, features, places, number if number < learned else CLIP)
         scores = {
@@ -132,9 +132,7 @@ class Beyond(MoEAdapters):
     def posterior(self, task: Task, features: Features, places: Places, told: int | None = None) -> Posterior:
         """P(y) of a task's test pictures over its candidates. told: the task, CLIP if not learned, or None."""
         count = len(task.test)
-        other = torch.ones(len(task.classes), dtype=torch.bool)  # names that were not learned
-        for at in places.values():
-            other[at] = False
+        other = others(places, len(task.classes))  # names that were not learned
         zero_shot, judged = self.logits_of(task, features.image_test), self.looks.judge(features.test)  # (N, C) logits
         mine = places if told is None else {t: at for t, at in places.items() if t == told}
         known, asked = torch.zeros(count, dtype=torch.float64), torch.full((count,), CLIP)

@@ -65,10 +65,15 @@ def of_learned(task: Task, number: int, learned: int) -> dict[str, Tensor]:
 def learned_places(task: Task, number: int, learned: int) -> tuple[dict[int, Tensor], Tensor]:
     """By learned task, where its classes (C,) stand among a task's candidates; and which candidates are others (C,)."""
     places = {t: at for t, at in task.places_or_own(number).items() if t < learned}
-    other = torch.ones(len(task.classes), dtype=torch.bool)
+    return places, others(places, len(task.classes))
+
+
+def others(places: dict[int, Tensor], candidates: int) -> Tensor:
+    """Which of the candidates (C,) are of none of these tasks."""
+    other = torch.ones(candidates, dtype=torch.bool)
     for at in places.values():
         other[at] = False
-    return places, other
+    return other
 
 
 class Selecting(Method):

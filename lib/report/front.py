@@ -8,14 +8,14 @@ from typing import Any
 import pandas as pd
 
 from lib.report import claims, tables
-from lib.report.claims import BEYOND, FAILS, HOLDS, METHOD, OPEN, UNTESTED, Evidence
+from lib.report.claims import BEYOND, FAILS, HOLDS, LABELS, METHOD, OPEN, UNTESTED, Evidence
 from lib.report.tables import Content
 
 EIGHT = (
     "finetune_single", "zero_shot", "finetune", "zscl", "rail_primal", "moe_confidence", METHOD, BEYOND
 )  # fmt: skip
 PLAYED = (*EIGHT, "icarl", "adapter_per_task", "moe_adapters+no_freeze")  # runs of the matrix to play with
-UNION = "union_"
+UNION = LABELS["union"]
 IN_WORDS = {  # a verdict on one claim, and on several
     HOLDS: ("holds", "hold"),
     FAILS: ("does not hold", "do not hold"),

@@ -11,7 +11,6 @@ import shutil
 import time
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -68,7 +67,7 @@ class Stage:
         about = self.about
         scratch = self.root / "data" / about.study / "scratch" / Path(self.item.checkpoint).name
         saved = [scratch / self._progress_key() / str(number) for number in range(self.item.tasks)]
-        done = sum(1 for _ in takewhile(Path.exists, saved)) if self.item.every_task else _last(saved)
+        done = max((number for number, folder in enumerate(saved, 1) if folder.exists()), default=0)
         if done:
             print(f"{about.run}: task {done}/{self.item.tasks} was finished before", flush=True)
             about = self._restored(saved[done - 1], [task.name for task in tasks[:done]])
@@ -145,11 +144,6 @@ class Stage:
         code = code_digests.of_method(self.item.method)
         depends = [asdict(self.item), self.about.settings, self.about.backbone, code, self.inputs]
         return hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:16]
-
-
-def _last(saved: list[Path]) -> int:
-    """How many tasks the newest of these checkpoints has learned; 0 if there is none."""
-    return max((number for number, folder in enumerate(saved, 1) if folder.exists()), default=0)
 
 
 def result(

@@ -55,7 +55,7 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(folder / "data" / "train-00000-of-00002.parquet", [0, 1, 2, 0])
     write(folder / "data" / "train-00001-of-00002.parquet", [1, 1, 2], first=4)
     write(folder / "data" / "validation-00000-of-00001.parquet", [2, 0, 1], first=7)
-    monkeypatch.setattr(hub_sets, "snapshot_download", lambda *_, **__: str(folder))
+    monkeypatch.setattr(hub_sets, "snapshot", lambda *_: folder)
     return folder
 
 

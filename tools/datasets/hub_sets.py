@@ -16,14 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 
+from lib.clip.hub import snapshot
 from lib.data.folders import decode
 from lib.data.task_settings import HubSet, ReferenceSettings, TaskSettings
 from lib.data.tasks import Pictures, Task, TaskError, channels_first, save
@@ -54,16 +48,13 @@ def reference(settings: ReferenceSettings, template: str, size: int, root: Path)
 def fetch(about: HubSet, split: str) -> list[Path]:
     """The parquet files of a split, fetched if they are not in the cache. Raises TaskError."""
     patterns = [f"{split}-*.parquet", f"**/{split}-*.parquet", f"{split}/*.parquet", f"**/{split}/*.parquet"]
-    place = f"{about.repo} at commit {about.revision[:12]}"
     try:
-        folder = snapshot_download(about.repo, repo_type="dataset", revision=about.revision, allow_patterns=patterns)
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise TaskError(f"the hub has no data set {place}; its page lists the commits") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise TaskError(f"{place} could not be fetched ({type(error).__name__}); run again with a network") from error
-    files = sorted({path for pattern in patterns for path in Path(folder).glob(pattern)})
+        folder = snapshot(about.repo, about.revision, patterns, "dataset")
+    except (ValueError, ConnectionError) as error:
+        raise TaskError(str(error)) from error
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     if not files:
-        raise TaskError(f"{place} has no parquet files of a split {split!r}; its page shows the splits")
+        raise TaskError(f"{about.repo} has no parquet files of a split {split!r}; its page shows the splits")
     return files
 
 
