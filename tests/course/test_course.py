@@ -46,6 +46,7 @@ def test_a_notebook_is_committed_clean_and_its_cells_are_short(path: Path) -> No
 def test_a_notebook_names_its_goals_and_ends_with_questions(path: Path) -> None:
     first, *others = cells(path)
     assert 24 <= len(others) < 60
+    assert "answers" in others.pop()["metadata"]["tags"]
     for part in (f"# {path.stem[0]}. ", "**Goals.**", "**Before.**", "**Time.**"):
         assert part in text(first)
     assert text(others[-1]).startswith("## Questions\n")

@@ -1,15 +1,18 @@
-"""Exercises of the course: checks that say whether an answer is right, and the students' copies of the notebooks.
+"""Exercises of the course: a student's function, checks of it, and the students' copies of the notebooks.
 
     python -m tools.course.exercises            makes the students' notebooks (notebooks/course) from the solutions
     python -m tools.course.exercises --check    changes nothing; fails if a students' notebook is out of step
 
 In a cell tagged `exercise`, the lines from `### solution` to `### otherwise` are the solution and are left out; the
 comments from there to `### end` become the students' lines. A cell tagged `check` says whether an answer is right.
+Later cells call the student's function, so that a wrong answer shows in the next picture; as long as it is not written
+they get the solution's. A cell tagged `answers`, to the closing questions, is in the solutions only.
 """
 
 import json
 import sys
 from collections.abc import Callable
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +24,65 @@ SOLUTION, OTHERWISE, END = "### solution", "### otherwise", "### end"
 BEFORE = {SOLUTION: END, OTHERWISE: SOLUTION, END: OTHERWISE}  # the mark that must come before each
 
 
+_checked = 0  # checks that run now: a check gets no solution in place of an answer
+
+
+def exercise(number: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Marks a student's function. Where it is not written yet, and no check asks, the solution answers and says so."""
+
+    def mark(function: Callable[..., Any]) -> Callable[..., Any]:
+        @cache
+        def solution() -> Callable[..., Any]:
+            print(f"Exercise {number} is not written yet: the solution takes its place.")
+            return _solution(number, function)
+
+        @wraps(function)
+        def answer(*args: Any, **named: Any) -> Any:
+            try:
+                return function(*args, **named)
+            except NotImplementedError:
+                if _checked:
+                    raise
+                return solution()(*args, **named)
+
+        return answer
+
+    return mark
+
+
+def _solution(number: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of that name in the solutions, with the names of the student's notebook."""
+    (path,) = SOLUTIONS.glob(f"{number.split('.')[0]}_*.ipynb")
+    sources = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if "exercise" in tags(cell)]
+    (source,) = (each for each in sources if f"def {function.__name__}(" in each)
+    names = dict(function.__globals__)
+    exec(compile(source, f"solution of exercise {number}", "exec"), names)
+    return names[function.__name__]
+
+
 def verdict(right: Callable[[], object], hint: str) -> tuple[bool, str]:
     """Whether an answer is right, and a sentence that says so or what to look at; never raises."""
+    global _checked
+    _checked += 1
     try:
         solved = bool(right())
     except NotImplementedError as error:
         return False, f"not written yet ({error})."
     except Exception as error:  # whatever an unfinished answer raises
         return False, f"not yet. It stops with {type(error).__name__}: {error}. Look at: {hint}."
+    finally:
+        _checked -= 1
     return solved, "right." if solved else f"not yet. Look at: {hint}."
 
 
 def check(exercise: str, right: Callable[[], object], hint: str) -> None:
     """Prints whether an exercise is solved, and if not, what to look at."""
     print(f"Exercise {exercise}: {verdict(right, hint)[1]}")
+
+
+def tags(cell: dict[str, Any]) -> list[str]:
+    """The tags of a notebook's cell."""
+    return cell["metadata"].get("tags", [])
 
 
 def without_solution(source: str) -> str:
@@ -60,10 +108,12 @@ def without_solution(source: str) -> str:
 
 
 def students(notebook: dict[str, Any]) -> dict[str, Any]:
-    """The students' version of a notebook (nbformat 4): the same cells, exercises without their solutions."""
+    """The students' version of a notebook (nbformat 4): exercises without solutions, questions without answers."""
     cells = []
     for cell in notebook["cells"]:
-        if "exercise" in cell["metadata"].get("tags", []):
+        if "answers" in tags(cell):
+            continue
+        if "exercise" in tags(cell):
             source = without_solution("".join(cell["source"])).rstrip("\n")
             cell = cell | {"source": source.splitlines(keepends=True)}
         cells.append(cell)
