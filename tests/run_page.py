@@ -101,3 +101,19 @@ def test_a_figure_is_shown_at_its_own_size(browser: webdriver.Chrome) -> None:
     assert shown.get_attribute("alt") == image.get_attribute("alt")
     browser.execute_script("document.querySelector('dialog').click()")
     assert not browser.find_elements(By.CSS_SELECTOR, "dialog[open]")
+
+
+def test_the_walk_shows_pictures_mistakes_first_and_what_was_asked_for(browser: webdriver.Chrome) -> None:
+    if not browser.find_elements(By.ID, "walker"):
+        pytest.skip("these results have no pictures to walk through")
+    place, verdict = (browser.find_element(By.ID, name) for name in ("place", "verdict"))
+    first = verdict.text
+    assert "(wrong)" in first
+    browser.execute_script("document.getElementById('next').click()")
+    assert place.text.startswith("2 of ")
+    assert verdict.text != first
+    Select(browser.find_element(By.ID, "which")).select_by_value("right")
+    assert "(right)" in verdict.text
+    rows = browser.find_elements(By.CSS_SELECTOR, "#routers tr")
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#routers tr.mine")) == 1
+    assert len(rows) == len(browser.find_elements(By.CSS_SELECTOR, "#routers .error")) + 1  # CLIP has no error

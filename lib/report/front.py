@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -121,4 +122,14 @@ def played(results: list[Content], order: str) -> str:
                 "experts": {block: use["counts"] for block, use in content.get("experts", {}).get("image", {}).items()},
                 "tasks": content["tasks"],
             }
-    return json.dumps(runs).replace("</", "<\\/")
+    return in_script(json.dumps(runs))
+
+
+def walked(file: Path) -> str:
+    """The pictures to walk through (lib.study.walk), as JSON; empty if there are none."""
+    return in_script(json.dumps(json.loads(file.read_text()))) if file.exists() else ""
+
+
+def in_script(text: str) -> str:
+    """JSON that cannot end the script element that holds it."""
+    return text.replace("</", "<\\/")

@@ -90,8 +90,56 @@ for (const id of ["run", "space"]) at(id).addEventListener("change", drawMatrix)
 at("moment").addEventListener("input", drawMoment);
 if (Object.keys(runs).length) drawMatrix(); else for (const part of document.querySelectorAll(".play")) part.remove();
 
+if (at("pictures")) { // a picture at a time: every autoencoder's error, every router's answer
+  const { tasks, thresholds, union, pictures } = JSON.parse(at("pictures").textContent);
+  at("among").textContent = union ? "the classes of all tasks" : "its task's classes";
+  tasks.forEach((task, number) => at("whose").append(make("option", task, { value: number })));
+  const router = number => number < tasks.length ? `the router of ${tasks[number]}` : "CLIP";
+  const wanted = {
+    "": () => true, wrong: each => !each.right, right: each => each.right, route: each => each.route !== each.task,
+  };
+  let shown = [], number = 0;
+
+  const draw = () => {
+    const one = shown[number];
+    at("walker").classList.toggle("none", !one);
+    at("place").textContent = one ? `${number + 1} of ${shown.length}` : "no such picture";
+    if (!one) return;
+    Object.assign(at("seen"), { src: `data:image/png;base64,${one.png}`, alt: one.name });
+    const said = each => `${router(each)} answers: ${one.answers[each]} (${one.answers[each] === one.name ? "right" : "wrong"})`;
+    const instead = one.route === one.task ? "" : ` Its own, ${said(one.task)}.`;
+    at("verdict").textContent = `${one.name}, of ${tasks[one.task]}. DDAS: ${said(one.route)}.${instead}`;
+    const longest = Math.max(...one.errors, ...thresholds);
+    at("routers").replaceChildren(...one.answers.map((answer, each) => {
+      const line = make("tr", "", each === one.route ? { class: "mine" } : {}), cell = make("td");
+      if (each < tasks.length) {
+        const claims = one.errors[each] <= thresholds[each];
+        const bar = make("div", "", { class: "error", role: "img", "aria-label": `${one.errors[each]}, threshold ${thresholds[each]}` });
+        bar.append(make("i", "", { class: claims ? "claims" : "" }), make("b"));
+        bar.firstChild.style.width = `${100 * one.errors[each] / longest}%`;
+        bar.lastChild.style.left = `${100 * thresholds[each] / longest}%`;
+        cell.append(bar);
+      }
+      const marks = [each === one.route ? "answers" : "", each === one.task ? "its own" : ""].filter(Boolean).join(", ");
+      const who = each < tasks.length ? tasks[each] : "CLIP";
+      line.append(make("td", who + (marks ? ` (${marks})` : "")), cell, make("td", `${answer}${answer === one.name ? " ✓" : ""}`));
+      return line;
+    }));
+  };
+  const choose = () => {
+    const whose = at("whose").value, kind = wanted[at("which").value];
+    [shown, number] = [pictures.filter(each => (whose === "" || each.task === Number(whose)) && kind(each)), 0];
+    draw();
+  };
+  const step = by => { if (shown.length) { number = (number + by + shown.length) % shown.length; draw(); } };
+  for (const id of ["whose", "which"]) at(id).addEventListener("change", choose);
+  at("back").addEventListener("click", () => step(-1));
+  at("next").addEventListener("click", () => step(1));
+  choose();
+}
+
 const dialog = document.querySelector("dialog"); // a figure at its own size
-for (const image of document.querySelectorAll("figure img")) {
+for (const image of document.querySelectorAll("figure img:not(#seen)")) {
   image.addEventListener("click", () => {
     dialog.replaceChildren(make("img", "", { src: image.src, alt: image.alt }));
     dialog.showModal();

@@ -41,6 +41,7 @@ def page(reports: Path, study: str, order: str) -> str:
             if name == study
         },
         costs=tables.costs(reports / "cost" / study),
+        walked=front.walked(reports / "tables" / study / "walk.json"),
     )
 
 
