@@ -1,4 +1,4 @@
-"""The report of a study on one page that opens from disk, without a network: page.html, with page.css and page.js."""
+"""The report of a study on one page that opens from disk, without a network (page.html, page.css, page.js); slides."""
 
 import base64
 from itertools import count
@@ -9,6 +9,29 @@ from jinja2 import Environment, FileSystemLoader
 from pandas import DataFrame
 
 from lib.report import claims, committed, front, goals, published, tables
+
+TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+STORY = (  # slides between the first and the findings: heading, what to say, figure
+    ("The tasks", "Each has its own classes and its own look; three pairs share a look.", "tasks"),
+    ("What CLIP can do before", "It classifies by names alone. This ability should stay.", "zero_shot"),
+)
+
+
+def slides(reports: Path, study: str, order: str) -> str:
+    """Ten slides to teach from, one HTML page beside the report: its findings, a screen each (slides.html).
+
+    Figures are not inside: the page names them by their place.
+    """
+    results, main = tables.read(reports / "results" / study), study == "mini"
+    compared, judged = [content for content in results if content["order"] == order], claims.table(results)
+    figures = reports / "figures" / study
+    return TEMPLATES.get_template("slides.html").render(
+        **_first_screen(results, compared, judged, study, order),
+        tasks=compared[0]["tasks"],
+        story=[each for each in STORY if (figures / f"{each[-1]}.png").exists()],
+        exists=lambda name: (figures / f"{name}.png").exists(),
+        folder=f"{'' if main else '../'}figures/{study}",
+    )
 
 
 def page(reports: Path, study: str, order: str) -> str:
@@ -22,8 +45,7 @@ def page(reports: Path, study: str, order: str) -> str:
         return base64.b64encode(path.read_bytes()).decode() if path.exists() else ""
 
     numbered = count(1)
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
-    return templates.get_template("page.html").render(
+    return TEMPLATES.get_template("page.html").render(
         **_first_screen(results, compared, judged, study, order),
         number=lambda: f"Figure {next(numbered)}.",
         encoded=encoded,

@@ -130,7 +130,7 @@ def _variables(study: params.Study, folder: str = "", pages: str = "", root: str
     return {
         "root": root,
         "file": f"{folder}params.yaml",
-        "page": f"reports/{pages}index.html",
+        "pages": f"reports/{pages}".rstrip("/"),
         **{run: item.checkpoint if item else manifest(study.study) for run, item in asked.items()},
         "weights": weights(study) or "data/code/data.json",
         "pictures": study.tasks.root if study.tasks.source == "folder" else f"data/{study.study}/data.json",

@@ -57,5 +57,15 @@ def test_the_page_needs_no_network_and_holds_what_was_made(reports: Path) -> Non
     assert all(escape(claim.text, quote=False) in text for claim in CLAIMS)
 
 
+def test_the_slides_are_ten_and_show_only_figures_that_are_there(reports: Path) -> None:
+    text = page.slides(reports, "tiny", "I")
+    assert re.findall(r'<img src="([^"]+)"', text) == ["../figures/tiny/metrics.png"]
+    for name in ("tasks", "zero_shot"):
+        (reports / "figures" / "tiny" / f"{name}.png").write_bytes(b"")
+    whole = page.slides(reports, "tiny", "I")
+    assert whole.count("<section") == 10
+    assert set(re.findall(r"data-of=(\d+)", whole)) == {"10"}
+
+
 def test_costs_add_up(reports: Path) -> None:
     assert tables.costs(reports / "cost" / "tiny").to_numpy().tolist() == [["run--I--s0", 30, 5, 900]]

@@ -78,7 +78,7 @@ def test_the_committed_plan_is_in_step_and_names_what_dvc_unfolds() -> None:
     ((path, text),) = plan.files("mini").items()
     assert path.read_text() == text, "run `python -m lib.study.plan`"
     variables = yaml.safe_load(text)
-    assert (variables["root"], variables["file"], variables["page"]) == (".", "params.yaml", "reports/index.html")
+    assert (variables["root"], variables["file"], variables["pages"]) == (".", "params.yaml", "reports")
     assert list(variables["learn"]) == list(plan.items(params.load()))
 
 
@@ -97,7 +97,7 @@ def test_another_study_gets_a_folder_when_it_is_wanted(project: Path) -> None:
     wanted = ["studies/few/params.yaml", "studies/few/plan.yaml", "studies/few/dvc.yaml"]
     assert plan.write("few", root=project) == wanted
     variables = yaml.safe_load((project / "studies/few/plan.yaml").read_text())
-    assert (variables["root"], variables["page"]) == ("../..", "reports/few/index.html")
+    assert (variables["root"], variables["pages"]) == ("../..", "reports/few")
     assert params.load(project / "studies/few/params.yaml") == params.load(project / "studies/few.yaml")
     assert "stages: {}" in (project / "studies/few/dvc.yaml").read_text()
 

@@ -1,6 +1,6 @@
-"""The stage `report`: `python -m tools.stages.report params.yaml` writes reports/index.html.
+"""The stage `report`: `python -m tools.stages.report params.yaml` writes reports/index.html and slides.html.
 
-For another study it writes reports/<study>/index.html. With `--readme` it writes the tables of results into the pages:
+For another study it writes them to reports/<study>. With `--readme` it writes the tables of results into the pages:
 README.md (eight methods, the claims in short), docs/results.md and the course's README.
 """
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lib.report import claims, goals, tables
 from lib.report.front import EIGHT
-from lib.report.page import page
+from lib.report.page import page, slides
 from lib.study import params, plan
 from lib.study.studies import NOTEBOOKS, REPORTS, ROOT
 
@@ -52,7 +52,8 @@ def main(file: str, for_readme: bool) -> None:
                 texts[path] = tables.with_table(texts[path], table, marks)
     else:
         folder = REPORTS if file == "params.yaml" else REPORTS / study.study
-        texts = {folder / "index.html": page(REPORTS, study.study, order)}
+        made_of = REPORTS, study.study, order
+        texts = {folder / "index.html": page(*made_of), folder / "slides.html": slides(*made_of)}
     for target, text in texts.items():
         _write(target, text)
 
