@@ -1,5 +1,5 @@
-# Every target sets up .venv by itself when it is missing or when the lock has changed.
-PYTHON ?= python3.11
+# Every target sets up .venv by itself when it is missing or when the lock has changed (CPU=1: PyTorch without CUDA).
+PYTHON ?= $(firstword $(foreach version,3.11 3.12 3.13,$(shell command -v python$(version))) python3)
 VENV ?= .venv
 STUDY ?= mini
 JOBS ?= 0
@@ -7,7 +7,9 @@ CLUSTER ?=
 PICTURES ?=
 NAMES ?=
 UV := uv==0.13.9
+CPU ?=
 RUN := $(VENV)/bin/python -m
+INSTALL := $(RUN) uv pip install --python $(VENV)/bin/python
 READY := $(VENV)/.installed
 
 export PATH := $(abspath $(VENV))/bin:$(PATH)
@@ -68,13 +70,19 @@ lock: | $(VENV)/bin/uv ## pin again what pyproject.toml asks for (MORE=--upgrade
 	    --no-header --quiet $(MORE) pyproject.toml -o requirements.lock
 
 $(READY): requirements.lock pyproject.toml | $(VENV)/bin/uv
-	$(RUN) uv pip install --python $(VENV)/bin/python --compile-bytecode --require-hashes -r requirements.lock
-	$(RUN) uv pip install --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
+ifeq ($(CPU),)
+	$(INSTALL) --compile-bytecode --require-hashes -r requirements.lock
+else
+	$(VENV)/bin/python .binder/without_torch.py > $(VENV)/lock
+	$(INSTALL) --compile-bytecode --no-deps --require-hashes -r $(VENV)/lock
+	$(INSTALL) --no-deps --torch-backend cpu $(shell grep -Eo '^torch(vision)?==[^ ]+' requirements.lock)
+endif
+	$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/bin/uv:
-	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
-	    echo "error: '$(PYTHON)' is no Python 3.11 with venv. Install it (python3.11 and python3.11-venv)," \
-	        "or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+	    echo "error: '$(PYTHON)' is no Python 3.11 to 3.13 with venv. Install one (python3.11 and python3.11-venv)," \
+	        "or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) pip install --quiet --disable-pip-version-check $(UV)

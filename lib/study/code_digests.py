@@ -9,6 +9,7 @@ import ast
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from lib.methods import METHODS
 from lib.study.studies import DATA, NOTEBOOKS, ROOT
@@ -71,7 +72,7 @@ class Digests(ast.NodeTransformer):
             documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
             if documented and ast.get_docstring(node) is not None:
                 node.body = node.body[1:]
-        return together(ast.dump(self.visit(tree)))
+        return together(_text(self.visit(tree)))
 
     def visit_Import(self, node: ast.Import) -> ast.Import:
         """`import lib.x` with the digest in place of the name."""
@@ -92,6 +93,14 @@ class Digests(ast.NodeTransformer):
                 else:
                     alias.asname, alias.name = alias.asname or alias.name, self.of_module(submodule)
         return node
+
+
+def _text(node: Any) -> str:
+    """A syntax tree as text. What is empty is left out: newer Pythons have more fields, and all of those are empty."""
+    if isinstance(node, ast.AST):
+        held = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
+        return f"{type(node).__name__}({', '.join(f'{name}={_text(value)}' for name, value in held)})"
+    return f"[{', '.join(map(_text, node))}]" if isinstance(node, list) else repr(node)
 
 
 def in_project(module: str) -> bool:

@@ -23,6 +23,7 @@ DIRECT = [Requirement(text) for text in PROJECT["dependencies"] + EXTRAS]
 LOCK = (ROOT / "requirements.lock").read_text()
 BLOCKS = re.split(r"\n(?=[a-z0-9])", LOCK)  # one for each pin: the pin, its hashes, who asked for it
 PINS = [Requirement(block.split("\\\n")[0]) for block in BLOCKS]
+CHOSEN = "3.11"  # where there is a choice
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
@@ -44,14 +45,17 @@ def test_every_pin_is_exact_and_has_hashes_and_no_address() -> None:
 
 
 def test_conda_make_binder_and_colab_install_the_same_python_and_the_lock(tmp_path: Path) -> None:
-    assert PROJECT["requires-python"] == f">={PYTHON},<3.12"
+    allowed = Requirement(f"python{PROJECT['requires-python']}").specifier
+    assert allowed.contains(PYTHON)
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())
-    assert f"python={PYTHON}" in conda["dependencies"]
+    assert f"python={CHOSEN}" in conda["dependencies"]
     assert conda["dependencies"][-1] == {"pip": ["-r requirements.lock"]}
     makefile = (ROOT / "Makefile").read_text()
-    assert f"PYTHON ?= python{PYTHON}\n" in makefile
+    named = re.findall(r"foreach version,([\d. ]+),", makefile)[0].split()
+    assert named[0] == CHOSEN
+    assert all(allowed.contains(version) for version in named)
     assert "--require-hashes -r requirements.lock" in makefile
-    assert (ROOT / ".binder" / "runtime.txt").read_text() == f"python-{PYTHON}\n"
+    assert (ROOT / ".binder" / "runtime.txt").read_text() == f"python-{CHOSEN}\n"
     assert post_build(tmp_path) == [
         "-m pip install --no-cache-dir --require-hashes -r requirements.lock",
         "-m pip install --no-cache-dir --no-deps --no-build-isolation -e .",
@@ -62,11 +66,23 @@ def test_conda_make_binder_and_colab_install_the_same_python_and_the_lock(tmp_pa
 def test_another_python_is_refused_before_anything_is_installed(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
         post_build(tmp_path, version=1)
-    assert PYTHON in refused.value.stderr
+    assert "3.11 to 3.13" in refused.value.stderr
     assert not (tmp_path / "asked").exists()
 
 
-def post_build(folder: Path, version: int = 0) -> list[str]:
+def test_beside_another_pytorch_all_else_is_as_in_the_lock(tmp_path: Path) -> None:
+    install = post_build(tmp_path, "beside")[2]
+    assert install.startswith("-m pip install --no-cache-dir --no-deps --require-hashes -r ")
+    made = subprocess.run(
+        [sys.executable, ROOT / ".binder" / "without_torch.py"], capture_output=True, check=True, text=True
+    )
+    kept = re.split(r"\n(?=[a-z0-9])", made.stdout.removesuffix("\n"))
+    gone = {Requirement(block.split("\\\n")[0]).name for block in set(BLOCKS) - {*kept, *(f"{b}\n" for b in kept)}}
+    assert {"torch", "torchvision", "triton"} < gone
+    assert all(name.startswith(("torch", "triton", "nvidia-", "cuda-")) for name in gone)
+
+
+def post_build(folder: Path, *words: str, version: int = 0) -> list[str]:
     """What the script asks of a Python that only takes notes; version: the status of the question for its version."""
     python = folder / "python3"
     python.write_text(
@@ -75,7 +91,7 @@ def post_build(folder: Path, version: int = 0) -> list[str]:
     )
     python.chmod(0o755)
     environment = {"PATH": f"{folder}:{os.environ['PATH']}"}
-    script = [str(ROOT / ".binder" / "postBuild")]
+    script = [str(ROOT / ".binder" / "postBuild"), *words]
     subprocess.run(script, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     assert set((folder / "where").read_text().split()) == {str(ROOT)}
     return (folder / "asked").read_text().splitlines()

@@ -95,7 +95,7 @@ def test_a_learning_stage_weighs_the_tasks_that_it_learns() -> None:
 def test_jobs_fit_cores_and_memory(
     threads: int, gpus: int, pages: int, jobs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setattr(run, "cores", lambda: 4)
     monkeypatch.setattr(run.os, "sysconf", lambda name: {"SC_PHYS_PAGES": pages, "SC_PAGE_SIZE": 4096}[name])
     assert run.default_jobs(threads, gpus) == jobs
     assert run.default_jobs(8, gpus=3) == 3

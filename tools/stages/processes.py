@@ -39,10 +39,15 @@ def end_groups(*processes: subprocess.Popen) -> None:
                 process.wait(GRACE)
 
 
+def cores() -> int:
+    """The cores that this process may use; where the system does not say (macOS), all of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def environment(jobs: int) -> dict[str, str]:
     """The environment of a stage: this Python is first on the path, and `jobs` stages share the cores."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    threads = str(max(1, len(os.sched_getaffinity(0)) // jobs))
+    threads = str(max(1, cores() // jobs))
     # libgomp's threads spin for long while they wait: on cores shared with others a step then takes many times as long
     defaults = {"GOMP_SPINCOUNT": "20000", "OMP_NUM_THREADS": threads}
     return defaults | os.environ | {"PYTHONUNBUFFERED": "1", "PATH": path}

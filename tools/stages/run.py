@@ -28,6 +28,7 @@ from lib.study.params import ParamsError, Study, load
 from lib.study.plan import check as check_study
 from lib.study.studies import ROOT
 from tools.stages.graph import CODE, LEARN, PRETRAIN, Graph, address, learning_stage
+from tools.stages.processes import cores
 from tools.stages.schedule import Schedule
 from tools.stages.slots import Slots, short, visible_gpus
 
@@ -95,7 +96,7 @@ def settle_without_git(root: Path = ROOT) -> None:
 def default_jobs(threads: int, gpus: int = 0) -> int:
     """A stage for each GPU; without any, as many stages as cores for their threads, and memory, allow."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return gpus or max(1, min(len(os.sched_getaffinity(0)) // threads, memory // SLOT_BYTES))
+    return gpus or max(1, min(cores() // threads, memory // SLOT_BYTES))
 
 
 def weight(study: Study, stage: str) -> float:
