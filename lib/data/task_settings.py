@@ -60,6 +60,17 @@ class TaskSettings:
         train, test = (each.get(task, 0) if isinstance(each, dict) else each for each in most)
         return train, test
 
+    @property
+    def limits(self) -> str:
+        """What was left out of pictures that others made, in words; empty if nothing was."""
+        parts = []
+        for kind, most in (("training", self.train_per_class), ("test", self.test_per_class)):
+            if isinstance(most, dict):
+                parts.append(f"{kind} pictures of a class: {', '.join(f'{task} {n}' for task, n in most.items() if n)}")
+            elif most:
+                parts.append(f"{most} {kind} pictures of a class")
+        return f"At most {'; '.join(parts)}." if parts and self.source != "mini" else ""
+
 
 @dataclass(frozen=True)
 class ReferenceSettings:

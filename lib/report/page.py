@@ -34,8 +34,11 @@ def slides(reports: Path, study: str, order: str) -> str:
     )
 
 
-def page(reports: Path, study: str, order: str) -> str:
-    """The report of a study as one HTML page (page.html), from a folder of reports. order: the main one."""
+def page(reports: Path, study: str, order: str, limits: str = "") -> str:
+    """The report of a study as one HTML page (page.html), from a folder of reports.
+
+    order: the main one. limits: what every table says of pictures that were left out.
+    """
     results = tables.read(reports / "results" / study)
     compared = [content for content in results if content["order"] == order]
     judged = claims.table(results)
@@ -51,6 +54,7 @@ def page(reports: Path, study: str, order: str) -> str:
         encoded=encoded,
         tasks=[f"{t} ({n})" for t, n in zip(compared[0]["tasks"], compared[0]["classes"], strict=True)],
         runs=len(compared),
+        limits=limits,
         claims=judged,
         goals=goals.table(results) if claims.BEYOND in tables.by_run(results) else None,
         comparison=tables.comparison(compared),

@@ -67,5 +67,10 @@ def test_the_slides_are_ten_and_show_only_figures_that_are_there(reports: Path) 
     assert set(re.findall(r"data-of=(\d+)", whole)) == {"10"}
 
 
+def test_every_table_says_what_was_left_out(reports: Path) -> None:
+    text = page.page(reports, "tiny", "I", "At most 5 <test> pictures.")
+    assert text.count("At most 5 &lt;test&gt; pictures.") == text.count("</table>") - text.count("<table class=matrix")
+
+
 def test_costs_add_up(reports: Path) -> None:
     assert tables.costs(reports / "cost" / "tiny").to_numpy().tolist() == [["run--I--s0", 30, 5, 900]]

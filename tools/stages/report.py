@@ -53,7 +53,7 @@ def main(file: str, for_readme: bool) -> None:
     else:
         folder = REPORTS if file == "params.yaml" else REPORTS / study.study
         made_of = REPORTS, study.study, order
-        texts = {folder / "index.html": page(*made_of), folder / "slides.html": slides(*made_of)}
+        texts = {folder / "index.html": page(*made_of, study.tasks.limits), folder / "slides.html": slides(*made_of)}
     for target, text in texts.items():
         _write(target, text)
 
