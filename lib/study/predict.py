@@ -49,6 +49,19 @@ def candidates(tasks: list[Task], names: list[str]) -> tuple[list[str], Places]:
     return listed, {t: torch.tensor([listed.index(name) for name in task.classes]) for t, task in enumerate(tasks)}
 
 
+def ask(
+    study: OpenStudy, method: Beyond, tasks: list[Task], pictures: Tensor, names: list[str]
+) -> tuple[list[str], Posterior, Features]:
+    """The candidates, the chances of pictures (N, 3, H, W) uint8 over them, and what the frozen CLIP says of these."""
+    listed, places = candidates(tasks, names)
+    zero = torch.zeros(len(pictures), dtype=torch.long)
+    nothing = Pictures(pictures[:0], zero[:0])
+    task = Task("pictures", listed, tasks[0].templates, nothing, Pictures(pictures, zero), places)
+    pooled, image = frozen.of_pictures(study.backbone, pictures, study.params.selector.features)
+    features = Features(zero, pooled[:0], pooled, image[:0], image)
+    return listed, method.posterior(task, features, places), features
+
+
 @torch.no_grad()
 def predict(study: OpenStudy, pictures: Tensor, names: list[str], key: str = "") -> pd.DataFrame:
     """One line a picture of (N, 3, H, W) uint8: the answer among `names`, its chance, the runner-up, and who answered.
@@ -56,14 +69,8 @@ def predict(study: OpenStudy, pictures: Tensor, names: list[str], key: str = "")
     One forward of the frozen CLIP and one of the routers, each picture by its own. Raises ParamsError without a run.
     """
     method, tasks = finished(study, key)
-    listed, places = candidates(tasks, names)
+    listed, found, features = ask(study, method, tasks, pictures, names)
     wanted = [listed.index(name) for name in names or listed]
-    zero = torch.zeros(len(pictures), dtype=torch.long)
-    nothing = Pictures(pictures[:0], zero[:0])
-    task = Task("pictures", listed, tasks[0].templates, nothing, Pictures(pictures, zero), places)
-    pooled, image = frozen.of_pictures(study.backbone, pictures, study.params.selector.features)
-    features = Features(zero, pooled[:0], pooled, image[:0], image)
-    found = method.posterior(task, features, places)
     scores = found.scores(len(listed))[:, wanted]
     scores = scores / scores.sum(dim=1, keepdim=True).clamp(min=1e-12)
     return table(scores, [listed[i] for i in wanted], found, method, features, tasks)

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from lib.selector import CLIP
-from lib.study import OpenStudy
+from lib.study import OpenStudy, predict
 from lib.study.checkpoint import CheckpointError
 from tests.support import small_run, small_study
-from tools.course import explorer
+from tools.course import explorer, explorer_beyond
 from tools.course.explorer import Moment, View
 
 pytestmark = pytest.mark.usefixtures("no_window")
@@ -57,3 +57,48 @@ def test_a_run_by_task_has_a_moment_after_every_task(study: OpenStudy) -> None:
     assert [moment.learned for moment in moments] == [small_study.NAMES[: n + 1] for n in range(3)]
     views = explorer.views(study, moments, study.tasks[0].test.images[0], study.tasks[0])
     assert [len(seen.errors) for seen in views] == [1, 2, 3]
+
+
+def test_mistakes_are_those_of_the_evaluation_and_thumbnails_mark_them(study: OpenStudy, moment: Moment) -> None:
+    task, features = study.tasks[2], study.features[2]
+    answers = moment.method.predict(task, features, 2).classes["sample"]
+    wrong = explorer.mistakes(moment, task, features)
+    assert wrong == [place for place in range(len(answers)) if answers[place] != task.test.labels[place]]
+    figure = explorer.thumbnails(task, 1, wrong, count=4)
+    names = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert [name.split()[0] for name in names] == ["1", "2", "3", "4"]
+    assert [int(name.split()[0]) for name in names if name.endswith("✗")] == [
+        place for place in wrong if 1 <= place <= 4
+    ]
+
+
+@pytest.mark.parametrize(
+    ("errors", "route", "words"),
+    [
+        ([0.1, 0.3], 0, ["first has the least", "its router answers"]),
+        ([0.4, 0.5], CLIP, ["first has the least", "above its threshold", "CLIP answers"]),
+        ([0.3, 0.35], CLIP, ["first has the least", "CLIP answers", "second: below the own threshold"]),
+    ],
+    ids=["claimed", "refused", "another would have claimed it"],
+)
+def test_the_reason_is_the_selectors_rule(errors: list[float], route: int, words: list[str]) -> None:
+    nothing = torch.zeros(2)
+    seen = View(torch.tensor(errors), torch.tensor([0.2, 0.4]), route, {}, nothing, nothing)
+    reason = explorer.reason(seen, ["first", "second"])
+    assert all(word in reason for word in words)
+    assert ("second" in reason) == (len(words) == 3 and "second" in words[2])
+
+
+def test_the_view_of_beyond_shows_its_chances(tmp_path: Path) -> None:
+    small_study.write_pictures(tmp_path / "pictures")
+    opened = small_study.open_at(
+        tmp_path, small_study.study({"runs": {"beyond": {"seeds": [0], "set": {}}}, "reference": None})
+    )
+    opened.learn("beyond--I--s0")
+    run, picture = predict.finished(opened), opened.tasks[0].test.images[0]
+    figure = explorer_beyond.draw(opened, run, picture, "the truth", ["a violin"])
+    left, names, owners = figure.axes
+    assert left.get_title("left") == "the truth"
+    shown = predict.predict(opened, picture[None], [*(n for t in run[1] for n in t.classes), "a violin"])
+    assert names.get_yticklabels()[-1].get_text() == shown.loc[0, "answer"]
+    assert sum(bar.get_width() for bar in owners.patches) == pytest.approx(100)  # type: ignore[attr-defined]

@@ -10,11 +10,10 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from lib.clip import zero_shot_classifier
-from lib.data.frozen import class_features
+from lib.data.frozen import Features, class_features
 from lib.data.tasks import Task
 from lib.methods.moe_adapters import MoEAdapters
 from lib.methods.scoring import logits
@@ -121,6 +120,21 @@ def _shares(study: OpenStudy, image: Tensor, names: Tensor) -> Tensor:
     return logits(image, names, study.backbone.model.logit_scale).softmax(dim=1)[0]
 
 
+def mistakes(moment: Moment, task: Task, features: Features) -> list[int]:
+    """The places of a task's test pictures that the method answers wrongly among the task's own classes."""
+    answers = moment.method.predict(task, features, len(moment.learned)).classes["sample"]
+    return (answers != task.test.labels).nonzero().flatten().tolist()
+
+
+def thumbnails(task: Task, first: int, wrong: list[int], count: int = 12) -> Figure:
+    """Some test pictures in a row from number `first` on, with their numbers; a cross marks a wrong answer."""
+    places = list(range(first, min(first + count, len(task.test))))
+    figure, axes = plt.subplots(figsize=(13, 1.7))
+    names = [f"{place} {task.classes[task.test.labels[place]]}{' ✗' if place in wrong else ''}" for place in places]
+    figures.pictures(task.test.images[places].permute(0, 2, 3, 1).numpy(), names, "from here on", axes, count)
+    return figure
+
+
 def draw(picture: Tensor, task: Task, label: int | None, moments: list[Moment], views: list[View]) -> Figure:
     """A picture at the last moment (answers, selector errors, gates), and its probability at each moment.
 
@@ -157,18 +171,25 @@ def _answers(axes: Axes, task: Task, seen: View, most: int = 5) -> None:
 
 
 def _errors(axes: Axes, seen: View, learned: list[str]) -> None:
-    """Each task's error as a multiple of its threshold: a bar that ends before the line is a claim."""
-    relative = (seen.errors / seen.thresholds).tolist()
-    winner = int(seen.errors.argmin())
+    """Each task's error, and a tick at its threshold. The least error counts, and only its own threshold."""
+    winner, rows = int(seen.errors.argmin()), np.arange(len(learned))
     colours = [figures.BLUE if t == seen.route else "0.8" for t in range(len(learned))]
     hatches = ["//" if t == winner else "" for t in range(len(learned))]
-    axes.barh(learned, relative, color=colours, edgecolor="black", hatch=hatches)
-    axes.axvline(1, color="black", ls="--", lw=1)
+    axes.barh(learned, seen.errors.tolist(), color=colours, edgecolor="black", hatch=hatches)
+    axes.vlines(seen.thresholds.tolist(), rows - 0.45, rows + 0.45, color="black", lw=2)
     axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="error / threshold (hatched: the least error)")
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    to = "the untouched CLIP" if seen.route == CLIP else f"the router of {learned[seen.route]}"
-    axes.set_title(f"sent to {to}", loc="left")
+    axes.set(xlabel="error (tick: the task's threshold; hatched: the least)", xlim=(0, None))
+    axes.set_title(reason(seen, learned), loc="left", fontsize=9)
+
+
+def reason(seen: View, learned: list[str]) -> str:
+    """Who answers, and why."""
+    winner = int(seen.errors.argmin())
+    if seen.route != CLIP:
+        return f"{learned[winner]} has the least error, below its threshold:\nits router answers"
+    below = [learned[t] for t in (seen.errors <= seen.thresholds).nonzero().flatten().tolist()]
+    also = f"\n({', '.join(below)}: below the own threshold, but not the least)" if below else ""
+    return f"{learned[winner]} has the least error, above its threshold:\nCLIP answers{also}"
 
 
 def _route(axes: Axes, tower: str, gates: Tensor | None) -> None:
