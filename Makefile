@@ -26,8 +26,9 @@ study: $(READY) ## run the main story of a study and its report (STUDY=mini, or 
 study-all: $(READY) ## run what is new or changed among all runs and seeds, and take over the rest
 	$(RUN) tools.stages.run --study $(STUDY) --jobs $(JOBS) --cluster "$(CLUSTER)" --all
 
-report: $(READY) ## make figures, tables and pages again from the results that are there
+report: $(READY) ## make figures, tables and pages again from the results that are there, and a page of every notebook
 	$(RUN) tools.stages.run --study $(STUDY) --target report
+	$(RUN) tools.course.site
 
 predict: $(READY) ## answers for your own pictures, after `make study` (PICTURES=folder NAMES="the cat, the violin")
 	@$(RUN) lib.study.predict "$(PICTURES)" --names "$(NAMES)" --study $(STUDY)
