@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lib.clip import zero_shot_classifier
 from lib.data.frozen import Features
-from lib.data.tasks import Task
+from lib.data.tasks import Pictures, Task
 from lib.methods.adapter import RoutedTower, SingleAdapter
 from lib.methods.base import Context, Lesson, Predictions
 from lib.methods.scoring import Selecting, encode_images, nearest
@@ -35,7 +35,8 @@ class MoEAdapters(Selecting, SingleAdapter):
         router: one for each task, or one shared by all. noise: of the gates in training; "always" also at test time, as
         the released code does in class-incremental learning. balance: weight of the balance loss. text_router_token:
         the token that the text router reads. freeze, freeze_rule: how many experts are frozen after a task, and which.
-        selector: what chooses the router; with "none" the last router answers every image.
+        selector: what chooses the router; with "none" the last router answers every image. "early": DDAS on the class
+        token that reaches the first mixture, so that a picture takes one pass (MoECLIP.encode_in_one_pass).
         """
 
         experts: Positive
@@ -46,7 +47,7 @@ class MoEAdapters(Selecting, SingleAdapter):
         text_router_token: Literal["start", "end"]
         freeze: Count
         freeze_rule: FreezeRule
-        selector: Literal["autoencoder", "gaussian", "none"]
+        selector: Literal["autoencoder", "gaussian", "early", "none"]
 
         def config(self) -> MoEConfig:
             """The shape of every block's mixture."""
@@ -67,6 +68,13 @@ class MoEAdapters(Selecting, SingleAdapter):
     def new_selector(self, width: int) -> DDAS:
         kind = GaussianSelector if self.settings.selector == "gaussian" else DDAS
         return kind(width, self.context.selector)
+
+    @torch.no_grad()
+    def seen_by_selector(self, pictures: Pictures, features: Tensor) -> Tensor:
+        if self.settings.selector != "early":
+            return features
+        parts = (self.model.early_tokens(self.backbone.pixels(part)) for part in pictures.images.split(256))
+        return torch.cat([part.cpu() for part in parts])
 
     def extra_loss(self, routings: list[Routing]) -> Tensor | float:
         """The weighted balance loss of all routings (the released code leaves it out)."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lib.clip.backbone import Backbone, Encode, zero_shot_classifier
 from lib.data.frozen import Features
-from lib.data.tasks import Task
+from lib.data.tasks import Pictures, Task
 from lib.methods.base import Lesson, Method, Predictions, joined, under
 from lib.selector import CLIP, DDAS
 
@@ -87,17 +87,22 @@ class Selecting(Method):
         """The selector, for features of this width."""
         return DDAS(width, self.context.selector)
 
+    def seen_by_selector(self, pictures: Pictures, features: Tensor) -> Tensor:
+        """What the selector judges pictures by: by default the study's selector features (N, S) of them."""
+        return features
+
     def ask(self, task: Task, features: Features, number: int, places: Tensor) -> Tensor:
         """The answers (n,) of learned task `number` on a task's test images at places (n,)."""
         raise NotImplementedError
 
     def learn_route(self, lesson: Lesson) -> DDAS:
         """Has the selector learn a task, and before the first one the reference set, if its settings say so."""
+        seen = self.seen_by_selector(lesson.task.train, lesson.features.train)
         if self.selector is None:
-            self.selector = self.new_selector(lesson.features.train.shape[1]).to(self.backbone.device)
+            self.selector = self.new_selector(seen.shape[1]).to(self.backbone.device)
             if self.selector.settings.reference:
                 self.selector.learn_reference(self.context.reference_features(), lesson.seed)
-        self.selector.learn(lesson.features.train, lesson.task.train.labels, lesson.seed)
+        self.selector.learn(seen, lesson.task.train.labels, lesson.seed)
         return self.selector
 
     @torch.no_grad()
@@ -105,7 +110,8 @@ class Selecting(Method):
         """By each decision; the oracle sends tasks not learned yet to CLIP. ValueError before the first task."""
         if self.selector is None:
             raise ValueError("the selector has learned no task yet; learn one before predicting")
-        decided, learned = self.selector.decide(features.test), len(self.selector.tasks)
+        seen, learned = self.seen_by_selector(task.test, features.test), len(self.selector.tasks)
+        decided = self.selector.decide(seen)
         listed = learned if task.listed is None else task.listed
         by_rule = {"oracle": number if number < learned else CLIP, "lookup": listed if listed < learned else CLIP}
         routes = {"sample": decided.sample, "batch": decided.batch}

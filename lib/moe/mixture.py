@@ -13,6 +13,7 @@ of free experts gets new ones; earlier routers do not know them.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -159,6 +160,16 @@ class Start(NamedTuple):
     x: Tensor  # after that block's attention (B, L, D)
     mlp: Tensor  # what that block's MLP adds to x
 
+    @property
+    def early(self) -> Tensor:
+        """The class tokens (B, D) of images where the first mixture reads them: no task has changed them yet."""
+        return self.x[:, 0]
+
+    def of(self, rows: Tensor) -> "Start":
+        """The pass of some samples (n,) alone."""
+        blocks = [block if block.read is None else replace(block, read=block.read[rows]) for block in self.tower.blocks]
+        return Start(replace(self.tower, blocks=blocks), self.block, self.x[rows], self.mlp[rows])
+
 
 class TowerMixtures(nn.ModuleDict):
     """The mixtures of the "image" or "text" tower, by block number."""
@@ -179,18 +190,19 @@ class TowerMixtures(nn.ModuleDict):
         x = tower.blocks[first].attend(x)
         return Start(tower, first, x, tower.blocks[first].mlp(x))
 
-    def finish(self, start: Start, task: TaskOf, noise: Noise = None) -> Encoded:
-        """Computes the rest of the tower with a task's routers."""
+    def finish(self, start: Start, task: TaskOf | None, noise: Noise = None) -> Encoded:
+        """Computes the rest of the tower with a task's routers; task None: without mixtures, as CLIP does."""
         x, routings = start.x, {}
         for number, block in enumerate(start.tower.blocks[start.block :], start.block):
             if number > start.block:
                 x = block.attend(x)  # (B, L, D), or only the tokens that are read
-            if str(number) not in self:
-                x = x + block.mlp(x)
+            mlp = block.mlp(x) if number > start.block else start.mlp
+            if task is None or str(number) not in self:
+                x = x + mlp
                 continue
             x0 = self._router_token(x, start.tower.ends, block)
             added, routings[number] = self[str(number)](x, x0, task, (noise or {}).get(number))
-            x = x + (block.mlp(x) if number > start.block else start.mlp) + added
+            x = x + mlp + added
         return Encoded(start.tower.pool(x), routings)
 
     def _router_token(self, x: Tensor, ends: Tensor | None, block: Block) -> Tensor:

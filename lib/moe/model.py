@@ -4,7 +4,7 @@ Tasks, gates and counts are arguments and return values; the released code keeps
 file that the next run inherits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import open_clip
@@ -77,6 +77,24 @@ class MoECLIP(nn.Module):
         self._check_task(task)
         start = self.image_adapters.start(towers.image_pass(self.clip, images, whole))
         return self.image_adapters.finish(start, task, noise)
+
+    def early_tokens(self, images: Tensor) -> Tensor:
+        """The class tokens (B, D) of images (B, 3, H, W) where the first mixture of the image tower reads them."""
+        return self.image_adapters.start(towers.image_pass(self.clip, images)).early
+
+    def encode_in_one_pass(self, images: Tensor, route: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Features (B, F) of images (B, 3, H, W), and the tasks (B,) whose routers they went by.
+
+        route: names a task for each early token (B, D), or -1 for the frozen CLIP. What comes before the first mixture
+        is computed once, for the selector, CLIP and all routers; with mixtures in the later blocks it is worth most.
+        """
+        start = self.image_adapters.start(towers.image_pass(self.clip, images))
+        tasks = route(start.early)
+        self._check_task(tasks[tasks >= 0])
+        groups = (((tasks >= 0).nonzero()[:, 0], True), ((tasks < 0).nonzero()[:, 0], False))
+        kept = [(rows, tasks[rows] if claimed else None) for rows, claimed in groups if len(rows)]
+        parts = [self.image_adapters.finish(start.of(rows), task).features for rows, task in kept]
+        return torch.cat(parts)[torch.cat([rows for rows, _ in kept]).argsort()], tasks
 
     def encode_text(self, tokens: Tensor | Prompts, task: int | None, noise: Noise = None) -> Encoded:
         """Encodes tokens (C, L), which share one start token, with a task's routers.

@@ -10,7 +10,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from lib.clip import preprocess
+from lib.data.frozen import class_features
 from lib.methods.moe_adapters import MoEAdapters
+from lib.methods.scoring import nearest
 from lib.selector import CLIP, DDAS, GaussianSelector
 from tests.support import small_study
 from tests.support.mixtures import stir
@@ -33,12 +35,12 @@ def test_a_mixed_route_gives_each_picture_its_routers_answer() -> None:
     assert len({tuple(each.tolist()) for each in pure}) == 3  # else the mixed route would show nothing
 
 
-@torch.no_grad()
 def test_a_router_answers_as_its_towers_do() -> None:
     task, method, backbone = small_study.sequence()[0][1], small_study.learned("moe_adapters"), small_study.backbone()
     prompts = [backbone.tokenizer(task.prompts(template)) for template in task.templates]
-    names = torch.stack([F.normalize(method.model.encode_text(each, 1).features, dim=-1) for each in prompts])
-    images = method.model.encode_image(preprocess(task.test.images, backbone.mean, backbone.std), 1).features
+    with torch.no_grad():
+        names = torch.stack([F.normalize(method.model.encode_text(each, 1).features, dim=-1) for each in prompts])
+        images = method.model.encode_image(preprocess(task.test.images, backbone.mean, backbone.std), 1).features
     expected = (images @ F.normalize(names.mean(dim=0), dim=-1).T).argmax(dim=1)
     assert torch.equal(predicted(method, 1).classes["oracle"], expected)
 
@@ -130,3 +132,21 @@ def test_where_routers_go_on_changing_no_answer_is_final(settings: dict[str, Any
     answers(method)
     answers(method)
     assert method.asked == 2 * 36
+
+
+def test_in_one_pass_a_picture_gets_the_answer_of_the_evaluation() -> None:
+    changes = {"methods.moe_adapters.selector": "early", "methods.moe_adapters.image_blocks": [1]}
+    changes |= {"methods.moe_adapters.text_blocks": "none"}
+    method = small_study.teach(small_study.method("moe_adapters", changes), 0, 1)
+    stir(method.model)
+    routes = set()
+    for number, (task, features) in enumerate(zip(*small_study.sequence(), strict=True)):
+        method.answered = {}
+        answers = method.predict(task, features, number)
+        pixels = method.backbone.pixels(task.test.images)
+        with torch.no_grad():
+            seen, tasks = method.model.encode_in_one_pass(pixels, lambda early: method.selector.decide(early).sample)
+        assert torch.equal(tasks, answers.routes["sample"])
+        assert torch.equal(nearest(seen, class_features(method.backbone, task)), answers.classes["sample"])
+        routes |= set(tasks.tolist())
+    assert len(routes) > 1

@@ -1,6 +1,7 @@
 """A batch that mixes tasks: every sample goes by its own task's router, as if its task had been alone."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -63,3 +64,36 @@ def test_a_shared_router_and_a_single_expert_serve_all_tasks(mixture: Make, imag
 def test_a_task_that_does_not_exist_is_refused(mixture: Make, images: Tensor) -> None:
     with pytest.raises(ValueError, match="there is no task 7"):
         mixture().encode_image(images, torch.full((len(images),), 7))
+
+
+@pytest.mark.parametrize("blocks", ["all", [1], "last"])
+@torch.no_grad()
+def test_one_pass_gives_each_picture_its_routers_features_or_clips(mixture: Make, images: Tensor, blocks: Any) -> None:
+    model = mixture(image_blocks=blocks)
+    wanted = torch.arange(len(images)) % 3 - 1  # -1: CLIP
+    read: list[Tensor] = []
+    features, tasks = model.encode_in_one_pass(images, lambda early: read.append(early) or wanted)
+    assert torch.equal(tasks, wanted)
+    torch.testing.assert_close(read[0], model.early_tokens(images))
+    for task in (-1, 0, 1):
+        mine = wanted == task
+        alone = model.encode_image(images[mine], None if task < 0 else task).features
+        torch.testing.assert_close(features[mine], alone, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_early_tokens_are_the_frozen_clips(mixture: Make, images: Tensor) -> None:
+    model = mixture(image_blocks=[1])
+    before = model.early_tokens(images)
+    for parameter in model.adapters()["image_adapters.1"].parameters():
+        parameter.add_(1.0)
+    assert torch.equal(model.early_tokens(images), before)
+    visual: Any = model.clip.visual
+    first, second = visual.transformer.resblocks[:2]
+    x = first(visual._embeds(images))
+    torch.testing.assert_close(before, (x + second.attention(second.ln_1(x)))[:, 0])
+
+
+def test_a_route_to_a_task_that_does_not_exist_is_refused(mixture: Make, images: Tensor) -> None:
+    with pytest.raises(ValueError, match="there is no task 7"):
+        mixture().encode_in_one_pass(images, lambda early: torch.full((len(early),), 7))
