@@ -7,7 +7,7 @@ CLUSTER ?=
 PICTURES ?=
 NAMES ?=
 UV := uv==0.13.9
-CPU ?=
+CPU ?= $(wildcard $(VENV)/.cpu)
 RUN := $(VENV)/bin/python -m
 INSTALL := $(RUN) uv pip install --python $(VENV)/bin/python
 READY := $(VENV)/.installed
@@ -28,7 +28,7 @@ study-all: $(READY) ## run what is new or changed among all runs and seeds, and 
 
 report: $(READY) ## make figures, tables and pages again from the results that are there, and a page of every notebook
 	$(RUN) tools.stages.run --study $(STUDY) --target report
-	$(RUN) tools.course.site
+	$(if $(filter mini,$(STUDY)),$(RUN) tools.course.site)
 
 predict: $(READY) ## answers for your own pictures, after `make study` (PICTURES=folder NAMES="the cat, the violin")
 	@$(RUN) lib.study.predict "$(PICTURES)" --names "$(NAMES)" --study $(STUDY)
@@ -70,7 +70,7 @@ lock: | $(VENV)/bin/uv ## pin again what pyproject.toml asks for (MORE=--upgrade
 	$(RUN) uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --all-extras \
 	    --no-header --quiet $(MORE) pyproject.toml -o requirements.lock
 
-$(READY): requirements.lock pyproject.toml | $(VENV)/bin/uv
+$(READY): requirements.lock pyproject.toml $(if $(CPU),$(VENV)/.cpu) | $(VENV)/bin/uv
 ifeq ($(CPU),)
 	$(INSTALL) --compile-bytecode --require-hashes -r requirements.lock
 else
@@ -79,6 +79,9 @@ else
 	$(INSTALL) --no-deps --torch-backend cpu $(shell grep -Eo '^torch(vision)?==[^ ]+' requirements.lock)
 endif
 	$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.cpu: | $(VENV)/bin/uv # remembers the choice; delete .venv to change it back
 	@touch $@
 
 $(VENV)/bin/uv:

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "tools.datasets": set(),
     "tools.stages": {"tools.datasets"},
     "tools.bench": {"tools.datasets"},
-    "tools.course": set(),
+    "tools.course": {"tools.stages"},
 }
 ROWS = (  # of the picture; a room stands to the right of those that it imports
     "tools.miniworld tools.datasets tools.bench tools.course tools.stages",

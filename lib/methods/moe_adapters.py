@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lib.clip import zero_shot_classifier
 from lib.data.frozen import Features
-from lib.data.tasks import Pictures, Task
+from lib.data.tasks import Task
 from lib.methods.adapter import RoutedTower, SingleAdapter
 from lib.methods.base import Context, Lesson, Predictions
 from lib.methods.scoring import Selecting, encode_images, nearest
@@ -60,6 +60,8 @@ class MoEAdapters(Selecting, SingleAdapter):
         super().__init__(context, settings)
         if self.settings.selector == "none":
             self.decisions = ("sample",)
+        if self.settings.selector == "early" and context.selector.reference:
+            raise ValueError("selector is early, and selector.reference is true: early tokens of it are not kept")
         # by task, number of candidate classes (label spaces differ by it) and router: classes (N,) of the test images,
         # int16, -1 = not final; and by router and names, not part of the state, class features (C, F) that are final
         self.answered: dict[str, Tensor] = {}
@@ -70,11 +72,11 @@ class MoEAdapters(Selecting, SingleAdapter):
         return kind(width, self.context.selector)
 
     @torch.no_grad()
-    def seen_by_selector(self, pictures: Pictures, features: Tensor) -> Tensor:
+    def seen_by_selector(self, images: Tensor, features: Tensor) -> Tensor:
         if self.settings.selector != "early":
             return features
-        parts = (self.model.early_tokens(self.backbone.pixels(part)) for part in pictures.images.split(256))
-        return torch.cat([part.cpu() for part in parts])
+        self.asked += len(images)
+        return encode_images(self.model.early_tokens, self.backbone, images).cpu()
 
     def extra_loss(self, routings: list[Routing]) -> Tensor | float:
         """The weighted balance loss of all routings (the released code leaves it out)."""

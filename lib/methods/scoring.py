@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lib.clip.backbone import Backbone, Encode, zero_shot_classifier
 from lib.data.frozen import Features
-from lib.data.tasks import Pictures, Task
+from lib.data.tasks import Task
 from lib.methods.base import Lesson, Method, Predictions, joined, under
 from lib.selector import CLIP, DDAS
 
@@ -87,8 +87,8 @@ class Selecting(Method):
         """The selector, for features of this width."""
         return DDAS(width, self.context.selector)
 
-    def seen_by_selector(self, pictures: Pictures, features: Tensor) -> Tensor:
-        """What the selector judges pictures by: by default the study's selector features (N, S) of them."""
+    def seen_by_selector(self, images: Tensor, features: Tensor) -> Tensor:
+        """What the selector judges images (N, 3, H, W) by: as a rule the study's selector features (N, S) of them."""
         return features
 
     def ask(self, task: Task, features: Features, number: int, places: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class Selecting(Method):
 
     def learn_route(self, lesson: Lesson) -> DDAS:
         """Has the selector learn a task, and before the first one the reference set, if its settings say so."""
-        seen = self.seen_by_selector(lesson.task.train, lesson.features.train)
+        seen = self.seen_by_selector(lesson.task.train.images, lesson.features.train)
         if self.selector is None:
             self.selector = self.new_selector(seen.shape[1]).to(self.backbone.device)
             if self.selector.settings.reference:
@@ -110,8 +110,8 @@ class Selecting(Method):
         """By each decision; the oracle sends tasks not learned yet to CLIP. ValueError before the first task."""
         if self.selector is None:
             raise ValueError("the selector has learned no task yet; learn one before predicting")
-        seen, learned = self.seen_by_selector(task.test, features.test), len(self.selector.tasks)
-        decided = self.selector.decide(seen)
+        seen = self.once(("seen", task.name), lambda: self.seen_by_selector(task.test.images, features.test))
+        decided, learned = self.selector.decide(seen), len(self.selector.tasks)
         listed = learned if task.listed is None else task.listed
         by_rule = {"oracle": number if number < learned else CLIP, "lookup": listed if listed < learned else CLIP}
         routes = {"sample": decided.sample, "batch": decided.batch}

@@ -166,7 +166,8 @@ class Start(NamedTuple):
         return self.x[:, 0]
 
     def of(self, rows: Tensor) -> "Start":
-        """The pass of some samples (n,) alone."""
+        """The pass of some images (n,) alone."""
+        assert self.tower.ends is None, "prompts are pooled by their places in the whole pass"
         blocks = [block if block.read is None else replace(block, read=block.read[rows]) for block in self.tower.blocks]
         return Start(replace(self.tower, blocks=blocks), self.block, self.x[rows], self.mlp[rows])
 

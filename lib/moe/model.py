@@ -90,7 +90,9 @@ class MoECLIP(nn.Module):
         """
         start = self.image_adapters.start(towers.image_pass(self.clip, images))
         tasks = route(start.early)
-        self._check_task(tasks[tasks >= 0])
+        self._check_task(tasks[tasks != -1])
+        if not len(tasks):
+            return self.image_adapters.finish(start, None).features, tasks
         groups = (((tasks >= 0).nonzero()[:, 0], True), ((tasks < 0).nonzero()[:, 0], False))
         kept = [(rows, tasks[rows] if claimed else None) for rows, claimed in groups if len(rows)]
         parts = [self.image_adapters.finish(start.of(rows), task).features for rows, task in kept]

@@ -109,15 +109,18 @@ if (at("pictures")) { // a picture at a time: every autoencoder's error, every r
     const said = each => `${router(each)} answers: ${one.answers[each]} (${one.answers[each] === one.name ? "right" : "wrong"})`;
     const instead = one.route === one.task ? "" : ` Its own, ${said(one.task)}.`;
     at("verdict").textContent = `${one.name}, of ${tasks[one.task]}. DDAS: ${said(one.route)}.${instead}`;
-    const longest = Math.max(...one.errors, ...thresholds);
+    const longest = Math.max(...one.errors, ...thresholds, one.reference || 0);
     at("routers").replaceChildren(...one.answers.map((answer, each) => {
       const line = make("tr", "", each === one.route ? { class: "mine" } : {}), cell = make("td");
-      if (each < tasks.length) {
-        const claims = one.errors[each] <= thresholds[each];
-        const bar = make("div", "", { class: "error", role: "img", "aria-label": `${one.errors[each]}, threshold ${thresholds[each]}` });
-        bar.append(make("i", "", { class: claims ? "claims" : "" }), make("b"));
-        bar.firstChild.style.width = `${100 * one.errors[each] / longest}%`;
-        bar.lastChild.style.left = `${100 * thresholds[each] / longest}%`;
+      const error = each < tasks.length ? one.errors[each] : one.reference; // CLIP's: of a set of none of the tasks
+      if (error != null) {
+        const bar = make("div", "", { class: "error", role: "img", "aria-label": each < tasks.length ? `${error}, threshold ${thresholds[each]}` : `${error}` });
+        bar.append(make("i", "", { class: each === one.route ? "claims" : "" }));
+        bar.firstChild.style.width = `${100 * error / longest}%`;
+        if (each < tasks.length) {
+          bar.append(make("b"));
+          bar.lastChild.style.left = `${100 * thresholds[each] / longest}%`;
+        }
         cell.append(bar);
       }
       const marks = [each === one.route ? "answers" : "", each === one.task ? "its own" : ""].filter(Boolean).join(", ");

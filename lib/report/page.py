@@ -12,17 +12,17 @@ from lib.report import claims, committed, front, goals, published, tables
 
 TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
 STORY = (  # slides between the first and the findings: heading, what to say, figure
-    ("The tasks", "Each has its own classes and its own look; three pairs share a look.", "tasks"),
+    ("The tasks", "Each has its own classes. They come one after the other.", "tasks"),
     ("What CLIP can do before", "It classifies by names alone. This ability should stay.", "zero_shot"),
 )
 
 
-def slides(reports: Path, study: str, order: str) -> str:
+def slides(reports: Path, study: str, order: str, limits: str = "") -> str:
     """Ten slides to teach from, one HTML page beside the report: its findings, a screen each (slides.html).
 
     Figures are not inside: the page names them by their place.
     """
-    results, main = tables.read(reports / "results" / study), study == "mini"
+    results = tables.read(reports / "results" / study)
     compared, judged = [content for content in results if content["order"] == order], claims.table(results)
     figures = reports / "figures" / study
     return TEMPLATES.get_template("slides.html").render(
@@ -30,7 +30,8 @@ def slides(reports: Path, study: str, order: str) -> str:
         tasks=compared[0]["tasks"],
         story=[each for each in STORY if (figures / f"{each[-1]}.png").exists()],
         exists=lambda name: (figures / f"{name}.png").exists(),
-        folder=f"{'' if main else '../'}figures/{study}",
+        folder=f"{'' if study == 'mini' else '../'}figures/{study}",
+        limits=limits,
     )
 
 

@@ -20,6 +20,7 @@ from lib.selector import CLIP
 from lib.study.stage import Stage
 
 WRONG, RIGHT = 8, 4  # pictures of a task, at most
+LARGEST = 96  # pixels a side
 
 
 @torch.no_grad()
@@ -55,7 +56,9 @@ def _of_task(method: MoEAdapters, views: Tested, number: int) -> list[dict[str, 
     right = classes == task.test.labels
     places = torch.cat([_spread((~right).nonzero()[:, 0], WRONG), _spread(right.nonzero()[:, 0], RIGHT)])
     assert method.selector is not None  # it has learned every task
-    errors = method.selector.errors(features.test[places])
+    seen = method.seen_by_selector(task.test.images, features.test)[places]
+    errors, reference = method.selector.errors(seen), method.selector.reference
+    none = torch.zeros(len(places)) if reference is None else reference(seen.to(method.selector.device))
     answers = [method.ask(task, features, router, places) for router in range(errors.shape[1])]
     answered = torch.stack([*answers, features.zero_shot[places]], dim=1).tolist()  # (n, T + 1), last CLIP's
     return [
@@ -65,6 +68,7 @@ def _of_task(method: MoEAdapters, views: Tested, number: int) -> list[dict[str, 
             "right": bool(right[place]),
             "route": len(answers) if routes[place] == CLIP else int(routes[place]),
             "errors": [_short(value) for value in errors[row]],
+            "reference": None if reference is None else _short(none[row]),
             "answers": [task.classes[answer] for answer in answered[row]],
             "png": _png(task.test.images[place]),
         }
@@ -77,12 +81,13 @@ def _spread(places: Tensor, most: int) -> Tensor:
     return places[np.linspace(0, len(places) - 1, min(most, len(places))).round().astype(int)]
 
 
-def _short(value: Tensor) -> float:
+def _short(value: float | Tensor) -> float:
     return float(f"{float(value):.3g}")
 
 
 def _png(image: Tensor) -> str:
-    """A uint8 picture (3, H, W) as a PNG in base64."""
-    held = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).numpy()).save(held, "png", optimize=True)
+    """A uint8 picture (3, H, W) as a PNG in base64, at most LARGEST pixels a side."""
+    held, picture = io.BytesIO(), Image.fromarray(image.permute(1, 2, 0).numpy())
+    picture.thumbnail((LARGEST, LARGEST))
+    picture.save(held, "png", optimize=True)
     return base64.b64encode(held.getvalue()).decode()

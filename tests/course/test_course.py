@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tools.course import exercises as course
-from tools.course.exercises import verdict, without_solution, written
+from tools.course.exercises import exercise, verdict, without_solution, written
 
 NOTEBOOKS = sorted(course.SOLUTIONS.glob("*.ipynb"))
 CELL = """def f(x):
@@ -93,8 +94,14 @@ def test_a_stale_or_stray_copy_is_found_and_mended(tmp_path: Path, monkeypatch: 
     assert sorted(path.name for path in tmp_path.glob("*.ipynb")) == ["1_a.ipynb", "explorer.ipynb"]
 
 
+@exercise("1.1")
 def missing() -> bool:
     raise NotImplementedError("one line")
+
+
+def test_an_error_of_pytorch_is_no_missing_answer() -> None:
+    answer = exercise("1.1")(lambda: torch.zeros(2, dtype=torch.long).softmax(dim=0))
+    assert verdict(answer, "the sign")[1].startswith("not yet. It stops with ")
 
 
 @pytest.mark.parametrize(

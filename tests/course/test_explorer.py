@@ -77,13 +77,14 @@ def test_mistakes_are_those_of_the_evaluation_and_thumbnails_mark_them(study: Op
     [
         ([0.1, 0.3], 0, ["first has the least", "its router answers"]),
         ([0.4, 0.5], CLIP, ["first has the least", "above its threshold", "CLIP answers"]),
-        ([0.3, 0.35], CLIP, ["first has the least", "CLIP answers", "second: below the own threshold"]),
+        ([0.3, 0.35], CLIP, ["first has the least", "CLIP answers", "second: below its own threshold"]),
+        ([0.1, 0.3], CLIP, ["first has the least", "the reference's is smaller", "CLIP answers"]),
     ],
-    ids=["claimed", "refused", "another would have claimed it"],
+    ids=["claimed", "refused", "another would have claimed it", "the reference"],
 )
 def test_the_reason_is_the_selectors_rule(errors: list[float], route: int, words: list[str]) -> None:
     nothing = torch.zeros(2)
-    seen = View(torch.tensor(errors), torch.tensor([0.2, 0.4]), route, {}, nothing, nothing)
+    seen = View(torch.tensor(errors), torch.tensor([0.2, 0.4]), 0.0, route, {}, nothing, nothing)
     reason = explorer.reason(seen, ["first", "second"])
     assert all(word in reason for word in words)
     assert ("second" in reason) == (len(words) == 3 and "second" in words[2])

@@ -13,6 +13,7 @@ WRONG: dict[str, list[str]] = {
         "points, labels = tasks['A']\nreturn F.cross_entropy(net(points), labels)",
         "points, labels = tasks['B']\nreturn F.cross_entropy(net(points[:count]), labels[:count])",
         "points, labels = tasks['A']\nreturn F.cross_entropy(net(points[-count:]), labels[-count:])",
+        "points, labels = tasks['A']\nreturn F.cross_entropy(net(points[:10]), labels[:10])",
         "points, labels = tasks['A']\nreturn F.cross_entropy(net(points[:count]), labels[:count]).detach()",
     ],
     "1.3": ["return points[:, 0] > 0", "return points[:, 1] < 0", "return points < 0"],
@@ -34,6 +35,8 @@ WRONG: dict[str, list[str]] = {
     ],
     "3.3": [
         "return max(range(len(points)), key=lambda i: points[i][0])",
+        "allowed = [i for i, p in enumerate(points) if p[1] > start - limit]\n"
+        "return max(allowed, key=lambda i: points[i][0], default=-1)",
         "return max(range(len(points)), key=lambda i: points[i][1])",
         "allowed = [p for p in points if p[1] >= start - limit]\nreturn allowed.index(max(allowed)) if allowed else 0",
     ],
@@ -41,14 +44,18 @@ WRONG: dict[str, list[str]] = {
         "return torch.relu(x @ down + down_bias) @ up + up_bias",
         "return scale * (torch.relu(x @ down + down_bias) @ up) + up_bias",
         "return scale * ((x @ down + down_bias) @ up + up_bias)",
+        "return scale * (torch.relu(x @ down) @ up + up_bias)",
+        "return 0.1 * (torch.relu(x @ down + down_bias) @ up + up_bias)",
     ],
     "4.2": [
         "top = logits.softmax(dim=1).topk(k, dim=1)\n"
         "return torch.zeros_like(logits).scatter(1, top.indices, top.values)",
         "top = logits.topk(k, dim=1)\nreturn top.values.softmax(dim=1)",
+        "top = logits.topk(K, dim=1)\n"
+        "return torch.zeros_like(logits).scatter(1, top.indices, top.values.softmax(dim=1))",
         "top = logits.topk(k, dim=1)\nreturn torch.zeros_like(logits).scatter(1, top.indices, 1 / k)",
     ],
-    "4.3": ["return experts - top_k", "return top_k / experts", "return experts * top_k"],
+    "4.3": ["return experts - top_k", "return experts // top_k", "return top_k / experts", "return experts * top_k"],
     "4.4": [
         "return experts * 2 * width * bottleneck",
         "return experts * (2 * width * bottleneck + 2 * bottleneck)",
@@ -58,6 +65,7 @@ WRONG: dict[str, list[str]] = {
         "return set(sorted(range(len(counts)), key=lambda e: counts[e])[:count])",
         "return set(sorted(counts)[-count:])",
         "return set(range(count))",
+        "return set(sorted(range(len(counts)), key=lambda e: -counts[e])[:2])",
     ],
     "5.2": ["gradient = gradient * ~frozen[:, None, None]", "gradient[~frozen] = 0", "gradient.zero_()"],
     "5.3": [
@@ -79,13 +87,17 @@ WRONG: dict[str, list[str]] = {
     "6.3": [
         "return errors.argmin(axis=1)",
         "return np.where(errors.min(axis=1) <= limits.max(), errors.argmin(axis=1), -1)",
-        "return np.where((errors <= limits).any(axis=1), errors.argmin(axis=1), 0)",
+        "return np.where((errors <= limits).any(axis=1), errors.argmin(axis=1), -1)",
+        "below = np.where(errors <= limits, errors, np.inf)\n"
+        "return np.where(np.isfinite(below).any(axis=1), below.argmin(axis=1), -1)",
     ],
     "6.4": [
         "return (features - train.mean(dim=0)).square().mean(dim=1).numpy()",
         "return ((features - train.mean(dim=0)) / train.std(dim=0)).abs().sum(dim=1).numpy()",
         "return ((features - train.mean(dim=0)) / train.var(dim=0)).square().mean(dim=1).numpy() / 3",
         "return ((features - train.mean()) / train.std()).square().mean(dim=1).numpy()",
+        "return ((features - train.mean(dim=0)) / train.std(dim=0)).square().sum(dim=1).numpy()",
+        "return ((features - train.mean(dim=0)) / train.std(dim=0, correction=0)).abs().mean(dim=1).numpy()",
     ],
     "7.1": ["return float(A[:, -1].mean())", "return float(A[-1, -1])", "return float(np.diag(A).mean())"],
     "7.2": ["return float(A[-1].mean())", "return float(A[np.tril_indices(3)].mean())", "return float(np.median(A))"],
@@ -115,6 +127,7 @@ WRONG: dict[str, list[str]] = {
         "return len(torch.unique(gates, dim=0))",
         "return int((gates > 0).any(dim=0).sum())",
         "return len(torch.unique(gates.argmax(dim=1)))",
+        "return len(torch.unique(gates.topk(2, dim=1).indices, dim=0))",
     ],
     "8.4": ["weight = 0.0", "weight = 0.0001", "weight = -0.1"],
     "8.5": [

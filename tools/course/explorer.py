@@ -38,12 +38,14 @@ class Moment:
 class View:
     """One picture at one moment.
 
-    errors, thresholds: the selector's (T,). route: the number of a learned task, or CLIP. gates: of each tower (blocks,
-    E), empty where CLIP answers. method, zero_shot: the probabilities (C,) of the classes.
+    errors, thresholds: the selector's (T,). reference: the error of "none of the tasks", infinite without one. route:
+    the number of a learned task, or CLIP. gates: of each tower (blocks, E), empty where CLIP answers. method,
+    zero_shot: the probabilities (C,) of the classes.
     """
 
     errors: Tensor
     thresholds: Tensor
+    reference: float
     route: int
     gates: dict[str, Tensor]
     method: Tensor
@@ -86,7 +88,8 @@ def views(study: OpenStudy, moments: list[Moment], picture: Tensor, task: Task) 
     """The views of a uint8 picture (3, H, W) at each moment, among the classes of a task."""
     pixels = study.backbone.pixels(picture[None])
     # the frozen CLIP is asked once: its answer is the same at every moment
-    token = selector_features(study.backbone, study.params.selector.features)(pixels)
+    kept = selector_features(study.backbone, study.params.selector.features)(pixels)
+    token = moments[0].method.seen_by_selector(picture[None], kept)
     zero_shot = _shares(study, study.backbone.model.encode_image(pixels), class_features(study.backbone, task))
     return [_view(study, moment, pixels, token, zero_shot, task) for moment in moments]
 
@@ -108,7 +111,8 @@ def _view(study: OpenStudy, moment: Moment, pixels: Tensor, token: Tensor, zero_
 
         names = zero_shot_classifier(encode_text, study.backbone.tokenizer, task.classes, task.templates)
         answer = _shares(study, image.features, names)
-    return View(selector.errors(token)[0], selector.thresholds, route, gates, answer, zero_shot)
+    reference = torch.inf if selector.reference is None else float(selector.reference(token))
+    return View(selector.errors(token)[0], selector.thresholds, reference, route, gates, answer, zero_shot)
 
 
 def _gates(encoded: Encoded) -> Tensor:
@@ -187,8 +191,10 @@ def reason(seen: View, learned: list[str]) -> str:
     winner = int(seen.errors.argmin())
     if seen.route != CLIP:
         return f"{learned[winner]} has the least error, below its threshold:\nits router answers"
+    if seen.errors[winner] <= seen.thresholds[winner]:
+        return f"{learned[winner]} has the least error, but the reference's is smaller:\nCLIP answers"
     below = [learned[t] for t in (seen.errors <= seen.thresholds).nonzero().flatten().tolist()]
-    also = f"\n({', '.join(below)}: below the own threshold, but not the least)" if below else ""
+    also = f"\n({', '.join(below)}: below its own threshold, but not the least)" if below else ""
     return f"{learned[winner]} has the least error, above its threshold:\nCLIP answers{also}"
 
 

@@ -4,7 +4,6 @@
 that its stages have executed. The course has no stages: its notebooks are executed here, again when they have changed.
 """
 
-import hashlib
 import re
 import time
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from pygments.formatters import HtmlFormatter
 
 from lib.files import whole
 from lib.study import params, plan
-from lib.study.code_digests import cells
+from lib.study.code_digests import of_notebook
 from lib.study.studies import NOTEBOOKS, REPORTS
 from tools.course.exercises import SOLUTIONS, STUDENTS
+from tools.stages.engine import ThisPython
 
 SITE = REPORTS / "site"
 PARTS = {"study": "The study", "course": "The course", "solutions": "Solutions of the course"}
@@ -72,15 +72,17 @@ def course_pages() -> list[Page]:
 
 
 def executed(path: Path, copy: Path) -> Any:
-    """A notebook with its outputs, from a copy of the same code if there is one, or executed now."""
-    code = hashlib.sha256("\n".join(cells(path)).encode()).hexdigest()
+    """A notebook with its outputs: those of a copy, if it ran the same code, or executed now."""
+    code, notebook = of_notebook(path), nbformat.read(path, 4)
     if copy.exists() and (before := nbformat.read(copy, 4)).metadata.get("code") == code:
-        return before
+        ran = [cell for cell in before.cells if cell.cell_type == "code"]
+        for cell, same in zip((c for c in notebook.cells if c.cell_type == "code"), ran, strict=True):
+            cell.outputs = same.outputs
+        notebook.metadata["seconds"] = before.metadata["seconds"]
+        return notebook
     print(f"running {path.relative_to(NOTEBOOKS)}", flush=True)
-    notebook, began = nbformat.read(path, 4), time.monotonic()
-    NotebookClient(
-        notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": path.parent}}
-    ).execute()
+    began, place = time.monotonic(), {"metadata": {"path": path.parent}}
+    NotebookClient(notebook, timeout=1200, kernel_manager_class=ThisPython, resources=place).execute()
     notebook.metadata |= {"code": code, "seconds": time.monotonic() - began}
     with whole(copy) as partial:
         nbformat.write(notebook, partial)
@@ -92,24 +94,23 @@ def title(notebook: Any) -> str:
     return notebook.cells[0].source.splitlines()[0].removeprefix("# ")
 
 
-def body(notebook: Any, pages: dict[str, str]) -> str:
-    """A notebook's cells as HTML; formulas as MathML, links to other notebooks as links to their pages."""
+def body(notebook: Any) -> str:
+    """A notebook's cells as HTML, formulas as MathML."""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = MATHS.sub(lambda found: latex2mathml.converter.convert(found[2]), cell.source)
-    html, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
-    return re.sub(r'href="[^"]*?([\w.]+)\.ipynb"', lambda link: f'href="{pages.get(link[1], link[1])}.html"', html)
+    return HTMLExporter(template_name="basic").from_notebook_node(notebook)[0]
 
 
 def write(pages: list[Page]) -> None:
     """Writes the pages and the list of them."""
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
-    template, named = templates.get_template("site.html"), {page.name: page.name for page in pages}
+    template = templates.get_template("site.html")
     style = HtmlFormatter(style="default").get_style_defs(".highlight")
     parts = {heading: [page for page in pages if page.part == part] for part, heading in PARTS.items()}
     files = {"index": template.render(parts=parts, page=None, style=style)}
     for before, page, after in zip([None, *pages], pages, [*pages[1:], None], strict=False):
-        about = {"before": before, "after": after, "style": style, "body": body(page.notebook, named)}
+        about = {"before": before, "after": after, "style": style, "body": body(page.notebook)}
         files[page.name] = template.render(page=page, **about)
     SITE.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():

@@ -52,8 +52,8 @@ def main(file: str, for_readme: bool) -> None:
                 texts[path] = tables.with_table(texts[path], table, marks)
     else:
         folder = REPORTS if file == "params.yaml" else REPORTS / study.study
-        made_of = REPORTS, study.study, order
-        texts = {folder / "index.html": page(*made_of, study.tasks.limits), folder / "slides.html": slides(*made_of)}
+        made_of = REPORTS, study.study, order, study.tasks.limits
+        texts = {folder / "index.html": page(*made_of), folder / "slides.html": slides(*made_of)}
     for target, text in texts.items():
         _write(target, text)
 
