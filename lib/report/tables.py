@@ -84,8 +84,10 @@ class Look(NamedTuple):
 LOOK = {
     "joint": Look("joint training, all tasks at once", BLACK, "*", ":"),
     "finetune_single": Look("fine-tuning, one model a task (told the task)", BLACK, "^", "--"),
+    "finetune_single+steps_800": Look("one model a task, twice the steps", BLACK, "v", ":"),
     "zero_shot": Look("zero-shot CLIP", GREY, "s", ":"),
     "finetune": Look("continual fine-tuning", ORANGE, "v", "-."),
+    "finetune+pictures_1": Look("continual fine-tuning, other pictures", ORANGE, "1", ":"),
     "lwf": Look("LwF", ORANGE, "<", "--"),
     "lwf_vr": Look("LwF-VR", ORANGE, ">", "--"),
     "icarl": Look("iCaRL", ORANGE, "p", "--"),
@@ -107,6 +109,8 @@ LOOK = {
     "rail_dual": Look("RAIL, dual", GREEN, "D", ":"),
     "moe_adapters+no_freeze": Look("MoE-Adapters, no freezing", SKY, "D", "--"),
     "moe_adapters+gaussian": Look("MoE-Adapters, Gaussian selector", SKY, "o", ":"),
+    "moe_adapters+pictures_1": Look("MoE-Adapters, other pictures", BLUE, "D", ":"),
+    "moe_adapters+steps_800": Look("MoE-Adapters, twice the steps", BLUE, "s", ":"),
     "moe_adapters": Look("MoE-Adapters (the method)", BLUE, "o", "-"),
     "beyond": Look("beyond: MoE-Adapters and statistics", BLACK, "P", "-"),
 }
