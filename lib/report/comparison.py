@@ -94,7 +94,7 @@ def ablation(runs: dict[str, list[Content]], variants: dict[str, str], reference
         low, high = axes.get_ylim()
         missing = max(0, LEAST_SPAN - (high - low)) / 2
         axes.set(ylabel=title, xlim=(-0.5, len(shown) - 0.5), ylim=(low - missing, high + missing))
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))  # above: it would hide points
     figure.tight_layout()
 
 
