@@ -197,13 +197,13 @@ class TowerMixtures(nn.ModuleDict):
         for number, block in enumerate(start.tower.blocks[start.block :], start.block):
             if number > start.block:
                 x = block.attend(x)  # (B, L, D), or only the tokens that are read
-            mlp = block.mlp(x) if number > start.block else start.mlp
-            if task is None or str(number) not in self:
-                x = x + mlp
-                continue
-            x0 = self._router_token(x, start.tower.ends, block)
-            added, routings[number] = self[str(number)](x, x0, task, (noise or {}).get(number))
-            x = x + mlp + added
+            added: Tensor | None = None
+            if task is not None and str(number) in self:
+                x0 = self._router_token(x, start.tower.ends, block)
+                added, routings[number] = self[str(number)](x, x0, task, (noise or {}).get(number))
+            # after the mixture: gradients are summed in another order if it comes before, and results differ in their bits
+            x = x + (block.mlp(x) if number > start.block else start.mlp)
+            x = x if added is None else x + added
         return Encoded(start.tower.pool(x), routings)
 
     def _router_token(self, x: Tensor, ends: Tensor | None, block: Block) -> Tensor:
