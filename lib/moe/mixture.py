@@ -201,7 +201,7 @@ class TowerMixtures(nn.ModuleDict):
             if task is not None and str(number) in self:
                 x0 = self._router_token(x, start.tower.ends, block)
                 added, routings[number] = self[str(number)](x, x0, task, (noise or {}).get(number))
-            # after the mixture: gradients are summed in another order if it comes before, and results differ in their bits
+            # after the mixture: before it, gradients would be summed in another order, and results differ in bits
             x = x + (block.mlp(x) if number > start.block else start.mlp)
             x = x if added is None else x + added
         return Encoded(start.tower.pool(x), routings)
