@@ -54,14 +54,23 @@ BLOCK = re.compile(r"(text_model|vision_model)\.encoder\.layers\.(\d+)\.(.+)\.(w
 PARTS = ("q_proj", "k_proj", "v_proj")
 
 
-def snapshot(repository: str, commit: str, patterns: list[str], kind: Literal["model", "dataset"] = "model") -> Path:
-    """The folder of a repository's files at a commit, fetched if they are not in the cache; a cut download goes on.
+def snapshot(
+    repository: str,
+    commit: str,
+    patterns: list[str],
+    kind: Literal["model", "dataset"] = "model",
+    folder: Path | None = None,
+) -> Path:
+    """The folder of a repository's files at a commit, fetched if they are not there; a cut download goes on.
 
-    Raises ValueError for what the hub does not have, ConnectionError without a network.
+    folder: where they go; None = the hub's cache. Raises ValueError for what the hub does not have, ConnectionError
+    without a network.
     """
     place = f"{'data set ' if kind == 'dataset' else ''}{repository} at commit {commit}"
     try:
-        return Path(snapshot_download(repository, repo_type=kind, revision=commit, allow_patterns=patterns))
+        return Path(
+            snapshot_download(repository, repo_type=kind, revision=commit, allow_patterns=patterns, local_dir=folder)
+        )
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ValueError(f"the hub has no {place}; its page lists the commits") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:

@@ -33,13 +33,26 @@ class File:
 
 
 @dataclass(frozen=True)
+class Copy:
+    """A copy of a data set on the Hugging Face hub: its parquet files at a commit (tools/datasets/hub_copies.py).
+
+    files: patterns of their paths. gigabytes: how large they are in all.
+    """
+
+    repo: str
+    revision: str
+    files: list[str]
+    gigabytes: float
+
+
+@dataclass(frozen=True)
 class Entry:
     """The facts of one data set.
 
     classes: the data set's own class names in label order, each with its name in prompts. templates: the training
     template comes first. train, test: the number of pictures in each split. folder: where it lies below the root.
-    needs: what must be in that folder. by_hand: which files to put where. coop: the name in the name of CoOp's file,
-    and the folder that the paths in that file start from.
+    needs: what must be in that folder. copy: where the hub has it. by_hand: which files to put where. coop: the name
+    in the name of CoOp's file, and the folder that the paths in that file start from.
     """
 
     classes: dict[str, str]
@@ -51,6 +64,7 @@ class Entry:
     source: str
     licence: str | None = None
     files: list[File] = field(default_factory=list)
+    copy: Copy | None = None
     by_hand: str | None = None
     coop: tuple[str, str] | None = None
 
@@ -58,6 +72,11 @@ class Entry:
     def names(self) -> list[str]:
         """The class names for prompts, in label order."""
         return list(self.classes.values())
+
+    @property
+    def fetched(self) -> bool:
+        """Whether the stage `data` can fetch it."""
+        return bool(self.files or self.copy)
 
     def advice(self, root: Path) -> str:
         """How to get the data set below `root`, for messages."""

@@ -19,6 +19,7 @@ from tools.datasets import hub_sets
 from tools.datasets.archive import unpack
 from tools.datasets.catalogue import DataError, File, catalogue
 from tools.datasets.download import download
+from tools.datasets.hub_copies import fetch_copy
 from tools.datasets.splits import check
 
 DOWNLOADS = "downloads"  # below the root: archives, until their data set is complete
@@ -26,12 +27,18 @@ DOWNLOADS = "downloads"  # below the root: archives, until their data set is com
 
 def fetch(name: str, root: Path) -> None:
     """Downloads a data set that is not complete yet. Raises DataError, or OSError for the disk, if that fails."""
-    files = catalogue(name).files
+    entry, aside = catalogue(name), root / DOWNLOADS / name
     try:
         return check(name, root)
     except DataError:
-        if not files:
+        if not entry.fetched:
             raise
+    if entry.copy:
+        print(f"{name}: fetching {entry.copy.repo}, {entry.copy.gigabytes} GB, and writing its pictures", flush=True)
+        fetch_copy(name, entry.copy, root, aside)
+        check(name, root)
+        return shutil.rmtree(aside)
+    files = entry.files
     print(f"{name}: fetching {len(files)} files", flush=True)
     archives = [root / DOWNLOADS / PurePosixPath(urlsplit(file.url).path).name for file in files]
     for file, archive in zip(files, archives, strict=True):
@@ -70,7 +77,7 @@ def main(file: str, root: Path = ROOT) -> int:
     """Fetches a study's data sets and its CLIP, and records both in data/<study>; returns the exit status."""
     study = params.load(file)
     folder, wanted, incomplete, sizes = root / "data" / study.study, wanted_by(study), [], {}
-    for name in sorted(wanted, key=lambda name: bool(catalogue(name).files)):  # those to place by hand come first
+    for name in sorted(wanted, key=lambda name: catalogue(name).fetched):  # those to place by hand come first
         try:
             fetch(name, root / wanted[name])
         except (DataError, OSError) as error:

@@ -22,7 +22,7 @@ from lib.data.folders import decode
 from lib.data.task_settings import HubSet, ReferenceSettings, TaskSettings
 from lib.data.tasks import Pictures, Task, TaskError, channels_first, save
 
-BATCH = 1000  # rows that are read at once
+BATCH = 256  # rows that are read at once
 
 
 def prepare(name: str, settings: TaskSettings, size: int, root: Path, file: Path) -> None:
@@ -58,33 +58,38 @@ def fetch(about: HubSet, split: str) -> list[Path]:
     return files
 
 
-def _parquet(file: Path) -> Any:
+def parquet(file: Path) -> Any:
+    """An opened parquet file. Raises TaskError for a broken one, and without pyarrow."""
     try:
         from pyarrow import ArrowInvalid
         from pyarrow.parquet import ParquetFile
     except ImportError:
-        raise TaskError("tasks.source is hub, which needs pyarrow: .venv/bin/pip install '.[hub]'") from None
+        raise TaskError("data sets of the hub need pyarrow: .venv/bin/pip install '.[hub]'") from None
     try:
         return ParquetFile(file)
     except (ArrowInvalid, OSError) as error:
         raise TaskError(f"{file} is no whole parquet file ({error}); delete it and run again") from error
 
 
-def _rows(files: list[Path], column: str, about: HubSet) -> Iterator[Any]:
-    """The values of a column, file after file. Raises TaskError for a column that is not there."""
+def rows(files: list[Path], column: str, where: str) -> Iterator[Any]:
+    """The values of a column, file after file. Raises TaskError for a column that is not there, in `where`."""
     for file in files:
-        parquet = _parquet(file)
-        if column not in (names := parquet.schema_arrow.names):
-            raise TaskError(f"{about.repo} has no column {column!r}; it has: {', '.join(names)}")
-        for batch in parquet.iter_batches(BATCH, columns=[column]):
+        opened = parquet(file)
+        if column not in (names := opened.schema_arrow.names):
+            raise TaskError(f"{where} has no column {column!r}; it has: {', '.join(names)}")
+        for batch in opened.iter_batches(BATCH, columns=[column]):
             yield from batch.column(0).to_pylist()
+
+
+def class_names(file: Path, label: str) -> list[str] | None:
+    """What the numbers in the column `label` stand for, if the file says it."""
+    held = (parquet(file).schema_arrow.metadata or {}).get(b"huggingface", b"{}")
+    return json.loads(held).get("info", {}).get("features", {}).get(label, {}).get("names")
 
 
 def _labels(files: list[Path], about: HubSet) -> list[Any]:
     """The labels of a split: class names, where the file has numbers and says what they mean."""
-    held = (_parquet(files[0]).schema_arrow.metadata or {}).get(b"huggingface", b"{}")
-    feature = json.loads(held).get("info", {}).get("features", {}).get(about.label, {})
-    names, labels = feature.get("names"), list(_rows(files, about.label, about))
+    names, labels = class_names(files[0], about.label), list(rows(files, about.label, about.repo))
     if any(label is None for label in labels):
         raise TaskError(f"{about.repo}: column {about.label!r} has rows without a label")
     return [names[label] for label in labels] if names else labels
@@ -105,7 +110,7 @@ def _pictures(files: list[Path], about: HubSet, labels: list[int], most: int, si
     rng, numbers = np.random.default_rng(seed), np.asarray(labels)
     drawn = [rng.permutation(np.flatnonzero(numbers == label))[: most or None] for label in range(max(labels) + 1)]
     kept, images = set(np.concatenate(drawn).tolist()), []
-    for place, value in enumerate(_rows(files, about.image, about)):
+    for place, value in enumerate(rows(files, about.image, about.repo)):
         if place in kept:
             content = value.get("bytes") if isinstance(value, dict) else value
             where = Path(f"{about.repo}, row {place}")

@@ -26,7 +26,7 @@ from lib.study.log import minutes
 from lib.study.opened import OpenStudy
 from lib.study.studies import ROOT
 from lib.study.train import learn_task
-from tools.datasets.catalogue import catalogue
+from tools.datasets.catalogue import Entry, catalogue
 
 TESTED = 32  # random pictures
 FEW, MORE = 1, 3  # training steps of two tasks; one before them is not counted, because the first is always slow
@@ -75,10 +75,13 @@ def missing(study: params.Study, root: Path = ROOT) -> dict[str, int | None]:
         for n in wanted
         if any(not (root / study.tasks.root / catalogue(n).folder / x).exists() for x in catalogue(n).needs)
     ]
-    return {name: _bytes([file.url for file in catalogue(name).files]) for name in gone}
+    return {name: _bytes(catalogue(name)) for name in gone}
 
 
-def _bytes(addresses: list[str]) -> int | None:
+def _bytes(entry: Entry) -> int | None:
+    if entry.copy:
+        return round(entry.copy.gigabytes * 1e9)
+    addresses = [file.url for file in entry.files]
     try:
         answers = [requests.head(address, allow_redirects=True, timeout=TIMEOUT) for address in addresses]
         for answer in answers:
