@@ -36,7 +36,7 @@ predict: $(READY) ## answers for your own pictures, after `make study` (PICTURES
 pretrain: $(READY) ## train the tiny CLIP again from nothing
 	$(RUN) tools.stages.run --force --target pretrain
 
-tune: $(READY) ## choose the methods' numbers again, on a validation cut of the first two tasks
+tune: $(READY) ## choose the methods' numbers again, on held-out training pictures of three tasks
 	$(RUN) lib.study.tuning
 
 bench: $(READY) ## measure a training step at ViT-B/16 beside the plain way, and what else takes time

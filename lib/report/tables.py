@@ -181,7 +181,9 @@ TOLD = {
 }
 
 # These use whether a candidate was learned. Among a task's own names that gives the task away.
-READ_NAMES = ("icarl", "rail_primal", "rail_dual", "moe_confidence", "beyond")
+READ_NAMES = (
+    "icarl", "linear_probe", "analytic_head", "rail_primal", "rail_dual", "moe_confidence", "beyond"
+)  # fmt: skip
 
 
 def labels_of(decision: str) -> tuple[str, str]:

@@ -50,6 +50,8 @@ def test_the_summary_says_the_label_space_and_what_a_decision_is_told() -> None:
     assert found[:2] == [["finetune_single", labels, "-", "the task", last] for labels, last in LABELS.items()]
     assert found[2] == ["moe_adapters", "own", "sample", "nothing", "70.0"]
     assert found[-1] == ["moe_adapters", "union", "oracle", "the task, if learned", "67.0"]
+    heads = [tables.told(result(method), "sample") for method in ("linear_probe", "rail_primal")]
+    assert set(heads) == {"which names it has learned"}  # without a learned candidate they cannot answer: CLIP does
 
 
 def test_the_comparison_is_per_picture_in_both_label_spaces() -> None:
