@@ -14,7 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-from lib.report.page import page
+from lib.report.page import pages
 from lib.study import params, plan
 from lib.study.studies import REPORTS
 
@@ -25,7 +25,7 @@ WIDTHS = {"a desk": (1300, 900), "a phone": (390, 800)}
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("report") / "index.html"
-    file.write_text(page(REPORTS, "mini", plan.main_order(params.load())))
+    file.write_text(pages(REPORTS, "mini", plan.main_order(params.load()))["index.html"])
     return file
 
 

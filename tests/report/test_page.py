@@ -44,7 +44,7 @@ def reports(tmp_path: Path) -> Path:
 
 
 def test_the_page_needs_no_network_and_holds_what_was_made(reports: Path) -> None:
-    text = page.page(reports, "tiny", "I")
+    text = page.pages(reports, "tiny", "I")["index.html"]
     assert not re.search(r"(src=['\"]?(http|//))|<link", text)  # it may link to the paper
     for name in ("metrics", "ablations/top_k", "../pretrain"):
         assert base64.b64encode(name.encode()).decode() in text
@@ -58,17 +58,17 @@ def test_the_page_needs_no_network_and_holds_what_was_made(reports: Path) -> Non
 
 
 def test_the_slides_are_ten_and_show_only_figures_that_are_there(reports: Path) -> None:
-    text = page.slides(reports, "tiny", "I")
+    text = page.pages(reports, "tiny", "I")["slides.html"]
     assert re.findall(r'<img src="([^"]+)"', text) == ["../figures/tiny/metrics.png"]
     for name in ("tasks", "zero_shot"):
         (reports / "figures" / "tiny" / f"{name}.png").write_bytes(b"")
-    whole = page.slides(reports, "tiny", "I")
+    whole = page.pages(reports, "tiny", "I")["slides.html"]
     assert whole.count("<section") == 10
     assert set(re.findall(r"data-of=(\d+)", whole)) == {"10"}
 
 
 def test_every_table_says_what_was_left_out(reports: Path) -> None:
-    text = page.page(reports, "tiny", "I", "At most 5 <test> pictures.")
+    text = page.pages(reports, "tiny", "I", "At most 5 <test> pictures.")["index.html"]
     assert text.count("At most 5 &lt;test&gt; pictures.") == text.count("</table>") - text.count("<table class=matrix")
 
 

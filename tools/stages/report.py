@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lib.report import claims, goals, tables
 from lib.report.front import EIGHT
-from lib.report.page import page, slides
+from lib.report.page import pages
 from lib.study import params, plan
 from lib.study.studies import NOTEBOOKS, REPORTS, ROOT
 
@@ -52,8 +52,7 @@ def main(file: str, for_readme: bool) -> None:
                 texts[path] = tables.with_table(texts[path], table, marks)
     else:
         folder = REPORTS if file == "params.yaml" else REPORTS / study.study
-        made_of = REPORTS, study.study, order, study.tasks.limits
-        texts = {folder / "index.html": page(*made_of), folder / "slides.html": slides(*made_of)}
+        texts = {folder / n: text for n, text in pages(REPORTS, study.study, order, study.tasks.limits).items()}
     for target, text in texts.items():
         _write(target, text)
 
