@@ -23,7 +23,7 @@ def _spread(contents: list[Content], metric: str, decision: str) -> tuple[float,
 def _rows(axes: Axes, counts: dict[str, int]) -> None:
     names = [f"{name(run)}, n = {count}" for run, count in counts.items()]
     axes.set_yticks(range(len(names)), names, fontsize=9)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.4, -0.6)  # the first run on top
 
 
 def methods(results: list[Content], figure: Figure) -> None:

@@ -113,6 +113,13 @@ LOOK = {
     "moe_adapters+steps_800": Look("MoE-Adapters, twice the steps", BLUE, "s", ":"),
     "moe_adapters": Look("MoE-Adapters (the method)", BLUE, "o", "-"),
     "beyond": Look("beyond: MoE-Adapters and statistics", BLACK, "P", "-"),
+    "beyond+no_growth": Look("beyond, no new experts", BLACK, "x", ":"),
+    "beyond+no_regression": Look("beyond: the router answers alone", PURPLE, "o", "--"),
+    "beyond+no_router": Look("beyond: the regression answers alone", PURPLE, "o", "--"),
+    "beyond+no_names": Look("beyond, names have no say in what is known", PURPLE, "o", "--"),
+    "beyond+no_doubt": Look("beyond, the router's doubt has no say", PURPLE, "o", "--"),
+    "beyond+no_moving": Look("beyond, features are not moved", PURPLE, "o", "--"),
+    "beyond+hard": Look("beyond, the likelier side answers alone", PURPLE, "o", "--"),
 }
 
 
