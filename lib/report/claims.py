@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from lib.report import paired
+from lib.report.looks import name
 from lib.report.paired import LEVEL, Difference, difference
-from lib.report.tables import Content, by_run, name
+from lib.report.tables import Content, by_run
 
 METHOD = "moe_adapters"
 BEYOND = "beyond"  # this study's own method

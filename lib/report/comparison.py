@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 
 from lib.report import paired
 from lib.report.claims import BOUNDS
-from lib.report.tables import BLUE, GREY, ORANGE, Content, by_run, interval, look, name, value
+from lib.report.looks import BLUE, GREY, ORANGE, look, name
+from lib.report.tables import Content, by_run, interval, value
 
 COMPARED = ("transfer", "average", "last")  # Forgetting follows from them and is in the tables
 LEAST_SPAN = 10  # the least height of an ablation's axis in points: less would show noise as if it were a difference

@@ -9,22 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lib.report.tables import (  # noqa: F401 - notebooks draw with them
-    AMBER,
-    BLUE,
-    GREY,
-    ORANGE,
-    SKY,
-    Content,
-    by_run,
-    in_order,
-    in_words,
-    interval,
-    label,
-    look,
-    name,
-    value,
-)
+# notebooks draw with all of them
+from lib.report.looks import AMBER, BLUE, GREY, LOOK, ORANGE, SKY, in_order, look, name  # noqa: F401
+from lib.report.tables import Content, by_run, in_words, interval, label, value  # noqa: F401
 
 
 def use_style() -> None:

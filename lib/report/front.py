@@ -10,6 +10,7 @@ import pandas as pd
 
 from lib.report import claims, tables
 from lib.report.claims import BEYOND, FAILS, HOLDS, LABELS, METHOD, OPEN, UNTESTED, Evidence
+from lib.report.looks import name
 from lib.report.tables import Content
 
 EIGHT = (
@@ -115,7 +116,7 @@ def played(results: list[Content], order: str) -> str:
         content = min(contents, key=lambda each: each["seed"])
         if run in PLAYED and len(content["accuracy"]["sample"][0]) == len(content["tasks"]):
             parts, routed = {"own": "sample", "union": f"{UNION}sample"}, content.get("routed", {})
-            runs[tables.name(run)] = {
+            runs[name(run)] = {
                 "seed": content["seed"],
                 "matrix": {space: content["accuracy"].get(decision) for space, decision in parts.items()},
                 "routed": routed.get("sample") or routed.get(f"{UNION}sample"),

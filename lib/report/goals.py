@@ -7,8 +7,9 @@ import pandas as pd
 from lib.report import paired
 from lib.report.claims import BEYOND, FAILS, HOLDS, METHOD, OPEN, UNTESTED, Claim, Evidence, Judged, larger
 from lib.report.claims import table as claims_table
+from lib.report.looks import name
 from lib.report.paired import LEVEL
-from lib.report.tables import Content, name
+from lib.report.tables import Content
 
 RIVALS = (METHOD, "rail_primal", "moe_confidence", "moram")
 AIMED = ("transfer", "average", "last")

@@ -7,7 +7,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.report.tables import BLUE, ORANGE, Content, interval
+from lib.report.looks import BLUE, ORANGE
+from lib.report.tables import Content, interval
 
 TOWERS = {"image": (BLUE, "o-"), "text": (ORANGE, "s--")}
 

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.report.tables import Content, by_run, interval, label, look
+from lib.report.looks import look
+from lib.report.tables import Content, by_run, interval, label
 
 DECISION = "union_sample"  # per picture, among the classes of all tasks
 Curve = dict[int, float]  # a number after so many tasks

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 
 from lib.report import claims, committed, front, goals, published, tables
+from lib.report.looks import name
 from lib.report.tables import Content
 
 TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
@@ -59,7 +60,7 @@ def _on_both(results: list[Content], compared: list[Content], study: str, order:
         "study": study,
         "order": order,
         "up": "../" if study == "mini" else "../../",
-        "method": tables.name(claims.METHOD),
+        "method": name(claims.METHOD),
         "claims": judged,
         "sentence": front.in_a_sentence(judged),
         "numbers": front.numbers(results),
@@ -77,7 +78,7 @@ def _on_the_report(results: list[Content], compared: list[Content], reports: Pat
         "runs": len(compared),
         "goals": goals.table(results) if claims.BEYOND in tables.by_run(results) else None,
         "comparison": tables.comparison(compared),
-        "summary": tables.summary(compared).assign(run=lambda table: table["run"].map(tables.name)),
+        "summary": tables.summary(compared).assign(run=lambda table: table["run"].map(name)),
         "verdicts": committed.compare(reports / "results" / study),
         "committed": committed,
         "published": {

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.report.tables import Content, by_run, decides, in_order, in_words, interval, value
+from lib.report.looks import in_order
+from lib.report.tables import Content, by_run, decides, in_words, interval, value
 
 SHOWN = ["run", "metric", "dataset", "decision", "seeds", "measured", "published", "difference", "source"]
 METRICS = ["Transfer", "Average", "Last"]

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lib.metrics import incremental
 from lib.report import published
-from lib.report.tables import LOOK
+from lib.report.looks import LOOK
 from lib.study.studies import REPORTS
 from tests.support.made_results import result
 
