@@ -9,7 +9,7 @@ import pytest
 from lib.report.tables import with_table
 from lib.study.studies import NOTEBOOKS, ROOT
 from tools.course.exercises import SOLUTIONS, STUDENTS
-from tools.stages.report import CLAIMS, GOALS, MARKS
+from tools.stages.report import CLAIMS, GOALS, HUNDRED, MARKS
 
 RESULT = re.compile(r"\d+(?:\.\d+)? ?(?:%(?! interval)|percent\b|(?:percentage )?points\b)")
 PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "CONTRIBUTING.md", NOTEBOOKS / "course" / "README.md"]
@@ -21,7 +21,7 @@ def prose(path: Path) -> str:
     text = path.read_text()
     if path.suffix == ".ipynb":
         return "\n".join("".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "markdown")
-    for marks in (MARKS, CLAIMS, GOALS):
+    for marks in (MARKS, CLAIMS, GOALS, HUNDRED):
         text = with_table(text, "", marks) if marks[0] in text else text
     return text
 

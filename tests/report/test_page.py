@@ -17,8 +17,11 @@ from tools.stages import report
 
 
 def test_the_tables_of_pages_are_those_of_the_committed_results() -> None:
-    results = [tables.parse(raw, name) for name, raw in sorted(committed_files("reports/results/mini").items())]
-    for path, made in report.made(results, plan.main_order(params.load())).items():
+    results, hundred = (
+        [tables.parse(raw, name) for name, raw in sorted(committed_files(f"reports/results/{study}").items())]
+        for study in ("mini", "hundred")
+    )
+    for path, made in report.made(results, plan.main_order(params.load()), hundred).items():
         text = path.read_text()
         for marks, table in made.items():
             assert tables.with_table(text, table, marks) == text, "run `python -m tools.stages.report --readme`"

@@ -43,7 +43,7 @@ class Page:
     def takes(self) -> str:
         """How long it took to run, in words."""
         if self.seconds is None:
-            return "not run here: `make study-all` runs it"
+            return f"not run here: `make {'pretrain' if self.name.startswith('02') else 'study-all'}` runs it"
         return f"ran in {self.seconds:.0f} s" if self.seconds < 90 else f"ran in {self.seconds / 60:.0f} min"
 
 

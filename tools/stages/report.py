@@ -16,12 +16,16 @@ from lib.study.studies import NOTEBOOKS, REPORTS, ROOT
 MARKS = ("<!-- results: `python -m tools.stages.report --readme` writes this table -->", "<!-- end of results -->")
 CLAIMS = ("<!-- claims: `python -m tools.stages.report --readme` writes this table -->", "<!-- end of claims -->")
 GOALS = ("<!-- goals: `python -m tools.stages.report --readme` writes this table -->", "<!-- end of goals -->")
+HUNDRED = ("<!-- hundred: `python -m tools.stages.report --readme` writes this table -->", "<!-- end of hundred -->")
 FIRST, WHOLE, COURSE = ROOT / "README.md", ROOT / "docs" / "results.md", NOTEBOOKS / "course" / "README.md"
 Marks = tuple[str, str]
 
 
-def made(results: list[tables.Content], order: str) -> dict[Path, dict[Marks, str]]:
-    """The tables of each page, by their marks, from the results of a study whose main order is `order`."""
+def made(results: list[tables.Content], order: str, hundred: list[tables.Content]) -> dict[Path, dict[Marks, str]]:
+    """The tables of each page, by their marks, from the results of a study whose main order is `order`.
+
+    hundred: the results of the study of that name, a hundred tasks in a row.
+    """
     mine = [content for content in results if content["order"] == order]
     few = [content for content in mine if tables.label(content) in EIGHT]
     judged, aimed = claims.table(results).drop(columns=["compared", "pairs"]), goals.table(results)
@@ -35,6 +39,7 @@ def made(results: list[tables.Content], order: str) -> dict[Path, dict[Marks, st
             MARKS: methods,
             CLAIMS: tables.markdown(judged),
             GOALS: tables.markdown(aimed.drop(columns=["pairs"])),
+            HUNDRED: tables.markdown(tables.comparison(hundred)),
         },
         COURSE: {MARKS: methods},
     }
@@ -46,7 +51,8 @@ def main(file: str, for_readme: bool) -> None:
     order = plan.main_order(study)
     if for_readme:
         texts = {}
-        for path, found in made(tables.read(REPORTS / "results" / study.study), order).items():
+        results, hundred = (tables.read(REPORTS / "results" / name) for name in (study.study, "hundred"))
+        for path, found in made(results, order, hundred).items():
             texts[path] = path.read_text()
             for marks, table in found.items():
                 texts[path] = tables.with_table(texts[path], table, marks)
