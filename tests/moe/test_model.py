@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.clip import towers
+from lib.clip import hub, towers
 from lib.moe import MoECLIP, MoEConfig
 
 Make = Callable[..., MoECLIP]
@@ -24,10 +24,25 @@ def test_a_new_model_equals_open_clip_bit_for_bit(mixture: Make, images: Tensor,
         assert torch.equal(model.encode_text(full, task).features, model.clip.encode_text(full))
 
 
+TOWER = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "hidden_act": "gelu"}
+TINYCLIP = {
+    "model_type": "clip",
+    "vision_config": TOWER | {"num_hidden_layers": 10, "image_size": 224, "patch_size": 16},
+    "text_config": TOWER | {"num_hidden_layers": 3},
+}
+BACKBONES: dict[str, Callable[[], Any]] = {
+    "ViT-B/16": lambda: open_clip.create_model("ViT-B-16-quickgelu"),
+    "ViT-B/32": lambda: open_clip.create_model("ViT-B-32"),
+    "TinyCLIP": lambda: hub.build(TINYCLIP).eval(),
+}
+
+
+@pytest.mark.parametrize("shape", BACKBONES)
 @torch.no_grad()
-def test_a_new_mixture_around_vit_b_16_equals_it_bit_for_bit() -> None:
+def test_a_new_mixture_around_a_clip_of_full_size_equals_it_bit_for_bit(shape: str) -> None:
     torch.manual_seed(0)
-    clip: Any = open_clip.create_model("ViT-B-16-quickgelu")
+    clip = BACKBONES[shape]()
+    towers.check(clip)
     model = MoECLIP(clip, MoEConfig(experts=3)).eval()
     task, images = model.add_task(), torch.randn(2, 3, 224, 224)
     assert torch.equal(model.encode_image(images, task).features, clip.encode_image(images))
