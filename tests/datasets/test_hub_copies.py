@@ -38,8 +38,8 @@ def write(file: Path, rows: list[dict[str, Any]], notes: dict[str, str] | None =
 
 
 def sun397(published: Path, repo: Path, named: bool = True) -> None:
-    """SUN397 as 1aurent/SUN397 has it: one split, classes with a slash and a letter before them, rows in any order."""
-    classes = list(catalogue("sun397").classes)
+    """SUN397 as 1aurent/SUN397 has it: one split, classes with a slash and a letter before them; all in any order."""
+    classes = list(catalogue("sun397").classes)[::-1]
     rows = [
         {"image": {"bytes": file.read_bytes(), "path": file.name if named else None}, "label": label}
         for label, name in enumerate(classes)

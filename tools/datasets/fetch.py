@@ -29,7 +29,8 @@ def fetch(name: str, root: Path) -> None:
     """Downloads a data set that is not complete yet. Raises DataError, or OSError for the disk, if that fails."""
     entry, aside = catalogue(name), root / DOWNLOADS / name
     try:
-        return check(name, root)
+        check(name, root)
+        return
     except DataError:
         if not entry.fetched:
             raise
@@ -37,7 +38,8 @@ def fetch(name: str, root: Path) -> None:
         print(f"{name}: fetching {entry.copy.repo}, {entry.copy.gigabytes} GB, and writing its pictures", flush=True)
         fetch_copy(name, entry.copy, root, aside)
         check(name, root)
-        return shutil.rmtree(aside)
+        shutil.rmtree(aside)
+        return
     files = entry.files
     print(f"{name}: fetching {len(files)} files", flush=True)
     archives = [root / DOWNLOADS / PurePosixPath(urlsplit(file.url).path).name for file in files]

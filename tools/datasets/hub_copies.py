@@ -31,7 +31,7 @@ def fetch_copy(name: str, copy: Copy, root: Path, downloads: Path) -> None:
         raise DataError(f"{name}: {error}; or {catalogue(name).advice(root)}") from error
 
 
-def _pictures(file: Path, classes: list[str], label: str, *others: str) -> Iterator[tuple[Any, ...]]:
+def _pictures(file: Path, classes: int, label: str, *others: str) -> Iterator[tuple[Any, ...]]:
     """Each row of a file: the picture's bytes, the name of its file ("" if the copy has none), label, other columns.
 
     Raises DataError for a row without a picture, and for a label of no class.
@@ -42,8 +42,8 @@ def _pictures(file: Path, classes: list[str], label: str, *others: str) -> Itera
     for number, (picture, own, *rest) in enumerate(zip(*values, strict=True)):
         if not isinstance(picture, dict) or not isinstance(picture.get("bytes"), bytes):
             raise DataError(f"{file.name}, row {number}: column {image!r} holds no picture")
-        if own not in range(len(classes)):
-            raise DataError(f"{file.name}, row {number}: {label} is {own!r}, not 0 to {len(classes) - 1}")
+        if own not in range(classes):
+            raise DataError(f"{file.name}, row {number}: {label} is {own!r}, not 0 to {classes - 1}")
         yield picture["bytes"], Path(picture.get("path") or "").name, own, *rest
 
 
@@ -59,14 +59,14 @@ def _sun397(name: str, files: list[Path], folder: Path) -> None:
     The 80/20 split follows the order of the file names. A copy without them is numbered row by row, and says so.
     """
     listed = [f"/{own[0]}/{own}" for own in catalogue(name).classes]
-    if (found := class_names(files[0], "label")) != listed:
-        odd = sorted(set(listed) ^ set(found or [])) or ["none of other names, but another order"]
+    named = class_names(files[0], "label") or []  # in an order of the copy's own
+    if odd := sorted(set(listed) ^ set(named)):
         raise DataError(f"the classes of {files[0].name} are not the catalogue's: {', '.join(odd[:3])}")
     number = unnamed = 0
     for file in files:
-        for content, own, label in _pictures(file, listed, "label"):
+        for content, own, label in _pictures(file, len(named), "label"):
             number, unnamed = number + 1, unnamed + (not own)
-            _write(folder / listed[label][1:] / (own or f"sun_{number:06d}.jpg"), content)
+            _write(folder / named[label][1:] / (own or f"sun_{number:06d}.jpg"), content)
     if unnamed:
         print(f"{name}: {unnamed} pictures have no file name in the copy; its 80/20 split is not the protocol's")
     (folder / "ClassName.txt").write_text("".join(f"{line}\n" for line in listed))
@@ -80,7 +80,7 @@ def _cars(name: str, files: list[Path], folder: Path) -> None:
     for split, listed in lists.items():
         labels: dict[str, int] = {}
         for file in (file for file in files if file.parent.name == split):
-            for content, _, label, key in _pictures(file, classes, "cls", "__key__"):
+            for content, _, label, key in _pictures(file, len(classes), "cls", "__key__"):
                 own = f"{int(key.rpartition('s')[2]) + 1:05d}.jpg"  # s0000000 is the first
                 labels[own] = label + 1
                 _write(folder / f"cars_{split}" / own, content)
