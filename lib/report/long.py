@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.report.looks import look
-from lib.report.tables import Content, by_run, interval, label
+from lib.report.tables import Content, by_run, label
 
 DECISION = "union_sample"  # per picture, among the classes of all tasks
 Curve = dict[int, float]  # a number after so many tasks
@@ -44,13 +44,13 @@ def spent(folder: Path, content: Content, what: str) -> Curve:
 
 
 def _draw(axes: Axes, run: str, curves: list[Curve]) -> None:
-    """The mean over seeds with its 95 % interval."""
+    """The mean over seeds, and their range."""
     places = sorted(set.intersection(*(set(curve) for curve in curves)))
     if places:
-        means, halves = np.array([interval([curve[place] for curve in curves]) for place in places]).T
-        shown = look(run)
+        values = np.array([[curve[place] for place in places] for curve in curves])
+        means, shown = values.mean(axis=0), look(run)
         axes.plot(places, means, ls=shown.line, color=shown.colour, label=shown.name)
-        axes.fill_between(places, means - halves, means + halves, color=shown.colour, alpha=0.15, lw=0)
+        axes.fill_between(places, values.min(axis=0), values.max(axis=0), color=shown.colour, alpha=0.15, lw=0)
         if len(places) < 20:
             axes.plot(places, means, ls="none", marker=shown.marker, color=shown.colour, ms=5)
 
