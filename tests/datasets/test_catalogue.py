@@ -1,5 +1,6 @@
 """The catalogue: committed facts of the data sets; what the literature counts, and names that prompts can use."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -38,7 +39,8 @@ def test_the_data_sets_are_as_the_literature_counts_them() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_each_can_be_had_its_names_are_unique_and_templates_take_one(name: str) -> None:
     entry = catalogue(name)
-    assert entry.files or entry.by_hand
+    assert entry.files or (entry.copy and entry.by_hand)
+    assert entry.copy is None or re.fullmatch("[0-9a-f]{40}", entry.copy.revision)
     assert len({normal(prompt) for prompt in entry.names}) == len(entry.names) == len(entry.classes)
     assert all(prompt == " ".join(prompt.split()) and "_" not in prompt for prompt in entry.names)
     assert 0 < len(set(entry.templates)) == len(entry.templates)

@@ -22,6 +22,7 @@ from lib.data.folders import decode
 from lib.data.task_settings import HubSet, ReferenceSettings, TaskSettings
 from lib.data.tasks import Pictures, Task, TaskError, channels_first, save
 
+NEEDS = "data sets of the hub need pyarrow: .venv/bin/pip install '.[hub]'"
 BATCH = 256  # rows that are read at once
 
 
@@ -64,7 +65,7 @@ def parquet(file: Path) -> Any:
         from pyarrow import ArrowInvalid
         from pyarrow.parquet import ParquetFile
     except ImportError:
-        raise TaskError("data sets of the hub need pyarrow: .venv/bin/pip install '.[hub]'") from None
+        raise TaskError(NEEDS) from None
     try:
         return ParquetFile(file)
     except (ArrowInvalid, OSError) as error:
