@@ -159,15 +159,6 @@ def test_a_copy_that_cannot_be_used_is_named(
     assert not list(tmp_path.rglob("out.jpg"))
 
 
-def test_without_pyarrow_nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_copies, "find_spec", lambda name: None)
-    monkeypatch.setattr(hub_copies, "snapshot", lambda *_: pytest.fail("it fetches"))
-    copy = catalogue("cars").copy
-    assert copy is not None
-    with pytest.raises(DataError, match="cars: .* need pyarrow: "):
-        fetch_copy("cars", copy, tmp_path, tmp_path)
-
-
 def test_a_copy_comes_from_the_hub_and_a_cut_download_is_mended(tmp_path: Path) -> None:
     miniatures.write("cars", tmp_path / "published")
     cars(tmp_path / "published", tmp_path / "repo")

@@ -5,7 +5,6 @@ changed. A cut download and a cut writing go on with the next call.
 """
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,13 @@ from scipy.io import savemat
 from lib.clip.hub import snapshot
 from lib.data.tasks import TaskError
 from tools.datasets.catalogue import Copy, DataError, catalogue
-from tools.datasets.hub_sets import NEEDS, class_names, parquet, rows
+from tools.datasets.hub_sets import class_names, parquet, rows
 
 PICTURES = ("image", "jpg", "png", "webp")  # how copies name the column of pictures
 
 
 def fetch_copy(name: str, copy: Copy, root: Path, downloads: Path) -> None:
     """Fetches a copy into `downloads` and writes the data set below `root`. Raises DataError if that fails."""
-    if find_spec("pyarrow") is None:  # said before gigabytes are fetched
-        raise DataError(f"{name}: {NEEDS}")
     try:
         snapshot(copy.repo, copy.revision, copy.files, "dataset", downloads)
         files = sorted(file for pattern in copy.files for file in downloads.glob(pattern))

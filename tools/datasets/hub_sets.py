@@ -22,7 +22,6 @@ from lib.data.folders import decode
 from lib.data.task_settings import HubSet, ReferenceSettings, TaskSettings
 from lib.data.tasks import Pictures, Task, TaskError, channels_first, save
 
-NEEDS = "data sets of the hub need pyarrow: .venv/bin/pip install '.[hub]'"
 BATCH = 256  # rows that are read at once
 
 
@@ -65,7 +64,7 @@ def parquet(file: Path) -> Any:
         from pyarrow import ArrowInvalid
         from pyarrow.parquet import ParquetFile
     except ImportError:
-        raise TaskError(NEEDS) from None
+        raise TaskError("data sets of the hub need pyarrow: .venv/bin/pip install '.[hub]'") from None
     try:
         return ParquetFile(file)
     except (ArrowInvalid, OSError) as error:
