@@ -85,8 +85,8 @@ $(VENV)/.cpu: | $(VENV)/bin/uv # remembers the choice; delete .venv to change it
 	@touch $@
 
 $(VENV)/bin/uv:
-	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
-	    echo "error: '$(PYTHON)' is no Python 3.11 to 3.13 with venv. Install one (python3.11 and python3.11-venv)," \
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(not (3, 11, 4) <= sys.version_info[:3] < (3, 14))' 2>/dev/null || { \
+	    echo "error: '$(PYTHON)' is no Python 3.11.4 to 3.13 with venv. Install one (python3.11 and python3.11-venv)," \
 	        "or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) pip install --quiet --disable-pip-version-check $(UV)

@@ -66,7 +66,7 @@ def test_conda_make_binder_and_colab_install_the_same_python_and_the_lock(tmp_pa
 def test_another_python_is_refused_before_anything_is_installed(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
         post_build(tmp_path, version=1)
-    assert "3.11 to 3.13" in refused.value.stderr
+    assert "3.11.4 to 3.13" in refused.value.stderr
     assert not (tmp_path / "asked").exists()
 
 
