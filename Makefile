@@ -26,7 +26,7 @@ study: $(READY) ## run the main story of a study and its report (STUDY=mini, or 
 study-all: $(READY) ## run what is new or changed among all runs and seeds, and take over the rest
 	$(RUN) tools.stages.run --study $(STUDY) --jobs $(JOBS) --cluster "$(CLUSTER)" --all
 
-report: $(READY) ## make figures, tables and pages again from the results that are there, and a page of every notebook
+report: $(READY) ## make the report and the slides again from what is there, and a page of every notebook
 	$(RUN) tools.stages.run --study $(STUDY) --target report
 	$(if $(filter mini,$(STUDY)),$(RUN) tools.course.site)
 

@@ -3,16 +3,17 @@
 Training is that of MoE-Adapters. In place of DDAS there are sums in closed form (statistics.py). A picture passes the
 frozen CLIP and one router:
 
-    1. Ridge regression finds the likeliest learned classes: q(y), and with it the task t whose router is asked.
+    1. Ridge regression gives the chances of the learned classes: q(y), and with them the task t whose router is asked.
     2. The answer of a learned task is the mean of q(y | t) and the router's p_t(y).
-    3. m, the chance that the class was learned, has the log odds
+    3. m, the chance that the picture is of a learned task, has the log odds
          slope * log(density of a known class / of an unknown class in a known look)
-         + log(frozen CLIP's belief in learned names / in the others, a name) - doubt * entropy(p_t) + prior.
-    4. P(y) = m * the learned answer for learned names, (1 - m) * CLIP's answer for the others. If the look is known,
-       CLIP's image features are first moved as that look's pictures would have had to be.
+         + log(frozen CLIP's belief in a learned name / in a stranger's) - doubt * entropy(p_t) + prior.
+       A stranger's name was not learned, or was learned in another task: the more names have come twice, the likelier.
+    4. P(y) = m * the learned answer + (1 - m) * CLIP's answer for a stranger. If the look is known, CLIP's image
+       features are first moved as that look's pictures would have had to be.
 
 The method is told the candidate names and which of them it has learned, as RAIL and MoE-Confidence are; no task, no
-flag and no threshold for a task. Among a task's own names (own labels) that gives the task away: there m is 0 or 1.
+flag and no threshold for a task. Among a task's own names (own labels) that gives the task away: m is 0 or 1 there.
 Decision `stream` also takes the pictures before as evidence (stream.py).
 """
 
@@ -30,7 +31,7 @@ from lib.methods.adapter import RoutedTower
 from lib.methods.base import Context, Lesson, Predictions, joined, under
 from lib.methods.moe_adapters import MoEAdapters
 from lib.methods.scoring import encode_images, learned_places, logits, others
-from lib.methods.statistics import Judged, Looks, Ridge, moving
+from lib.methods.statistics import Judged, Looks, Ridge, moving, of_strangers
 from lib.methods.stream import in_stream
 from lib.selector import CLIP
 from lib.settings import Positive, PositiveShare, Rate, Share, Weight
@@ -42,18 +43,18 @@ Places = dict[int, Tensor]  # by learned task, where its classes (C,) stand amon
 class Posterior(NamedTuple):
     """Of each picture the chances of its answers, the learned task whose router was asked (CLIP: none), and m.
 
-    The answers, K: every class of every learned task among the candidates, and every other candidate.
+    The answers, K: every class of every learned task among the candidates, and every candidate that a stranger may be.
     """
 
     chances: Tensor  # (N, K)
-    owners: Tensor  # the task (K,) of each answer, CLIP for the other candidates
+    owners: Tensor  # the task (K,) of each answer, CLIP for those of a stranger
     at: Tensor  # where its name (K,) stands among the candidates
     asked: Tensor  # (N,)
-    learned: Tensor  # (N,)
+    learned: Tensor  # m (N,)
 
     @property
     def routes(self) -> Tensor:
-        """The task whose router was asked (N,), or CLIP if the class was more likely not learned."""
+        """The task whose router was asked (N,), or CLIP if the picture is more likely of no learned task."""
         return torch.where(self.learned >= 0.5, self.asked, CLIP)
 
     def scores(self, candidates: int, stream: bool = False) -> Tensor:
@@ -72,16 +73,14 @@ class Beyond(MoEAdapters):
     class Settings(MoEAdapters.Settings):
         """Besides those of the mixture, whose selector is none.
 
-        width, ridge: of the regression. temperature: of the softmax over its scores. share: what it has of a learned
-        answer; 0 = the router answers alone, 1 = no router is asked. slope, names, doubt, prior: of the log odds of a
-        learned class. soft: False takes the likelier side alone. level: the share of a look's pictures that it may
-        lose. penalty: of moving features; 0 = they are not moved. grow: whether a block that runs out of free experts
-        gets new ones.
+        width, ridge: of the regression. share: what it has of a learned answer; 0 = the router answers alone, 1 = no
+        router is asked. slope, names, doubt, prior: of the log odds that a picture is of a learned task. soft:
+        False takes the likelier side alone. level: the share of a look's pictures that it may lose. penalty: of moving
+        features; 0 = they are not moved. grow: whether a block that runs out of free experts gets new ones.
         """
 
         width: Positive
         ridge: Rate
-        temperature: Rate
         share: Share
         slope: Weight
         names: Weight
@@ -132,7 +131,10 @@ class Beyond(MoEAdapters):
     def posterior(self, task: Task, features: Features, places: Places, told: int | None = None) -> Posterior:
         """P(y) of a task's test pictures over its candidates. told: the task, CLIP if not learned, or None."""
         count = len(task.test)
-        other = others(places, len(task.classes))  # names that were not learned
+        learned, prior = ~others(places, len(task.classes)), of_strangers(places, len(task.classes))
+        if told == CLIP and not prior.isfinite().any():
+            prior = torch.zeros_like(prior)
+        possible = prior.isfinite()
         zero_shot, judged = self.logits_of(task, features.image_test), self.looks.judge(features.test)  # (N, C) logits
         mine = places if told is None else {t: at for t, at in places.items() if t == told}
         known, asked = torch.zeros(count, dtype=torch.float64), torch.full((count,), CLIP)
@@ -140,13 +142,13 @@ class Beyond(MoEAdapters):
         if mine:
             answers, owners, asked, entropy = self.learned(task, features, mine)
             known = torch.ones(count, dtype=torch.float64)
-            if told is None and other.any():
-                known = self.chance_of_learned(judged, zero_shot, other, entropy)
-        rest = self.moved(task, features, zero_shot, judged) if self.settings.penalty and other.any() else zero_shot
-        rest = rest.masked_fill(~other, -torch.inf).softmax(dim=1)[:, other]
+            if told is None and possible.any():
+                known = self.chance_of_learned(judged, zero_shot, learned, prior, entropy)
+        rest = self.moved(task, features, zero_shot, judged) if self.settings.penalty and possible.any() else zero_shot
+        rest = (rest + prior).softmax(dim=1)[:, possible]
         chances = torch.cat([known[:, None] * answers, (1 - known)[:, None] * rest], dim=1)
-        owners = F.pad(owners, (0, int(other.sum())), value=CLIP)
-        at = torch.cat([*(mine[t] for t in sorted(mine)), other.nonzero().flatten()])
+        owners = F.pad(owners, (0, int(possible.sum())), value=CLIP)
+        at = torch.cat([*(mine[t] for t in sorted(mine)), possible.nonzero().flatten()])
         return Posterior(chances, owners, at, asked, known)
 
     def learned(self, task: Task, features: Features, places: Places) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -160,7 +162,7 @@ class Beyond(MoEAdapters):
         )
         mine = torch.isin(columns, torch.tensor(list(places)))  # the columns of the regression that are candidates
         scores, owners = self.ridge.scores(features.test)[:, mine], columns[mine]
-        joint = (scores / s.temperature).softmax(dim=1)  # q(y)
+        joint = (self.ridge.among_all * scores).softmax(dim=1)  # q(y)
         shares = torch.zeros(len(joint), len(self.looks.means)).double().index_add_(1, owners, joint)  # (N, T)
         asked, entropy = shares.argmax(dim=1), torch.zeros(len(joint), dtype=torch.float64)
         if s.share < 1:
@@ -169,8 +171,8 @@ class Beyond(MoEAdapters):
                 sent, own = (asked == t).nonzero(), (owners == t).nonzero().flatten()
                 answers = self.among_own(task, t, places[t], image[sent[:, 0]])
                 entropy[sent[:, 0]] = -torch.special.xlogy(answers, answers).sum(dim=1)
-                mixed = (1 - s.share) * shares[sent, t] * answers + s.share * joint[sent, own]
-                joint[sent, own] = mixed
+                regression = (self.ridge.among_own[t] * scores[sent, own]).softmax(dim=1)
+                joint[sent, own] = shares[sent, t] * ((1 - s.share) * answers + s.share * regression)
         if not s.soft:
             joint = F.one_hot(joint.argmax(dim=1), joint.shape[1]).double()
         return joint, owners, asked, entropy
@@ -219,12 +221,15 @@ class Beyond(MoEAdapters):
             moved[look == t] = self.logits_of(task, x + x @ move)
         return moved
 
-    def chance_of_learned(self, judged: Judged, zero_shot: Tensor, other: Tensor, entropy: Tensor) -> Tensor:
-        """m (N,): the chance that a picture's class was learned."""
+    def chance_of_learned(
+        self, judged: Judged, zero_shot: Tensor, learned: Tensor, prior: Tensor, entropy: Tensor
+    ) -> Tensor:
+        """m (N,): the chance that a picture is of a learned task. learned (C,): which candidates are its classes."""
         s = self.settings
         density = judged.known.amax(dim=1) - judged.unknown.amax(dim=1)
-        a_name = [torch.logsumexp(zero_shot[:, which], dim=1) - which.sum().log() for which in (~other, other)]
-        odds = s.slope * density + s.names * (a_name[0] - a_name[1]) - s.doubt * entropy + s.prior
+        a_learned = torch.logsumexp(zero_shot[:, learned], dim=1) - learned.sum().log()
+        names = a_learned - torch.logsumexp(zero_shot + prior, dim=1)
+        odds = s.slope * density + s.names * names - s.doubt * entropy + s.prior
         return odds.sigmoid() if s.soft else (odds > 0).double()
 
     def state(self) -> dict[str, Tensor]:

@@ -1,14 +1,17 @@
 """What `beyond` knows of its tasks in closed form: sums over frozen features, exact in any order, no picture kept.
 
-Ridge   of every learned class, how much a picture looks like it: ridge regression on random features (as in RAIL)
+Ridge   the chances of the learned classes: ridge regression on random features (as in RAIL), calibrated
 Looks   is a picture of a known class, of an unknown class in a known look, or in a look that no task had?
 moving  moves the image features of one look towards the class features that the frozen CLIP should have found
+of_strangers  how likely a picture of no learned task has a name that another task has had
 """
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
 from scipy.stats import chi2
 from torch import Tensor
 
@@ -16,28 +19,46 @@ from lib.methods.base import Saved
 from lib.methods.rail import projection, woodbury
 
 ROWS = 512  # pictures in one update of a ridge regression
+SHARPEST = 100.0  # bound of the scale of its scores
 
 
 class Ridge(Saved):
     """W = (Phi' Phi + ridge I)^-1 Phi' Y over the classes of all tasks, Phi = ReLU(z P) of unit features z (N, S).
 
     P is random and drawn from the run's seed, so it is not stored. The update is RAIL's (Xu et al. 2024, Theorem 1).
+
+    The chances of the classes are a softmax over Phi W. The more classes, the sharper it must be. Every task fits the
+    scale among all classes anew, and one among its own: the likeliest for its pictures, each as if not learned.
     """
 
-    saved = ("inverse", "weights", "seed")
+    saved = ("inverse", "weights", "seed", "among_all", "among_own")
 
     def __init__(self, width: int, ridge: float) -> None:
         self.inverse = torch.eye(width, dtype=torch.float64) / ridge
         self.weights = torch.zeros(width, 0, dtype=torch.float64)  # (width, C of all tasks)
         self.seed = torch.tensor(0)
+        self.among_all = torch.ones((), dtype=torch.float64)
+        self.among_own: list[Tensor] = []  # () of each task
 
     def learn(self, features: Tensor, labels: Tensor, seed: int) -> None:
         """Adds a task's features (N, S) and labels (N,) among its own classes. seed: the run's."""
         self.seed, before = torch.tensor(seed), self.weights.shape[1]
         targets = F.pad(F.one_hot(labels).double(), (before, 0))
         self.weights = F.pad(self.weights, (0, targets.shape[1] - before))
-        for x, y in zip(self.hidden(features).split(ROWS), targets.split(ROWS), strict=True):
+        hidden = self.hidden(features)
+        for x, y in zip(hidden.split(ROWS), targets.split(ROWS), strict=True):
             self.inverse, self.weights = woodbury(self.inverse, self.weights, x, y)
+        left_out = self.left_out(hidden, targets)
+        self.among_all = sharpness(left_out, labels + before)
+        self.among_own.append(sharpness(left_out[:, before:], labels))
+
+    def left_out(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Scores (N, C) of learned pictures, each as if all but it had been learned (leave-one-out, in closed form).
+
+        hidden (N, width) and targets (N, C) are those with which they were learned.
+        """
+        leverage = ((hidden @ self.inverse) * hidden).sum(dim=1, keepdim=True)
+        return (hidden @ self.weights - leverage * targets) / (1 - leverage)
 
     def hidden(self, features: Tensor) -> Tensor:
         """Phi (N, width) of features (N, S)."""
@@ -47,6 +68,16 @@ class Ridge(Saved):
     def scores(self, features: Tensor) -> Tensor:
         """Phi W (N, C): about 1 for a picture's class and 0 for others."""
         return self.hidden(features) @ self.weights
+
+
+def sharpness(scores: Tensor, labels: Tensor) -> Tensor:
+    """The factor () from 1 to SHARPEST that makes a softmax over scores (N, C) likeliest (Guo et al. 2017, Sec. 4)."""
+    found = minimize_scalar(
+        lambda log: F.cross_entropy(np.exp(log) * scores, labels).item(),
+        bounds=(0.0, np.log(SHARPEST)),
+        method="bounded",
+    )
+    return torch.tensor(np.exp(found.x), dtype=torch.float64)
 
 
 class Judged(NamedTuple):
@@ -135,3 +166,17 @@ def moving(image: Tensor, classes: Tensor, penalty: float) -> Tensor:
     """
     x, g = image.double(), classes.double()
     return torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1]).to(x), x.T @ (g - x)).contiguous()
+
+
+def of_strangers(places: dict[int, Tensor], candidates: int) -> Tensor:
+    """Log chances (C,) of the candidate names for a picture of no learned task; -inf for names that it cannot have.
+
+    With chance 1 - N1 / N its name was learned in another task: of N names of learned tasks, N1 came once (Good 1953).
+    Learned names are alike, and so are the others. places: by learned task, where its classes (C,) stand among them.
+    """
+    times = torch.zeros(candidates, dtype=torch.float64)
+    for at in places.values():
+        times[at] += 1
+    again, learned = times[times > 1].sum() / times.sum().clamp(min=1), times > 0
+    share = torch.where(learned, again, 1 - again) / torch.where(learned, learned.sum(), (~learned).sum())
+    return share.log()

@@ -99,16 +99,16 @@ def ablation(runs: dict[str, list[Content]], variants: dict[str, str], reference
     figure.tight_layout()
 
 
-def outcome(runs: dict[str, list[Content]], variants: dict[str, str], reference: str, metric: str = "average") -> str:
+def outcome(runs: dict[str, list[Content]], variants: dict[str, str], reference: str, decision: str = "sample") -> str:
     """What the paired differences to the paper's setting decide, and how many seeds the rest would take."""
     words = []
     for text, run in variants.items():
         if run != reference and run in runs:
-            gap = paired.difference(runs[run], runs[reference], metric)
+            gap = paired.difference(runs[run], runs[reference], "average", decision)
             decided = gap.pairs > 1 and abs(gap.mean) > gap.half
             more = "" if decided else f", not told apart; {paired.pairs_in_words(gap.seeds_needed())} would decide"
             words.append(f"{' '.join(text.split())} {gap}{more}")
-    return f"{metric.title()} per picture minus the paper's setting, in points: " + "; ".join(words)
+    return f"Average among {SPACES[decision][0]} minus the paper's setting, in points: " + "; ".join(words)
 
 
 def over_steps(results: list[Content], methods_: list[str], steps: int, figure: Figure) -> None:
@@ -144,7 +144,7 @@ def at_a_cost(results: list[Content], seconds: dict[str, float], figure: Figure,
 
     Without the bounds, which are no choice: they are told the task, or see all tasks at once.
     """
-    groups = {run: contents for run, contents in by_run(results).items() if run not in BOUNDS}
+    groups = {run: contents for run, contents in by_run(results).items() if run.split("+")[0] not in BOUNDS}
     columns = {
         "seconds of a run, training and tests": seconds,
         "stored MB": {run: contents[0]["stored_bytes"] / 1e6 for run, contents in groups.items()},

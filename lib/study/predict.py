@@ -50,16 +50,19 @@ def candidates(tasks: list[Task], names: list[str]) -> tuple[list[str], Places]:
 
 
 def ask(
-    study: OpenStudy, method: Beyond, tasks: list[Task], pictures: Tensor, names: list[str]
+    study: OpenStudy, method: Beyond, tasks: list[Task], pictures: Tensor, names: list[str], clip: bool = False
 ) -> tuple[list[str], Posterior, Features]:
-    """The candidates, the chances of pictures (N, 3, H, W) uint8 over them, and what the frozen CLIP says of these."""
+    """The candidates, the chances of pictures (N, 3, H, W) uint8 over them, and what the frozen CLIP says of these.
+
+    clip: CLIP answers alone.
+    """
     listed, places = candidates(tasks, names)
     zero = torch.zeros(len(pictures), dtype=torch.long)
     nothing = Pictures(pictures[:0], zero[:0])
     task = Task("pictures", listed, tasks[0].templates, nothing, Pictures(pictures, zero), places)
     pooled, image = frozen.of_pictures(study.backbone, pictures, study.params.selector.features)
     features = Features(zero, pooled[:0], pooled, image[:0], image)
-    return listed, method.posterior(task, features, places), features
+    return listed, method.posterior(task, features, {} if clip else places), features
 
 
 @torch.no_grad()
@@ -72,7 +75,10 @@ def predict(study: OpenStudy, pictures: Tensor, names: list[str], key: str = "")
     listed, found, features = ask(study, method, tasks, pictures, names)
     wanted = [listed.index(name) for name in names or listed]
     scores = found.scores(len(listed))[:, wanted]
-    scores = scores / scores.sum(dim=1, keepdim=True).clamp(min=1e-12)
+    if not (some := scores.sum(dim=1, keepdim=True) > 0).all():  # so surely learned that other names have no chance
+        strangers = ask(study, method, tasks, pictures, names, clip=True)[1].scores(len(listed))[:, wanted]
+        scores = torch.where(some, scores, strangers)
+    scores = scores / scores.sum(dim=1, keepdim=True)
     return table(scores, [listed[i] for i in wanted], found, method, features, tasks)
 
 

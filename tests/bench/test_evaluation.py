@@ -47,7 +47,7 @@ def test_the_share_that_runs_again_is_the_small_studys() -> None:
         [
             json.loads(text)
             for name, text in committed_files(f"reports/{kind}/mini").items()
-            if "moe_adapters--I" in name
+            if "moe_adapters--I--s" in name
         ]
         for kind in ("results", "cost")
     )

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from lib.methods.statistics import of_strangers
 from lib.selector import CLIP
 from tests.support import small_study
 from tests.support.mixtures import stir
@@ -49,24 +50,26 @@ def test_the_posterior_is_a_distribution(method: Any, told: int | None, space: s
         assert set(found.routes.tolist()) <= {CLIP, 0, 1}
 
 
-def test_the_oracle_answers_with_the_names_of_the_task_or_with_those_that_were_not_learned(method: Any) -> None:
+def test_the_oracle_answers_with_the_names_of_the_task_or_with_those_that_a_stranger_may_have(method: Any) -> None:
     task = views()["union_"][0][0]
     mine = scores(method, 0, 0) > 0
     assert mine[:, task.places[0]].all()
     assert mine.sum() == 12 * 3
     rest = scores(method, 2, CLIP) > 0
-    assert not rest[:, torch.cat([task.places[0], task.places[1]])].any()
+    assert torch.equal(rest.any(dim=0), of_strangers({0: task.places[0], 1: task.places[1]}, rest.shape[1]).isfinite())
 
 
 def test_a_learned_answer_is_the_mean_of_the_regression_and_the_router() -> None:
     halves, router, ridge = learned(), learned(share=0.0), learned(share=1.0)
     for number in (0, 1):
         own = [scores(each, number, space="") for each in (halves, router, ridge)]
-        torch.testing.assert_close(own[0], (own[1] + own[2]) / 2)
         with torch.no_grad():
             image = router.routed_features(LESSONS[number].task, torch.full((12,), number))
             answers = router.among_own(LESSONS[number].task, number, torch.arange(3), image)
         torch.testing.assert_close(own[1], answers)
+        regression = halves.ridge.scores(LESSONS[number].features.test)[:, 3 * number : 3 * number + 3]
+        torch.testing.assert_close(own[0], (answers + (halves.ridge.among_own[number] * regression).softmax(dim=1)) / 2)
+        torch.testing.assert_close(own[2], (ridge.ridge.among_all * regression).softmax(dim=1))
     assert ridge.asked == 0
 
 
@@ -83,15 +86,34 @@ def test_a_mixed_batch_has_the_features_of_each_router_alone(method: Any) -> Non
 def test_log_odds_are_the_sum_of_their_parts(method: Any) -> None:
     tasks, features = views()["union_"]
     task, held = tasks[2], features[2]
-    other = torch.ones(len(task.classes), dtype=torch.bool)
-    other[torch.cat([task.places[0], task.places[1]])] = False
+    prior = of_strangers(task.places, len(task.classes))
+    learned = torch.zeros(len(task.classes), dtype=torch.bool)
+    learned[torch.cat([task.places[0], task.places[1]])] = True
     zero_shot, entropy = method.logits_of(task, held.image_test), torch.rand(12).double()
     judged = method.looks.judge(held.test)
-    chance = method.chance_of_learned(judged, zero_shot, other, entropy)
+    chance = method.chance_of_learned(judged, zero_shot, learned, prior, entropy)
     density = judged.known.amax(dim=1) - judged.unknown.amax(dim=1)
-    names = zero_shot[:, ~other].exp().mean(dim=1).log() - zero_shot[:, other].exp().mean(dim=1).log()
-    expected = (0.3 * density + names - 2.0 * entropy + 2.5).sigmoid()
+    names = zero_shot[:, learned].exp().mean(dim=1).log() - (zero_shot.double().exp() @ prior.exp()).log()
+    s = method.settings
+    expected = (s.slope * density + s.names * names - s.doubt * entropy + s.prior).sigmoid()
     torch.testing.assert_close(chance, expected, check_dtype=False, rtol=1e-4, atol=1e-5)
+
+
+def test_a_stranger_has_a_learned_name_as_often_as_names_have_come_twice() -> None:
+    once = of_strangers({0: torch.tensor([0, 1]), 1: torch.tensor([2])}, 5).exp()
+    torch.testing.assert_close(once, torch.tensor([0, 0, 0, 1 / 2, 1 / 2]).double())
+    # five names, of which name 0 came three times: another learned name has chance 3/5, a new one 2/5
+    places = {0: torch.tensor([0, 1]), 1: torch.tensor([0]), 2: torch.tensor([2, 0])}
+    torch.testing.assert_close(of_strangers(places, 5).exp(), torch.tensor([0.2, 0.2, 0.2, 0.2, 0.2]).double())
+    torch.testing.assert_close(of_strangers({}, 2).exp(), torch.tensor([0.5, 0.5]).double())
+    assert not of_strangers({3: torch.tensor([0, 1])}, 2).isfinite().any()
+
+
+def test_the_oracle_answers_a_stranger_of_whom_every_name_was_learned(method: Any) -> None:
+    task = LESSONS[0].task
+    found = method.posterior(task, LESSONS[0].features, {1: torch.arange(3)}, CLIP)
+    zero_shot = method.logits_of(task, LESSONS[0].features.image_test)
+    assert torch.equal(found.scores(3).argmax(dim=1), zero_shot.argmax(dim=1))
 
 
 def test_an_unknown_class_is_answered_by_moved_features_in_a_known_look_alone() -> None:
@@ -126,4 +148,4 @@ def test_routes_are_reported_where_names_of_several_tasks_are_candidates(method:
 def test_what_is_stored_counts_the_statistics(method: Any) -> None:
     state = method.state()
     assert method.size()["stored_bytes"] == sum(v.nbytes for v in state.values())
-    assert {"ridge.inverse", "looks.within", "moves.1", "looks.means.1"} <= set(state)
+    assert {"ridge.inverse", "ridge.among_own.1", "looks.within", "moves.1", "looks.means.1"} <= set(state)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor
 
-from lib.methods.statistics import Looks, Ridge, moving
+from lib.methods.statistics import SHARPEST, Looks, Ridge, moving, sharpness
 
 normal: Any = stats.multivariate_normal
 
@@ -42,6 +42,30 @@ def test_its_hidden_layer_has_no_length_and_the_seed_draws_it() -> None:
     torch.testing.assert_close(one.hidden(features), one.hidden(3 * features))
     assert torch.equal(one.weights, two.weights)
     assert not torch.allclose(one.weights, other.weights)
+
+
+def test_a_picture_left_out_has_the_scores_of_a_ridge_that_never_saw_it() -> None:
+    ridge, (features, labels) = Ridge(16, 0.5), task(1)
+    ridge.learn(*task(0), 7)
+    ridge.learn(features, labels, 7)
+    left_out = ridge.left_out(ridge.hidden(features), F.pad(F.one_hot(labels).double(), (3, 0)))
+    for n in (0, 5, 23):
+        without, others = Ridge(16, 0.5), torch.arange(24) != n
+        without.learn(*task(0), 7)
+        without.learn(features[others], labels[others], 7)
+        torch.testing.assert_close(left_out[n], without.scores(features[n : n + 1])[0])
+
+
+def test_the_sharpness_is_the_likeliest_and_has_bounds() -> None:
+    labels = torch.from_numpy(np.random.default_rng(0).integers(0, 4, 200))
+    scores = F.one_hot(labels).double() / 5 + torch.from_numpy(np.random.default_rng(1).normal(0, 0.1, (200, 4)))
+    found = float(sharpness(scores, labels))
+    at = [F.cross_entropy(factor * scores, labels) for factor in (found / 1.05, found, found * 1.05)]
+    assert at[1] < min(at[0], at[2])
+    assert 1 < found < SHARPEST
+    torch.testing.assert_close(sharpness(3 * scores, labels), torch.tensor(found / 3).double(), rtol=1e-3, atol=0)
+    assert 20 < float(sharpness(F.one_hot(labels).double(), labels)) < SHARPEST
+    assert float(sharpness(-scores, labels)) == pytest.approx(1, rel=1e-3)
 
 
 def looks(*numbers: int, shrinkage: float = 0.0) -> Looks:

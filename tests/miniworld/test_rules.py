@@ -47,9 +47,9 @@ def test_a_broken_rule_is_named(rule: str, value: object, line: str) -> None:
     assert rules.broken(NUMBERS | {rule: value}) == [line]
 
 
-def test_fine_tuning_is_the_mean_over_seeds_of_the_diagonal(tmp_path: Path) -> None:
-    for seed, own in enumerate(([90.0, 80.0], [70.0, 90.0])):
+def test_fine_tuning_is_the_mean_of_the_diagonals_by_task_in_any_order(tmp_path: Path) -> None:
+    for order, tasks, own in (("I", "ab", [90.0, 80.0]), ("II", "ba", [90.0, 70.0])):
         matrix = [[own[0], 1.0], [2.0, own[1]]]
-        content = {"tasks": ["a", "b"], "accuracy": {"sample": matrix}}
-        (tmp_path / f"finetune_single--I--s{seed}.json").write_text(json.dumps(content))
+        content = {"tasks": list(tasks), "accuracy": {"sample": matrix}}
+        (tmp_path / f"finetune_single--{order}--s0.json").write_text(json.dumps(content))
     assert rules.fine_tuning(tmp_path) == {"a": 80.0, "b": 85.0}

@@ -68,7 +68,7 @@ methods:
   moram: {lr: 0.01, rank: 3, chosen: 4, tau: 0.01, delta: 0.2}
   beyond: {lr: 0.01, bottleneck: 4, dropout: 0.1, image_blocks: all, text_blocks: all, experts: 4, top_k: 2,
     router: task, noise: true, balance: 0.0, text_router_token: start, freeze: 1, freeze_rule: most_used,
-    selector: none, width: 64, ridge: 0.01, temperature: 0.1, share: 0.5, slope: 0.3, names: 1.0, doubt: 2.0,
+    selector: none, width: 64, ridge: 0.01, share: 0.5, slope: 0.3, names: 1.0, doubt: 2.0,
     prior: 2.5, soft: true, level: 0.01, penalty: 100.0, grow: true}
 """)
 RAW["tasks"] |= {"templates": TEMPLATES, "orders": {"I": NAMES}}

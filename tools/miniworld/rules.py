@@ -67,10 +67,13 @@ def look_of(task: str) -> str:
 
 
 def fine_tuning(folder: Path) -> dict[str, float]:
-    """Accuracy (percent) of each task that is fine-tuned alone, the mean over the seeds of a study's results."""
-    read = [json.loads(file.read_text()) for file in sorted(folder.glob("finetune_single--*.json"))]
-    own = np.mean([np.diag(run["accuracy"]["sample"]) for run in read], axis=0)
-    return dict(zip(read[0]["tasks"], own.tolist(), strict=True))
+    """Accuracy (percent) of each task that is fine-tuned alone, the mean over a study's seeds and orders."""
+    own: dict[str, list[float]] = {}
+    for file in sorted(folder.glob("finetune_single--*.json")):
+        run = json.loads(file.read_text())
+        for task, accuracy in zip(run["tasks"], np.diag(run["accuracy"]["sample"]).tolist(), strict=True):
+            own.setdefault(task, []).append(accuracy)
+    return {task: float(np.mean(each)) for task, each in own.items()}
 
 
 def measure(study: OpenStudy) -> dict[str, Any]:
